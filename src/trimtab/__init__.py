@@ -1,0 +1,1 @@
+"""trimtab: per-request load balancing for Kubernetes services."""

@@ -1,0 +1,259 @@
+"""The balancer of one cluster: membership in, picks out. The only stateful core.
+
+It owns the nodes, counts what is in flight, and asks the policy which node is next. It does no
+I/O: clock, randomness and the lock are arguments, so tests, simulator and production run the same
+object. In-flight belongs to the node object, never to its address: an old request that ends after
+its pod was replaced at the same address must not make the new pod look idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from trimtab import policies
+from trimtab.errors import NoEndpoints
+from trimtab.load_report import LoadReport
+from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot, is_other_pod
+from trimtab.policies import Outcome, Policy
+
+
+class Node:
+    """One endpoint as this client sees it, for as long as it stays.
+
+    Attributes:
+        endpoint: the latest description of it.
+        in_flight: requests of this client that are there now.
+        picks: requests sent there so far.
+        connected: whether a transport says that requests can leave at once.
+        usable: whether the last snapshot lets it have new requests.
+        transport: what the door keeps here (its channel or pool); opaque to the core.
+    """
+
+    __slots__ = ("connected", "endpoint", "in_flight", "picks", "transport", "usable")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.in_flight = 0
+        self.picks = 0
+        self.connected = False
+        self.usable = False
+        self.transport: Any = None
+
+    def __repr__(self) -> str:
+        state = "connected" if self.connected else "not connected"
+        return f"<Node {self.endpoint.target}: {state} | {self.in_flight} in flight>"
+
+
+class Pick:
+    """One request's claim on a node. ``finish`` ends it, exactly once, however often it is called."""
+
+    __slots__ = ("_balancer", "_started", "node")
+
+    def __init__(self, balancer: Balancer, node: Node, started: float) -> None:
+        self._balancer: Balancer | None = balancer
+        self._started = started
+        self.node = node
+
+    def finish(self, outcome: Outcome, report: LoadReport | None = None) -> None:
+        """Say how the attempt ended; every call after the first does nothing."""
+        balancer = self._balancer
+        if balancer is not None:
+            self._balancer = None
+            balancer._finish(self.node, outcome, self._started, report)  # noqa: SLF001
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a door has to do after an update: connect to ``added``, let go of ``removed``.
+
+    A removed node may still have requests in flight; they finish on it.
+    """
+
+    added: tuple[Node, ...]
+    removed: tuple[Node, ...]
+
+
+class Balancer:
+    """Picks a node for every request to one cluster.
+
+    Args:
+        cluster: its name, for messages.
+        clock: seconds, monotonic.
+        random: the only source of randomness.
+        policy: fixes the strategy; None follows the snapshot's, else the default.
+        lock: held for the length of one decision and never over I/O; a door that is used from
+            several threads gives a real one.
+
+    Raises:
+        ConfigError: ``policy`` is unknown or has a bad parameter.
+    """
+
+    def __init__(
+        self,
+        cluster: str,
+        *,
+        clock: Callable[[], float],
+        random: Random,
+        policy: PolicyConfig | None = None,
+        lock: AbstractContextManager[Any] | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._random = random
+        self._fixed = policy
+        self._config = policy
+        self._policy: Policy = policies.build(policy, random)
+        self._locked = lock is not None
+        self._lock: AbstractContextManager[Any] = lock if lock is not None else nullcontext()
+        self._nodes: dict[tuple[str, int], Node] = {}
+        self._candidates = 0
+        self._stale = False
+        self._leaving: set[Node] = set()
+        self.snapshot: Snapshot | None = None
+        self.policy_error: str = ""
+
+    def update(self, snapshot: Snapshot) -> Change:
+        """Take a new snapshot. Nodes of endpoints that stay are kept with all they learnt."""
+        with self._lock:
+            self._follow_policy(snapshot.policy)
+            usable = {e.key for e in snapshot.usable()}
+            added: list[Node] = []
+            removed: list[Node] = []
+            nodes: dict[tuple[str, int], Node] = {}
+            for endpoint in snapshot.endpoints:
+                node = self._nodes.get(endpoint.key)
+                if node is not None and is_other_pod(node.endpoint, endpoint):
+                    removed.append(node)
+                    node = None
+                if node is None:
+                    node = Node(endpoint)
+                    added.append(node)
+                node.endpoint = endpoint
+                node.usable = endpoint.key in usable
+                nodes[endpoint.key] = node
+            removed.extend(node for key, node in self._nodes.items() if key not in nodes)
+            for node in removed:
+                node.usable = False
+                if node.in_flight:
+                    self._leaving.add(node)
+            self._nodes = nodes
+            self.snapshot = snapshot
+            self._refresh()
+            return Change(tuple(added), tuple(removed))
+
+    def set_connected(self, node: Node, connected: bool) -> None:  # noqa: FBT001
+        """A transport says whether requests can leave for this node at once.
+
+        Nodes that are not connected get no request while another one is. The candidates are
+        computed anew at the next pick, so a thousand calls in a row cost one pass.
+        """
+        if node.connected is not connected:
+            with self._lock:
+                node.connected = connected
+                self._stale = True
+
+    @property
+    def pickable(self) -> bool:
+        """Whether ``pick`` would find a node."""
+        if self._stale:
+            with self._lock:
+                self._refresh()
+        return self._candidates > 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether ``pick`` would find a node that a request can leave for at once."""
+        return any(node.usable and node.connected for node in self._nodes.values())
+
+    def pick(self) -> Pick:
+        """Choose a node for one request and count it as in flight there.
+
+        Raises:
+            NoEndpoints: no endpoint may get a request; the text says why.
+        """
+        if self._locked:
+            with self._lock:
+                return self._pick()
+        return self._pick()
+
+    def _pick(self) -> Pick:
+        if self._stale:
+            self._refresh()
+        if not self._candidates:
+            raise NoEndpoints(self.why_empty())
+        now = self._clock()
+        node: Node = self._policy.pick(now)  # type: ignore[assignment]  # it was given Nodes only
+        node.in_flight += 1
+        node.picks += 1
+        return Pick(self, node, now)
+
+    def _finish(
+        self, node: Node, outcome: Outcome, started: float, report: LoadReport | None
+    ) -> None:
+        if self._locked:
+            with self._lock:
+                self._learn(node, outcome, started, report)
+        else:
+            self._learn(node, outcome, started, report)
+
+    def _learn(
+        self, node: Node, outcome: Outcome, started: float, report: LoadReport | None
+    ) -> None:
+        node.in_flight -= 1
+        now = self._clock()
+        self._policy.done(node, outcome, now - started, now, report)
+        if self._leaving and not node.in_flight:
+            self._leaving.discard(node)
+
+    def _follow_policy(self, wanted: PolicyConfig | None) -> None:
+        if self._fixed is not None or wanted == self._config:
+            return
+        try:
+            policy = policies.build(wanted, self._random)
+        except policies.ConfigError as error:
+            # A control plane may name a strategy that this release lacks: the last one goes on.
+            self.policy_error = str(error)
+            return
+        self.policy_error = ""
+        self._config = wanted
+        self._policy = policy
+
+    def _refresh(self) -> None:
+        self._stale = False
+        usable = [node for node in self._nodes.values() if node.usable]
+        connected = [node for node in usable if node.connected]
+        candidates = connected or usable
+        self._candidates = len(candidates)
+        self._policy.update(candidates, self._clock())
+
+    def why_empty(self) -> str:
+        """Why a pick finds nothing, in words for the caller."""
+        if self.snapshot is None:
+            return f"{self._cluster}: no endpoints received yet"
+        counts = self.snapshot.counts()
+        if not self.snapshot.endpoints:
+            return f"{self._cluster}: the service has no endpoints"
+        states = ", ".join(f"{n} {health.value}" for health, n in counts.items() if n)
+        return f"{self._cluster}: none of {len(self.snapshot.endpoints)} endpoints is ready ({states})"
+
+    @property
+    def nodes(self) -> Mapping[tuple[str, int], Node]:
+        """The nodes of the last snapshot, by address and port."""
+        return self._nodes
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight, those on nodes that have left included."""
+        with self._lock:
+            return sum(n.in_flight for n in self._nodes.values()) + sum(
+                n.in_flight for n in self._leaving
+            )
+
+    def __repr__(self) -> str:
+        counts = self.snapshot.counts() if self.snapshot else {}
+        states = ", ".join(f"{counts.get(h, 0)} {h.value}" for h in Health)
+        return f"<Balancer {self._cluster}: {states} | {self.in_flight} in flight>"

@@ -1,0 +1,296 @@
+"""The values that cross rooms: endpoints, snapshots and what a source says of them.
+
+All are frozen. One ``Snapshot`` type serves discovery, the control plane, both ends of xDS, the
+client and the tests. A *cluster* is one port of one Service, named ``SERVICE.NAMESPACE:PORT``.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from trimtab.errors import ConfigError
+
+MAX_WEIGHT = 2**32 - 1  # EDS carries weights as uint32 (endpoint.proto, load_balancing_weight)
+
+
+class Health(enum.Enum):
+    """Whether an endpoint may get requests.
+
+    From EndpointSlice conditions (discovery.k8s.io/v1): ``ready`` → READY; ``serving`` and
+    ``terminating`` → DRAINING; else UNHEALTHY.
+    """
+
+    READY = "ready"
+    DRAINING = "draining"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Locality:
+    """Where an endpoint runs. Empty strings mean unknown."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One pod's port.
+
+    Attributes:
+        address: the primary IP literal, without brackets.
+        port: 1–65535.
+        locality: region and zone of its node.
+        node: the node's name, "" if unknown.
+        health: see ``Health``.
+        weight: relative capacity, 1 to 2**32-1.
+        priority: 0 is used first; a higher number only while no lower one has a usable endpoint.
+        ready_since: when its container started, Unix seconds; None if unknown.
+        labels: the pod labels that were asked for, sorted by key.
+        additional_addresses: further IP literals of the same pod (dual stack).
+        uid: the pod's UID, "" if unknown; a new UID at the same address is another pod.
+    """
+
+    address: str
+    port: int
+    locality: Locality = Locality()
+    node: str = ""
+    health: Health = Health.READY
+    weight: int = 1
+    priority: int = 0
+    ready_since: float | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    additional_addresses: tuple[str, ...] = ()
+    uid: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.address:
+            raise ConfigError("endpoint: address is empty; give an IP address or a host name")
+        if not 1 <= self.port <= 65535:  # noqa: PLR2004
+            raise ConfigError(f"endpoint {self.address}: port {self.port} is not in 1-65535")
+        if (
+            isinstance(self.weight, bool)
+            or not isinstance(self.weight, int)
+            or not 1 <= self.weight <= MAX_WEIGHT
+        ):
+            raise ConfigError(
+                f"endpoint {self.target}: weight {self.weight!r} is not a whole number "
+                f"from 1 to {MAX_WEIGHT}"
+            )
+        if self.priority < 0:
+            raise ConfigError(f"endpoint {self.target}: priority {self.priority} is negative")
+        if self.ready_since is not None and not math.isfinite(self.ready_since):
+            raise ConfigError(f"endpoint {self.target}: ready_since {self.ready_since} is not finite")
+
+    @property
+    def target(self) -> str:
+        """``host:port``, an IPv6 address in brackets."""
+        return host_port(self.address, self.port)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What no two endpoints of one snapshot share."""
+        return (self.address, self.port)
+
+
+def host_port(address: str, port: int) -> str:
+    """Join an IP literal or host name and a port as gRPC and URLs write it."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """A policy by name, with its parameters as frozen scalars, sorted by key.
+
+    ``xds`` carries it unread; ``policies.build`` validates it.
+    """
+
+    name: str = "p2c"
+    params: tuple[tuple[str, str | float | bool], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, **params: str | float | bool) -> PolicyConfig:
+        """A configuration from keyword arguments; numbers become floats."""
+        return cls(
+            name,
+            tuple(
+                sorted((k, v if isinstance(v, str | bool) else float(v)) for k, v in params.items())
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """The Service port behind a cluster, as Kubernetes names it.
+
+    Attributes:
+        service: the Service's name.
+        namespace: its namespace.
+        port: the Service port's number (not the pods').
+        port_name: the Service port's name, "" if it has none.
+        app_protocol: ``appProtocol``, "" if unset (``grpc`` and ``kubernetes.io/h2c`` mean HTTP/2).
+    """
+
+    service: str
+    namespace: str
+    port: int
+    port_name: str = ""
+    app_protocol: str = ""
+
+    @property
+    def cluster(self) -> str:
+        """The canonical cluster name, ``SERVICE.NAMESPACE:PORT``."""
+        return f"{self.service}.{self.namespace}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All endpoints of one cluster at one moment, sorted, no two with the same address and port.
+
+    Attributes:
+        cluster: the cluster's name (canonical where trimtab's control plane made it).
+        endpoints: sorted by address and port.
+        policy: which strategy picks; None leaves it to the client.
+        service: the Service port, where known.
+    """
+
+    cluster: str
+    endpoints: tuple[Endpoint, ...] = ()
+    policy: PolicyConfig | None = None
+    service: ServicePort | None = None
+    _version: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ordered = tuple(sorted(self.endpoints, key=lambda e: e.key))
+        for left, right in zip(ordered, ordered[1:], strict=False):
+            if left.key == right.key:
+                raise ConfigError(
+                    f"cluster {self.cluster}: endpoint {left.target} appears twice; "
+                    "endpoints are unique by address and port"
+                )
+        object.__setattr__(self, "endpoints", ordered)
+
+    @property
+    def version(self) -> str:
+        """A content hash: equal snapshots have equal versions in every process."""
+        if not self._version:
+            text = repr((self.cluster, self.endpoints, self.policy, self.service))
+            self._version.append(hashlib.blake2b(text.encode(), digest_size=8).hexdigest())
+        return self._version[0]
+
+    def usable(self) -> tuple[Endpoint, ...]:
+        """The endpoints that may get new requests.
+
+        The READY ones of the first priority that has any. Where none is READY, the DRAINING ones:
+        kube-proxy does the same (KEP-1669), since a pod that is still serving beats none.
+        """
+        for health in (Health.READY, Health.DRAINING):
+            fit = [e for e in self.endpoints if e.health is health]
+            if fit:
+                first = min(e.priority for e in fit)
+                return tuple(e for e in fit if e.priority == first)
+        return ()
+
+    def counts(self) -> Mapping[Health, int]:
+        """How many endpoints are in each state."""
+        found = dict.fromkeys(Health, 0)
+        for endpoint in self.endpoints:
+            found[endpoint.health] += 1
+        return found
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{n} {h.value}" for h, n in self.counts().items() if n) or "empty"
+        return f"<Snapshot {self.cluster}: {states} | {self.version}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What changed between two snapshots of a cluster."""
+
+    added: tuple[Endpoint, ...]
+    removed: tuple[Endpoint, ...]
+    changed: tuple[Endpoint, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+def diff(old: Iterable[Endpoint], new: Iterable[Endpoint]) -> Diff:
+    """Compare two endpoint lists by address and port.
+
+    A pod that came back at the same address under a new UID counts as removed and added, so that
+    nothing which was learnt of the old pod is held against the new one.
+    """
+    before = {e.key: e for e in old}
+    after = {e.key: e for e in new}
+    added: list[Endpoint] = []
+    removed: list[Endpoint] = []
+    changed: list[Endpoint] = []
+    for key, endpoint in after.items():
+        previous = before.get(key)
+        if previous is None:
+            added.append(endpoint)
+        elif is_other_pod(previous, endpoint):
+            removed.append(previous)
+            added.append(endpoint)
+        elif previous != endpoint:
+            changed.append(endpoint)
+    removed.extend(e for key, e in before.items() if key not in after)
+    return Diff(tuple(added), tuple(removed), tuple(changed))
+
+
+def is_other_pod(old: Endpoint, new: Endpoint) -> bool:
+    """Whether two endpoints at one address are different pods, as far as their UIDs tell."""
+    return bool(old.uid and new.uid and old.uid != new.uid)
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A source says: this is now the whole state of that cluster."""
+
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A source says: that cluster no longer exists (its Service or port was deleted)."""
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A source says: everything that existed when I began has been delivered.
+
+    Until then a cluster that was not mentioned is *unknown*, which is not *empty*.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One rejected part of the input, which left the last good state in place.
+
+    Attributes:
+        where: the object, such as ``EndpointSlice shop/orders-abc`` or ``pods.yaml:12``.
+        field: the field's path, "" for the whole object.
+        value: the bad value as text, shortened.
+        fix: what would make it good.
+    """
+
+    where: str
+    field: str
+    value: str
+    fix: str
+
+    def __str__(self) -> str:
+        place = f"{self.where}: {self.field}" if self.field else self.where
+        value = f" {self.value}" if self.value else ""
+        return f"{place}:{value}: {self.fix}"
+
+
+SourceEvent = Updated | Removed | Synced
