@@ -17,7 +17,7 @@ _FAILURES = frozenset({2, 8, 13, 14, 15})
 
 
 def outcome_of_grpc(code: int) -> Outcome:
-    """Classify a gRPC status code (0–16; anything else counts as a failure)."""
+    """Classify a gRPC status code (0 to 16; anything else counts as a failure)."""
     if code == _OK:
         return Outcome.SUCCESS
     if code == _CANCELLED:

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from trimtab import policies
-from trimtab.errors import NoEndpoints
+from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot, is_other_pod
 from trimtab.policies import Outcome, Policy
@@ -49,21 +49,26 @@ class Node:
 
 
 class Pick:
-    """One request's claim on a node. ``finish`` ends it, exactly once, however often it is called."""
+    """One request's claim on a node. ``finish`` ends it, exactly once, however often it is called.
 
-    __slots__ = ("_balancer", "_started", "node")
+    Attributes:
+        node: where the request goes; the object, not its address.
+        started: when it was picked, by the balancer's clock.
+        open: whether it has yet to be finished.
+    """
+
+    __slots__ = ("_balancer", "node", "open", "started")
 
     def __init__(self, balancer: Balancer, node: Node, started: float) -> None:
-        self._balancer: Balancer | None = balancer
-        self._started = started
+        self._balancer = balancer
         self.node = node
+        self.started = started
+        self.open = True
 
     def finish(self, outcome: Outcome, report: LoadReport | None = None) -> None:
         """Say how the attempt ended; every call after the first does nothing."""
-        balancer = self._balancer
-        if balancer is not None:
-            self._balancer = None
-            balancer._finish(self.node, outcome, self._started, report)  # noqa: SLF001
+        if self.open:
+            self._balancer.finish(self, outcome, report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ class Balancer:
         random: the only source of randomness.
         policy: fixes the strategy; None follows the snapshot's, else the default.
         lock: held for the length of one decision and never over I/O; a door that is used from
-            several threads gives a real one.
+            several threads gives an ``RLock``, since a finaliser that ends a pick may run in the
+            middle of a decision of its own thread.
 
     Raises:
         ConfigError: ``policy`` is unknown or has a bad parameter.
@@ -145,7 +151,7 @@ class Balancer:
             self._refresh()
             return Change(tuple(added), tuple(removed))
 
-    def set_connected(self, node: Node, connected: bool) -> None:  # noqa: FBT001
+    def set_connected(self, node: Node, connected: bool) -> None:
         """A transport says whether requests can leave for this node at once.
 
         Nodes that are not connected get no request while another one is. The candidates are
@@ -191,21 +197,22 @@ class Balancer:
         node.picks += 1
         return Pick(self, node, now)
 
-    def _finish(
-        self, node: Node, outcome: Outcome, started: float, report: LoadReport | None
-    ) -> None:
+    def finish(self, pick: Pick, outcome: Outcome, report: LoadReport | None = None) -> None:
+        """End a pick of this balancer; the same as ``pick.finish``."""
         if self._locked:
             with self._lock:
-                self._learn(node, outcome, started, report)
+                self._finish(pick, outcome, report)
         else:
-            self._learn(node, outcome, started, report)
+            self._finish(pick, outcome, report)
 
-    def _learn(
-        self, node: Node, outcome: Outcome, started: float, report: LoadReport | None
-    ) -> None:
+    def _finish(self, pick: Pick, outcome: Outcome, report: LoadReport | None) -> None:
+        if not pick.open:  # two threads may both have found it open
+            return
+        pick.open = False
+        node = pick.node
         node.in_flight -= 1
         now = self._clock()
-        self._policy.done(node, outcome, now - started, now, report)
+        self._policy.done(node, outcome, now - pick.started, now, report)
         if self._leaving and not node.in_flight:
             self._leaving.discard(node)
 
@@ -214,7 +221,7 @@ class Balancer:
             return
         try:
             policy = policies.build(wanted, self._random)
-        except policies.ConfigError as error:
+        except ConfigError as error:
             # A control plane may name a strategy that this release lacks: the last one goes on.
             self.policy_error = str(error)
             return
@@ -238,7 +245,9 @@ class Balancer:
         if not self.snapshot.endpoints:
             return f"{self._cluster}: the service has no endpoints"
         states = ", ".join(f"{n} {health.value}" for health, n in counts.items() if n)
-        return f"{self._cluster}: none of {len(self.snapshot.endpoints)} endpoints is ready ({states})"
+        return (
+            f"{self._cluster}: none of {len(self.snapshot.endpoints)} endpoints is ready ({states})"
+        )
 
     @property
     def nodes(self) -> Mapping[tuple[str, int], Node]:

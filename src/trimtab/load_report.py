@@ -14,8 +14,8 @@ class LoadReport:
     """One load report.
 
     Attributes:
-        cpu_utilization: share of the CPU in use, 0–1; may exceed 1 where a soft limit is exceeded.
-        application_utilization: the application's own measure of how full it is, 0–1 and above.
+        cpu_utilization: share of the CPU in use, 0 to 1; may exceed 1 where a soft limit is exceeded.
+        application_utilization: the application's own measure of how full it is, 0 to 1 and above.
         rps: requests/s that the server sees.
         eps: errors/s that the server sees.
         in_flight: requests in the server now, this one left out; None if it does not say.

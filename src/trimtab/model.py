@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from trimtab.errors import ConfigError
 
@@ -44,7 +45,7 @@ class Endpoint:
 
     Attributes:
         address: the primary IP literal, without brackets.
-        port: 1–65535.
+        port: 1 to 65535.
         locality: region and zone of its node.
         node: the node's name, "" if unknown.
         health: see ``Health``.
@@ -85,7 +86,9 @@ class Endpoint:
         if self.priority < 0:
             raise ConfigError(f"endpoint {self.target}: priority {self.priority} is negative")
         if self.ready_since is not None and not math.isfinite(self.ready_since):
-            raise ConfigError(f"endpoint {self.target}: ready_since {self.ready_since} is not finite")
+            raise ConfigError(
+                f"endpoint {self.target}: ready_since {self.ready_since} is not finite"
+            )
 
     @property
     def target(self) -> str:
@@ -167,7 +170,7 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.endpoints, key=lambda e: e.key))
-        for left, right in zip(ordered, ordered[1:], strict=False):
+        for left, right in pairwise(ordered):
             if left.key == right.key:
                 raise ConfigError(
                     f"cluster {self.cluster}: endpoint {left.target} appears twice; "

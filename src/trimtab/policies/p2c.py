@@ -34,9 +34,7 @@ class P2C:
         """Replace the candidates; O(n)."""
         self._nodes = tuple(nodes)
         self._n = len(nodes)
-        self._table = (
-            None if equal_weights(nodes) else AliasTable(self._nodes, self._random)
-        )
+        self._table = None if equal_weights(nodes) else AliasTable(self._nodes, self._random)
 
     def pick(self, now: float) -> Node:  # noqa: ARG002
         """O(1), whatever the number of endpoints."""

@@ -29,9 +29,7 @@ class RandomPick:
         """Replace the candidates; O(n)."""
         self._nodes = tuple(nodes)
         self._n = len(nodes)
-        self._table = (
-            None if equal_weights(nodes) else AliasTable(self._nodes, self._random)
-        )
+        self._table = None if equal_weights(nodes) else AliasTable(self._nodes, self._random)
 
     def pick(self, now: float) -> Node:  # noqa: ARG002
         """O(1)."""
