@@ -218,6 +218,7 @@ class Balancer:
 
     def _follow_policy(self, wanted: PolicyConfig | None) -> None:
         if self._fixed is not None or wanted == self._config:
+            self.policy_error = ""
             return
         try:
             policy = policies.build(wanted, self._random)
