@@ -1,0 +1,104 @@
+"""What one decision costs: the policy's choice alone, and the balancer's pick with its finish.
+
+Nanoseconds on this machine; what counts is that they don't grow with the number of endpoints, and
+the ratio to a bare Python method call in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from random import Random
+
+from machine import publish
+from trimtab.balancer import Balancer
+from trimtab.model import Endpoint, PolicyConfig, Snapshot
+from trimtab.policies import Outcome
+
+SIZES = (10, 100, 1_000, 10_000)
+ROUNDS = 7
+TARGET_NS = 1_500
+FLAT = 1.25
+
+
+def made(n: int, policy: str, lock: threading.RLock | None) -> Balancer:
+    endpoints = tuple(
+        Endpoint(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", 8080) for i in range(1, n + 1)
+    )
+    balancer = Balancer(
+        "bench", clock=time.monotonic, random=Random(1), policy=PolicyConfig(policy), lock=lock
+    )
+    balancer.update(Snapshot("bench", endpoints))
+    return balancer
+
+
+class Bare:
+    """The yardstick: a method that does nothing."""
+
+    def call(self) -> None: ...
+
+
+def nanoseconds(step: Callable[[], object], calls: int) -> float:
+    begin = time.perf_counter_ns()
+    for _ in range(calls):
+        step()
+    return (time.perf_counter_ns() - begin) / calls
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", metavar="FILE", help="write the page to FILE as well")
+    parser.add_argument("--calls", type=int, default=100_000, help="calls per round")
+    options = parser.parse_args()
+
+    cases: dict[tuple[str, int], Callable[[], object]] = {("bare call", 0): Bare().call}
+    for n in SIZES:
+        for policy in ("p2c", "round_robin", "random"):
+            unlocked = made(n, policy, None)
+            cases[f"choice {policy}", n] = lambda b=unlocked: b._policy.pick(0.0)  # noqa: SLF001
+            cases[f"pick + finish {policy}", n] = lambda b=unlocked: b.pick().finish(
+                Outcome.SUCCESS
+            )
+        locked = made(n, "p2c", threading.RLock())
+        cases["pick + finish p2c, locked", n] = lambda b=locked: b.pick().finish(Outcome.SUCCESS)
+
+    found: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
+    order = list(cases)
+    shuffle = Random(3)
+    for _ in range(ROUNDS):
+        shuffle.shuffle(order)
+        for case in order:
+            found[case].append(nanoseconds(cases[case], options.calls))
+    median = {case: statistics.median(times) for case, times in found.items()}
+
+    rows = ["| what | " + " | ".join(f"{n:,}" for n in SIZES) + " | 10,000 : 10 |"]
+    rows.append("|---|" + "---|" * (len(SIZES) + 1))
+    for what in dict.fromkeys(name for name, n in cases if n):
+        cells = [f"{median[what, n]:.0f}" for n in SIZES]
+        ratio = median[what, SIZES[-1]] / median[what, SIZES[0]]
+        rows.append(f"| {what} | " + " | ".join(cells) + f" | {ratio:.2f} |")
+    worst = max(median["pick + finish p2c, locked", n] for n in SIZES)
+    flat = median["pick + finish p2c", SIZES[-1]] / median["pick + finish p2c", SIZES[0]]
+    verdict = (
+        f"Target: pick + finish at most {TARGET_NS:,} ns at any size and flat. "
+        f"Worst seen, with the lock of the sync door: {worst:,.0f} ns "
+        f"({'reached' if worst <= TARGET_NS else 'missed'}); 10,000 endpoints cost "
+        f"{flat:.2f} times what 10 do ({'flat' if flat <= FLAT else 'not flat'}). "
+        f"A bare method call, called the same way: {median['bare call', 0]:.0f} ns; "
+        f"all figures include one such call."
+    )
+    publish(
+        "One decision",
+        "Nanoseconds per operation by number of endpoints, median of "
+        f"{ROUNDS} shuffled rounds of {options.calls:,} calls.\n\n"
+        + "\n".join(rows)
+        + f"\n\n{verdict}",
+        options.write,
+    )
+
+
+if __name__ == "__main__":
+    main()
