@@ -1,0 +1,63 @@
+"""What users read when a name has no endpoints: what happened, since when, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One control plane that can't be used.
+
+    Attributes:
+        uri: its address, as the bootstrap gives it.
+        age_s: how long ago it was lost [s].
+        error: gRPC's text, or what was wrong with its answer.
+    """
+
+    uri: str
+    age_s: float
+    error: str
+
+
+def unreachable(name: str, failures: Sequence[Failure], origin: str) -> str:
+    """No control plane answers."""
+    each = "; ".join(
+        f"control plane {f.uri} unreachable since {_age(f.age_s)}: {f.error}" for f in failures
+    )
+    return (
+        f"{name}: {each}; no endpoints are known yet; trimtab tries again until one answers; "
+        f"check that it runs and that its address is right (from {origin})"
+    )
+
+
+def silent(name: str, uri: str, age_s: float) -> str:
+    """A control plane accepted the stream and says nothing about this name."""
+    return (
+        f"{name}: control plane {uri} has sent no endpoints for {_age(age_s)}; it may still be "
+        "reading its sources (see its /readyz); trimtab takes the answer when it comes"
+    )
+
+
+def absent(name: str, uri: str, reason: str) -> str:
+    """A control plane says that there is no such service."""
+    said = reason if name in reason else f"{name}: {reason}"
+    return (
+        f"{said} (control plane {uri}); check the target's service, namespace and port; "
+        "trimtab takes it up as soon as it exists"
+    )
+
+
+def rejected(name: str, uri: str, reason: str) -> str:
+    """A control plane sent a resource that can't be used, and nothing better is known."""
+    return (
+        f"{name}: control plane {uri} sent a configuration that can't be used: {reason}; "
+        "correct it there; trimtab takes the next version"
+    )
+
+
+def _age(seconds: float) -> str:
+    if seconds < 120:  # noqa: PLR2004 - two minutes read better as seconds
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
