@@ -57,9 +57,20 @@ format: $(VENV)/.ready ## Format and apply safe fixes
 	@$(BIN)/ruff check --quiet --fix . || true
 	@$(BIN)/ruff format --quiet .
 
+# Generated code runs on its own and on later runtimes only, so the compiler is the one of the oldest
+# protobuf that pyproject allows (6.31.1), in an environment of its own.
+PROTO := $(CACHE)/proto
+PROTO_VERSION := 1.80.0
+
+$(PROTO)/.ready-$(PROTO_VERSION):
+	@rm -rf $(PROTO); mkdir -p $(CACHE)
+	@$(PYTHON) -m venv $(PROTO)
+	@$(PROTO)/bin/python -m pip install -q --disable-pip-version-check grpcio-tools==$(PROTO_VERSION)
+	@touch $@
+
 .PHONY: proto
-proto: $(VENV)/.ready ## Generate the wire schema's Python module
-	@$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/trimtab/xds/wire.proto
+proto: $(PROTO)/.ready-$(PROTO_VERSION) ## Generate the wire schema's Python module
+	@$(PROTO)/bin/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/trimtab/xds/wire.proto
 
 .PHONY: interop
 interop: $(VENV)/.ready interop/node/node_modules/.ready ## Clients of other languages against the control plane

@@ -1,0 +1,208 @@
+"""Snapshot to ClusterLoadAssignment, an endpoint at a time.
+
+An endpoint's encoding is kept until the endpoint changes, and a message is its parts joined: after
+one change of a thousand, one is encoded anew. Two views exist. *Full*, for trimtab clients, carries
+every endpoint with its state, so that a Snapshot survives the trip unchanged. *Lean*, for Envoy and
+native gRPC, carries what may be used now, in a form that both accept: gRPC ignores DRAINING
+endpoints, needs a weight of at least 1 on each locality and rejects gaps between priorities and
+repeated addresses (gRFC A27).
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from trimtab.model import MAX_WEIGHT, Endpoint, Health, Locality, Snapshot
+from trimtab.xds import type_urls
+from trimtab.xds import wire_pb2 as wire
+from trimtab.xds.resources import Json, Resource, metadata, resource
+
+MAX_BODY = 3_400_000
+"""Bytes of a ClusterLoadAssignment: with its frame it stays under 3.5 MB, and gRPC's limit is 4."""
+
+_OVERHEAD = 512  # bytes for names and framing, and per locality
+
+
+class View(enum.Enum):
+    """What of a snapshot a client is sent."""
+
+    FULL = "full"
+    LEAN = "lean"
+
+
+_HEALTH = {
+    Health.READY: wire.LbEndpoint.HEALTHY,
+    Health.DRAINING: wire.LbEndpoint.DRAINING,
+    Health.UNHEALTHY: wire.LbEndpoint.UNHEALTHY,
+}
+_RANK = {Health.READY: 0, Health.DRAINING: 1, Health.UNHEALTHY: 2}
+
+
+class Fragments:
+    """The encoded endpoints of one cluster in one view."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._known: dict[tuple[str, int], tuple[Endpoint, int, bytes]] = {}
+
+    def of(self, endpoint: Endpoint, weight: int) -> bytes:
+        """An encoded LbEndpoint, from memory if neither the endpoint nor its weight changed."""
+        key = (endpoint.address, endpoint.port)
+        known = self._known.get(key)
+        if known is not None and known[1] == weight:
+            # Most endpoints are the very objects of the last snapshot: no comparison by fields.
+            if known[0] is endpoint:
+                return known[2]
+            if known[0] == endpoint:
+                self._known[key] = (endpoint, weight, known[2])
+                return known[2]
+        body = _lb_endpoint(endpoint, weight, self._view).SerializeToString(deterministic=True)
+        self._known[key] = (endpoint, weight, body)
+        return body
+
+    def keep_only(self, endpoints: Iterable[Endpoint]) -> None:
+        """Forget endpoints that left, once they outnumber those that stayed."""
+        kept = {(e.address, e.port) for e in endpoints}
+        if len(self._known) > 2 * len(kept):
+            self._known = {key: known for key, known in self._known.items() if key in kept}
+
+
+def endpoints_of(snapshot: Snapshot, view: View) -> Sequence[Endpoint]:
+    """What a view shows of a snapshot."""
+    return snapshot.endpoints if view is View.FULL else snapshot.usable()
+
+
+def assignment_resource(
+    name: str,
+    snapshot: Snapshot,
+    fragments: Fragments,
+    view: View,
+    *,
+    salt: str,
+    endpoints: Sequence[Endpoint] | None = None,
+) -> Resource:
+    """The ClusterLoadAssignment of a snapshot, under the name that was asked for.
+
+    Args:
+        name: of the resource.
+        snapshot: whose endpoints.
+        fragments: what was encoded before, of the same cluster and view.
+        view: see the module.
+        salt: the Cluster's version, which becomes part of this one's: Envoy waits 15 s for
+            endpoints after a Cluster has changed, so they must count as changed as well.
+        endpoints: a part of the view's endpoints, for a cluster above ``MAX_BODY``.
+    """
+    shown = endpoints_of(snapshot, view) if endpoints is None else endpoints
+    message = wire.ClusterLoadAssignment(cluster_name=name)
+    groups = _grouped(shown)
+    priorities = sorted({priority for priority, _ in groups})
+    smaller = _shown_weights(shown) if view is View.LEAN else {}
+    for (priority, locality), members in sorted(groups.items()):
+        weights = [smaller.get(e.weight, e.weight) for e in members]
+        message.endpoints.append(
+            wire.LocalityLbEndpoints(
+                locality=wire.Locality(
+                    region=locality.region, zone=locality.zone, sub_zone=locality.sub_zone
+                ),
+                lb_endpoints=[
+                    fragments.of(e, weight) for e, weight in zip(members, weights, strict=True)
+                ],
+                load_balancing_weight=UInt32Value(value=min(sum(weights), MAX_WEIGHT)),
+                priority=priorities.index(priority),
+                metadata=_true_priority(priority, priorities.index(priority)),
+            )
+        )
+    fragments.keep_only(shown)
+    return resource(type_urls.EDS, name, message, salt=salt)
+
+
+def subset(snapshot: Snapshot, view: View, fragments: Fragments, seat: str) -> list[Endpoint]:
+    """As many endpoints as fit into one message, different ones for each client.
+
+    Rendezvous hashing: a client keeps its endpoints while others come and go, every replica chooses
+    the same, and over many clients each endpoint is chosen equally often. Usable ones go first.
+
+    Args:
+        snapshot: of a cluster that is too large.
+        view: see the module.
+        fragments: for the sizes.
+        seat: what tells the client from others: its node id.
+    """
+    key = hashlib.blake2b(seat.encode(), digest_size=32).digest()
+
+    def score(endpoint: Endpoint) -> tuple[int, int, bytes]:
+        digest = hashlib.blake2b(endpoint.target.encode(), digest_size=8, key=key).digest()
+        return _RANK[endpoint.health], endpoint.priority, digest
+
+    chosen: list[Endpoint] = []
+    localities: set[tuple[int, Locality]] = set()
+    room = MAX_BODY - _OVERHEAD
+    for endpoint in sorted(endpoints_of(snapshot, view), key=score):
+        room -= len(fragments.of(endpoint, endpoint.weight)) + 4
+        if (endpoint.priority, endpoint.locality) not in localities:
+            localities.add((endpoint.priority, endpoint.locality))
+            room -= _OVERHEAD
+        if room < 0:
+            break
+        chosen.append(endpoint)
+    chosen.sort(key=lambda e: e.key)
+    return chosen
+
+
+def _grouped(endpoints: Iterable[Endpoint]) -> dict[tuple[int, Locality], list[Endpoint]]:
+    groups: dict[tuple[int, Locality], list[Endpoint]] = {}
+    for endpoint in endpoints:
+        groups.setdefault((endpoint.priority, endpoint.locality), []).append(endpoint)
+    return groups
+
+
+def _shown_weights(endpoints: Sequence[Endpoint]) -> dict[int, int]:
+    """Smaller weights where the sum would not fit into 32 bits, which gRPC and Envoy refuse."""
+    total = sum(e.weight for e in endpoints)
+    if total <= MAX_WEIGHT:
+        return {}
+    room = MAX_WEIGHT - len(endpoints)
+    return {e.weight: max(1, e.weight * room // total) for e in endpoints}
+
+
+def _true_priority(priority: int, shown: int) -> wire.Metadata | None:
+    """What the field can't say, since priorities must be dense there."""
+    return None if priority == shown else metadata({"priority": float(priority)})
+
+
+def _lb_endpoint(endpoint: Endpoint, weight: int, view: View) -> wire.LbEndpoint:
+    full = view is View.FULL
+    return wire.LbEndpoint(
+        endpoint=wire.Endpoint(
+            address=_address(endpoint.address, endpoint.port),
+            additional_addresses=[
+                wire.Endpoint.AdditionalAddress(address=_address(a, endpoint.port))
+                for a in endpoint.additional_addresses
+            ],
+        ),
+        # Unset is UNKNOWN, which Envoy and gRPC use like HEALTHY: the lean view holds no other.
+        health_status=_HEALTH[endpoint.health] if full else None,
+        load_balancing_weight=UInt32Value(value=weight),
+        metadata=_facts(endpoint) if full else None,
+    )
+
+
+def _address(address: str, port: int) -> wire.Address:
+    return wire.Address(socket_address=wire.SocketAddress(address=address, port_value=port))
+
+
+def _facts(endpoint: Endpoint) -> wire.Metadata | None:
+    facts: dict[str, Json] = {}
+    if endpoint.node:
+        facts["node"] = endpoint.node
+    if endpoint.uid:
+        facts["uid"] = endpoint.uid
+    if endpoint.ready_since is not None:
+        facts["ready_since"] = endpoint.ready_since
+    if endpoint.labels:
+        facts["labels"] = dict(endpoint.labels)
+    return metadata(facts) if facts else None

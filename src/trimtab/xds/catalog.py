@@ -1,0 +1,271 @@
+"""What there is, encoded once: the state that all streams of a control plane share.
+
+Nothing may be answered before ``synced``: a cluster that no source has mentioned yet is unknown,
+which is not empty, and an empty answer takes a service down at once.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from trimtab.model import Removed, Snapshot, SourceEvent, Synced
+from trimtab.xds import type_urls
+from trimtab.xds.assignments import (
+    MAX_BODY,
+    Fragments,
+    View,
+    assignment_resource,
+    subset,
+)
+from trimtab.xds.names import Alias, NameTable
+from trimtab.xds.resources import (
+    Resource,
+    cluster_resource,
+    listener_resource,
+    missing_listener_resource,
+    route_resource,
+)
+
+__all__ = ["Catalog", "Client", "ClientKind", "Resource"]
+
+_MAX_SUBSETS = 8  # per cluster: each is as large as a message may be
+_MAX_RESOLVED = 100_000  # names are chosen by clients, so what is remembered of them is bounded
+
+
+class ClientKind(enum.Enum):
+    """Which implementation a client is, by its ``user_agent_name``."""
+
+    TRIMTAB = "trimtab"
+    GRPC = "grpc"
+    ENVOY = "envoy"
+    OTHER = "other"
+
+    @classmethod
+    def of(cls, user_agent_name: str) -> ClientKind:
+        """Tell by the name: ``trimtab``, ``gRPC Go`` and the like, ``envoy``."""
+        name = user_agent_name.lower()
+        if name.startswith("trimtab"):
+            return cls.TRIMTAB
+        if name.startswith("grpc"):
+            return cls.GRPC
+        return cls.ENVOY if name == "envoy" else cls.OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is at the other end of a stream, from the node of its first request.
+
+    Attributes:
+        node_id: the node's id.
+        kind: the implementation.
+        namespace: from the node's metadata, ``namespace`` or ``NAMESPACE``; "" if absent.
+        user_agent: name and version as announced.
+    """
+
+    node_id: str = ""
+    kind: ClientKind = ClientKind.OTHER
+    namespace: str = ""
+    user_agent: str = ""
+
+    @property
+    def view(self) -> View:
+        """What of a snapshot it is sent."""
+        return View.FULL if self.kind is ClientKind.TRIMTAB else View.LEAN
+
+
+class _Cluster:
+    """One cluster's snapshot and everything that has been encoded from it."""
+
+    __slots__ = ("assignments", "cluster", "fragments", "snapshot", "static", "subsets")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.cluster = snapshot.cluster
+        self.static: dict[tuple[str, str], Resource] = {}  # CDS, LDS, RDS: endpoints don't matter
+        self.assignments: dict[tuple[str, View], Resource] = {}
+        self.subsets: dict[tuple[str, View, str], Resource] = {}
+        self.fragments = {view: Fragments(view) for view in View}
+
+    def replace(self, snapshot: Snapshot) -> None:
+        old, self.snapshot = self.snapshot, snapshot
+        if (old.policy, old.service) != (snapshot.policy, snapshot.service):
+            self.static.clear()
+        self.assignments.clear()
+        self.subsets.clear()
+
+    def get(self, type_url: str, name: str, client: Client) -> Resource:
+        if type_url == type_urls.EDS:
+            return self._assignment(name, client)
+        found = self.static.get((type_url, name))
+        if found is None:
+            if type_url == type_urls.CDS:
+                found = cluster_resource(name, self.snapshot)
+            elif type_url == type_urls.LDS:
+                found = listener_resource(name, self.cluster)
+            else:
+                found = route_resource(name, self.cluster)
+            self.static[type_url, name] = found
+        return found
+
+    def _assignment(self, name: str, client: Client) -> Resource:
+        view = client.view
+        found = self.assignments.get((name, view))
+        if found is None:
+            fragments = self.fragments[view]
+            salt = self.get(type_urls.CDS, name, client).version
+            found = assignment_resource(name, self.snapshot, fragments, view, salt=salt)
+            self.assignments[name, view] = found
+        return found if len(found.body) <= MAX_BODY else self._subset(name, client)
+
+    def _subset(self, name: str, client: Client) -> Resource:
+        key = (name, client.view, client.node_id)
+        found = self.subsets.get(key)
+        if found is None:
+            fragments = self.fragments[client.view]
+            found = assignment_resource(
+                name,
+                self.snapshot,
+                fragments,
+                client.view,
+                salt=self.get(type_urls.CDS, name, client).version,
+                endpoints=subset(self.snapshot, client.view, fragments, client.node_id),
+            )
+            if len(self.subsets) >= _MAX_SUBSETS:
+                self.subsets.pop(next(iter(self.subsets)))
+            self.subsets[key] = found
+        return found
+
+
+class Catalog:
+    """The clusters, under all their names, as resources.
+
+    Attributes:
+        synced: whether every source has delivered all that existed when it began.
+        generation: counts the clusters that came or went, so that names are resolved again.
+    """
+
+    def __init__(self, aliases: Iterable[Alias] = ()) -> None:
+        self.synced = False
+        self.generation = 0
+        self.names = NameTable(aliases)
+        self._clusters: dict[str, _Cluster] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._departed = NameTable(aliases)
+        self._resolved: dict[tuple[str, str], str] = {}
+        self._missing: dict[str, Resource] = {}
+
+    def apply(self, event: SourceEvent) -> frozenset[str]:
+        """Take in what a source says; return the clusters whose content changed."""
+        if isinstance(event, Synced):
+            self.synced = True
+            return frozenset()
+        if isinstance(event, Removed):
+            return self._remove(event.cluster)
+        return self._update(event.snapshot)
+
+    def __contains__(self, cluster: str) -> bool:
+        return cluster in self._clusters
+
+    def clusters(self) -> Mapping[str, Snapshot]:
+        """The latest snapshot of each cluster, by canonical name."""
+        return MappingProxyType(self._snapshots)
+
+    def get(self, type_url: str, name: str, client: Client) -> Resource | None:
+        """A resource under exactly the name asked for; None if nothing is known by it.
+
+        It is encoded once per type, name and view, until the cluster changes.
+        """
+        cluster = self.concerns(type_url, name, client)
+        return None if cluster is None else self._clusters[cluster].get(type_url, name, client)
+
+    def get_of(self, cluster: str, type_url: str, name: str, client: Client) -> Resource | None:
+        """As ``get``, for a name whose cluster is known already."""
+        known = self._clusters.get(cluster)
+        return None if known is None else known.get(type_url, name, client)
+
+    def missing(self, type_url: str, name: str, client: Client) -> Resource | None:
+        """What to send in place of a resource that never existed, if anything helps."""
+        if type_url != type_urls.LDS or client.kind is not ClientKind.GRPC:
+            return None
+        found = self._missing.get(name)
+        if found is None:
+            if len(self._missing) >= _MAX_RESOLVED:
+                self._missing.clear()
+            found = self._missing[name] = missing_listener_resource(name)
+        return found
+
+    def wildcard(self, type_url: str, client: Client) -> tuple[str, ...]:  # noqa: ARG002 - a view may differ by client
+        """The names that a wildcard subscription gets: all clusters and aliases; no Listeners."""
+        return tuple(
+            name for cluster in self._clusters for name in self.wildcard_of(type_url, cluster)
+        )
+
+    def wildcard_of(self, type_url: str, cluster: str | None) -> tuple[str, ...]:
+        """The names under which a wildcard subscription gets one cluster."""
+        if type_url != type_urls.CDS or cluster not in self._clusters:
+            return ()
+        return self.names.names_of(cluster)
+
+    def concerns(self, type_url: str, name: str, client: Client) -> str | None:  # noqa: ARG002 - every type has the same names today
+        """The canonical cluster behind a name, None if there is none."""
+        key = (name, client.namespace)
+        cluster = self._resolved.get(key)
+        if cluster is None:
+            cluster = self.names.resolve(name, client.namespace)
+            if cluster is not None:
+                if len(self._resolved) >= _MAX_RESOLVED:
+                    self._resolved.clear()
+                self._resolved[key] = cluster
+        return cluster
+
+    def was_deleted(self, name: str, client: Client) -> bool:
+        """Whether the name meant a cluster that this process knew and saw deleted."""
+        return self._departed.resolve(name, client.namespace) is not None
+
+    def missing_text(self, name: str, client: Client, *, near: bool) -> str:
+        """Say that nothing answers to a name, for people; ``near`` adds similar names."""
+        text = self.names.missing_text(name, client.namespace, near=near)
+        if self.was_deleted(name, client):
+            return f"{name} was deleted; {text}"
+        return text
+
+    def _update(self, snapshot: Snapshot) -> frozenset[str]:
+        cluster = snapshot.cluster
+        known = self._clusters.get(cluster)
+        if known is None:
+            self._clusters[cluster] = _Cluster(snapshot)
+            self._departed.remove(cluster)
+            _name(self.names, snapshot)
+            self._renamed()
+        elif known.snapshot == snapshot:
+            return frozenset()
+        else:
+            if known.snapshot.service != snapshot.service:
+                _name(self.names, snapshot)
+                self._renamed()
+            known.replace(snapshot)
+        self._snapshots[cluster] = snapshot
+        return frozenset((cluster,))
+
+    def _remove(self, cluster: str) -> frozenset[str]:
+        if self._clusters.pop(cluster, None) is None:
+            return frozenset()
+        snapshot = self._snapshots.pop(cluster)
+        _name(self._departed, snapshot)
+        self.names.remove(cluster)
+        self._renamed()
+        return frozenset((cluster,))
+
+    def _renamed(self) -> None:
+        self.generation += 1
+        self._resolved.clear()
+
+
+def _name(table: NameTable, snapshot: Snapshot) -> None:
+    if snapshot.service is not None and snapshot.service.cluster == snapshot.cluster:
+        table.add(snapshot.service)
+    else:
+        table.add_cluster(snapshot.cluster)

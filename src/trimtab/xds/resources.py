@@ -1,0 +1,220 @@
+"""Snapshot to Cluster, Listener and RouteConfiguration. Each result is an encoded ``Any``.
+
+One Cluster serves every kind of client: the list ``load_balancing_policy`` names trimtab's own
+policy first, then what Envoy takes, then what native gRPC takes; each uses the first it knows
+(gRFC A52), and a list in which it knows nothing would be NACKed. ``lb_policy`` stays unset: native
+gRPC for Python rejects a Cluster whose ``lb_policy`` is LEAST_REQUEST.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from google.protobuf import any_pb2, duration_pb2, struct_pb2
+from google.protobuf.message import Message
+
+from trimtab.model import PolicyConfig, ServicePort, Snapshot
+from trimtab.xds import type_urls
+from trimtab.xds import wire_pb2 as wire
+
+_CONNECT_TIMEOUT_S = 2  # an in-cluster connect takes < 1 ms; one lost SYN is sent again after 1 s
+_HTTP2_PROTOCOLS = frozenset({"grpc", "kubernetes.io/h2c"})
+_OPTIONS_NAME = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+JsonScalar = str | float | bool
+Json = JsonScalar | Mapping[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource as it is sent; all streams share ``body``.
+
+    Attributes:
+        type_url: its type.
+        name: exactly as it was asked for.
+        version: a hash of the content, the same in every replica.
+        body: the encoded ``google.protobuf.Any``.
+    """
+
+    type_url: str
+    name: str
+    version: str
+    body: bytes
+
+
+def packed(type_url: str, message: Message) -> any_pb2.Any:
+    """Wrap a message of ours under the type URL that peers know it by."""
+    return any_pb2.Any(type_url=type_url, value=message.SerializeToString(deterministic=True))
+
+
+def resource(type_url: str, name: str, message: Message, *, salt: str = "") -> Resource:
+    """Encode a message once. ``salt`` goes into the version, not into the body."""
+    body = packed(type_url, message).SerializeToString()
+    return Resource(type_url, name, content_version(body, salt), body)
+
+
+def content_version(body: bytes, salt: str = "") -> str:
+    """A short hash of a body: 16 hexadecimal digits."""
+    return hashlib.blake2b(body, digest_size=8, key=salt.encode()).hexdigest()
+
+
+def struct(values: Mapping[str, Json]) -> struct_pb2.Struct:
+    """A protobuf Struct from nested scalars."""
+    result = struct_pb2.Struct()
+    result.update(values)
+    return result
+
+
+def metadata(values: Mapping[str, Json]) -> wire.Metadata:
+    """Metadata that only trimtab clients read."""
+    return wire.Metadata(filter_metadata={type_urls.METADATA: struct(values)})
+
+
+def cluster_resource(name: str, snapshot: Snapshot) -> Resource:
+    """The Cluster of a snapshot, under the name that was asked for."""
+    cluster = wire.Cluster(
+        name=name,
+        type=wire.Cluster.EDS,
+        eds_cluster_config=wire.Cluster.EdsClusterConfig(eds_config=_ads()),
+        connect_timeout=duration_pb2.Duration(seconds=_CONNECT_TIMEOUT_S),
+        # 0: Envoy must not fall back to endpoints that are known to be away.
+        common_lb_config=wire.Cluster.CommonLbConfig(healthy_panic_threshold=wire.Percent()),
+        load_balancing_policy=_policies(snapshot.policy),
+    )
+    service = snapshot.service
+    if service is not None:
+        cluster.metadata.CopyFrom(metadata(_service_fields(service)))
+        if speaks_http2(service):
+            options = wire.HttpProtocolOptions(
+                explicit_http_config=wire.HttpProtocolOptions.ExplicitHttpConfig(
+                    http2_protocol_options=wire.Http2ProtocolOptions()
+                )
+            )
+            cluster.typed_extension_protocol_options[_OPTIONS_NAME].CopyFrom(
+                packed(type_urls.HTTP_PROTOCOL_OPTIONS, options)
+            )
+    return resource(type_urls.CDS, name, cluster)
+
+
+def speaks_http2(service: ServicePort) -> bool:
+    """Whether a port's ``appProtocol``, or else its name, says gRPC or HTTP/2 without TLS."""
+    if service.app_protocol:
+        return service.app_protocol in _HTTP2_PROTOCOLS
+    return service.port_name == "grpc" or service.port_name.startswith("grpc-")
+
+
+def listener_resource(name: str, cluster: str) -> Resource:
+    """The Listener that a gRPC client asks for: its routes are inline, for any authority.
+
+    Inline, since a route that arrives apart from its Listener can be torn from it (gRFC A71).
+    """
+    return _listener(name, _routes(name, "*", cluster))
+
+
+def missing_listener_resource(name: str) -> Resource:
+    """A Listener that makes a native gRPC client fail at once: no virtual host matches.
+
+    Without one it waits 15 s before it says that there is no such service.
+    """
+    return _listener(name, _routes(name, "no-such-service.invalid", "no-such-service"))
+
+
+def route_resource(name: str, cluster: str) -> Resource:
+    """The RouteConfiguration of a cluster, under the name that was asked for."""
+    return resource(type_urls.RDS, name, _routes(name, "*", cluster))
+
+
+def _listener(name: str, routes: wire.RouteConfiguration) -> Resource:
+    connections = wire.HttpConnectionManager(
+        stat_prefix=name,
+        route_config=routes,
+        # gRFC A39: not empty, and the last filter is terminal.
+        http_filters=[
+            wire.HttpFilter(
+                name="envoy.filters.http.router",
+                typed_config=packed(type_urls.ROUTER, wire.Router()),
+            )
+        ],
+    )
+    listener = wire.Listener(
+        name=name,
+        api_listener=wire.ApiListener(
+            api_listener=packed(type_urls.HTTP_CONNECTION_MANAGER, connections)
+        ),
+    )
+    return resource(type_urls.LDS, name, listener)
+
+
+def _routes(name: str, domain: str, cluster: str) -> wire.RouteConfiguration:
+    return wire.RouteConfiguration(
+        name=name,
+        virtual_hosts=[
+            wire.VirtualHost(
+                name=name,
+                domains=[domain],
+                routes=[
+                    wire.Route(
+                        match=wire.RouteMatch(prefix=""),
+                        route=wire.RouteAction(cluster=cluster),
+                    )
+                ],
+            )
+        ],
+    )
+
+
+def _ads() -> wire.ConfigSource:
+    return wire.ConfigSource(
+        ads=wire.AggregatedConfigSource(), resource_api_version=wire.ConfigSource.V3
+    )
+
+
+def _policies(policy: PolicyConfig | None) -> wire.LoadBalancingPolicy:
+    listed: list[any_pb2.Any] = []
+    if policy is not None:
+        values: dict[str, Json] = {"policy": policy.name}
+        if policy.params:
+            values["params"] = dict(policy.params)
+        ours = wire.TypedStruct(type_url=type_urls.POLICY, value=struct(values))
+        listed.append(packed(type_urls.TYPED_STRUCT, ours))
+    match policy.name if policy else "":
+        case "round_robin":
+            envoy = packed(type_urls.ROUND_ROBIN, wire.RoundRobin())
+        case "random":
+            envoy = packed(type_urls.RANDOM, wire.Random())
+        case _:
+            envoy = packed(type_urls.LEAST_REQUEST, wire.LeastRequest())
+    by_locality = wire.WrrLocality(
+        endpoint_picking_policy=_listed(packed(type_urls.ROUND_ROBIN, wire.RoundRobin()))
+    )
+    return _listed(*listed, envoy, packed(type_urls.WRR_LOCALITY, by_locality))
+
+
+def _listed(*configs: any_pb2.Any) -> wire.LoadBalancingPolicy:
+    return wire.LoadBalancingPolicy(
+        policies=[
+            wire.LoadBalancingPolicy.Policy(
+                typed_extension_config=wire.TypedExtensionConfig(
+                    # Envoy wants a name, which it only shows; the type URL decides.
+                    name=config.type_url.rpartition(".")[2],
+                    typed_config=config,
+                )
+            )
+            for config in configs
+        ]
+    )
+
+
+def _service_fields(service: ServicePort) -> dict[str, Json]:
+    fields: dict[str, Json] = {
+        "service": service.service,
+        "namespace": service.namespace,
+        "port": float(service.port),
+    }
+    if service.port_name:
+        fields["port_name"] = service.port_name
+    if service.app_protocol:
+        fields["app_protocol"] = service.app_protocol
+    return fields

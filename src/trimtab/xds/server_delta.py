@@ -1,0 +1,123 @@
+"""Delta (incremental) xDS: requests and responses carry only what changes.
+
+Resources have versions of their own. A client that reconnects says which it has, and receives what
+differs. A name that is subscribed to again is sent again, and a name that nothing answers to is
+reported as removed.
+"""
+
+from __future__ import annotations
+
+from trimtab.xds import wire_pb2 as wire
+from trimtab.xds.resources import Resource
+from trimtab.xds.server_events import Subscribed
+from trimtab.xds.server_stream import Stream, parsed_request, resource_error
+from trimtab.xds.server_subscription import MAX_MESSAGE, Entry, Subscription
+
+_ROOM = MAX_MESSAGE - 4096  # bytes for resources, errors and removed names in a response
+_FRAME = 64  # bytes around a resource
+
+
+def receive(stream: Stream, raw: bytes) -> None:
+    """Take in a DeltaDiscoveryRequest.
+
+    Raises:
+        ProtocolError: it breaks a rule or a limit; the stream must end.
+    """
+    request = parsed_request(wire.DeltaDiscoveryRequest, raw)
+    sub = stream.subscription(request.type_url, request.node if request.HasField("node") else None)
+    if sub is None:
+        return
+    if request.response_nonce:
+        stream.answered(
+            sub,
+            request.response_nonce,
+            request.error_detail if request.HasField("error_detail") else None,
+        )
+    # Changes of the subscription count whatever the nonce: they are not repeated.
+    _subscribe(stream, sub, request)
+
+
+def build(stream: Stream, sub: Subscription) -> bytes | None:
+    """The next response of a type, None if the client has everything."""
+    errors: list[wire.ResourceError] = []
+    sent: list[tuple[Entry, Resource]] = []
+    removed = list(sub.farewells)
+    room = _ROOM - sum(map(len, removed))
+    sub.farewells.clear()
+    while sub.dirty and room > 0:
+        entry = sub.entries[next(iter(sub.dirty))]
+        target = sub.target(entry)
+        if target is not None and sub.is_new(entry, target):
+            room -= len(target.body) + len(entry.name) + _FRAME
+            if (sent or removed) and (room < 0 or entry.alone):
+                break
+            sub.was_sent(entry, target)
+            sent.append((entry, target))
+            if entry.alone:
+                room = 0
+        elif target is None and (entry.sent or entry.due):
+            removed.append(entry.name)
+            room -= len(entry.name) + _FRAME
+        text = sub.absence_text(entry)
+        if text:
+            errors.append(resource_error(entry.name, text))
+            room -= len(text) + len(entry.name)
+        entry.due = False
+        del sub.dirty[entry.name]
+        if target is None:
+            entry.gone()
+            if not entry.explicit:
+                sub.drop(entry.name)
+    if not (sent or removed or errors or sub.answer_due):
+        return None
+    sub.answer_due = False
+    return _response(stream, sub, sent, removed, errors)
+
+
+def _subscribe(stream: Stream, sub: Subscription, request: wire.DeltaDiscoveryRequest) -> None:
+    names = list(dict.fromkeys(request.resource_names_subscribe))
+    dropped = list(dict.fromkeys(request.resource_names_unsubscribe))
+    first, sub.started = not sub.started, True
+    initial = dict(request.initial_resource_versions) if first else {}
+    all_wanted = "*" in names or (first and sub.full_set and not names and not dropped)
+    named = [name for name in names if name != "*"]
+    if named:
+        new = sum(1 for n in named if n not in sub.entries or not sub.entries[n].explicit)
+        stream.check_names(named, new)
+    if all_wanted:
+        sub.want_all({n: v for n, v in initial.items() if n not in named})
+    for name in named:
+        entry = sub.add(name)
+        if name in initial:
+            entry.resume(initial[name])
+    if "*" in dropped:
+        sub.want_named_only()
+    for name in dropped:
+        if sub.wildcard:
+            sub.leave_to_wildcard(name)
+        else:
+            sub.drop(name)
+    if named or all_wanted:
+        told = ("*", *named) if all_wanted else tuple(named)
+        stream.events.append(Subscribed(sub.type_url, told))
+
+
+def _response(
+    stream: Stream,
+    sub: Subscription,
+    sent: list[tuple[Entry, Resource]],
+    removed: list[str],
+    errors: list[wire.ResourceError],
+) -> bytes:
+    nonce = stream.next_nonce()
+    sub.await_answer(nonce, sent[0][1].version if len(sent) == 1 else "", sent)
+    return wire.DeltaDiscoveryResponse(
+        resources=[
+            wire.Resource(name=entry.name, version=target.version, resource=target.body)
+            for entry, target in sent
+        ],
+        type_url=sub.type_url,
+        nonce=nonce,
+        removed_resources=removed,
+        resource_errors=errors,
+    ).SerializeToString()

@@ -1,0 +1,124 @@
+"""The control plane's end of one stream: requests in, responses out. Bytes at both sides.
+
+Nothing is queued: what to say is decided at the moment of writing, so a slow client costs its marks
+only and then receives the latest state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from trimtab.xds import server_delta, server_sotw, type_urls
+from trimtab.xds.catalog import Catalog, Client
+from trimtab.xds.server_events import (
+    Acked,
+    Event,
+    Nacked,
+    ResourceStatus,
+    Subscribed,
+    TooLarge,
+    Unserved,
+)
+from trimtab.xds.server_stream import Limits, Stream
+
+__all__ = [
+    "Acked",
+    "Event",
+    "Limits",
+    "Nacked",
+    "ResourceStatus",
+    "ServerSession",
+    "Subscribed",
+    "TooLarge",
+    "Unserved",
+]
+
+_CDS_LAST = (*type_urls.ORDER[1:], type_urls.CDS)
+
+
+class ServerSession:
+    """One client's stream of a discovery service.
+
+    Args:
+        catalog: what there is.
+        delta: the incremental variant.
+        type_url: of a service of one type, such as EDS; None for the aggregated service.
+        limits: what the client may ask for.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        delta: bool,
+        type_url: str | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
+        self._catalog = catalog
+        self._stream = Stream(catalog, type_url, limits)
+        self._receive = server_delta.receive if delta else server_sotw.receive
+        self._build = server_delta.build if delta else server_sotw.build
+
+    @property
+    def client(self) -> Client | None:
+        """Who is at the other end; None before the first request."""
+        return self._stream.client
+
+    def receive(self, request: bytes) -> None:
+        """Take in a request.
+
+        Raises:
+            ProtocolError: it breaks a rule or a limit. End the stream with INVALID_ARGUMENT.
+        """
+        self._stream.check_size(request)
+        self._receive(self._stream, request)
+
+    def changed(self, clusters: Collection[str]) -> bool:
+        """Note that clusters changed (``Catalog.apply`` says which).
+
+        Returns:
+            Whether ``next_response`` may have something; it may still find nothing new.
+        """
+        waiting = False
+        for sub in self._stream.subscriptions.values():
+            sub.mark(clusters)
+            waiting = waiting or sub.pending()
+        return waiting and self._catalog.synced
+
+    def next_response(self) -> bytes | None:
+        """The next message to write; None if the client has everything.
+
+        Clusters come before their endpoints, these before Listeners and routes; a cluster that only
+        ends comes last.
+        """
+        if not self._catalog.synced:
+            return None
+        subs = self._stream.subscriptions
+        for sub in subs.values():
+            sub.refresh()
+        clusters = subs.get(type_urls.CDS)
+        order = type_urls.ORDER
+        if clusters is not None and clusters.dirty and clusters.only_removals():
+            order = _CDS_LAST
+        for type_url in order:
+            found = subs.get(type_url)
+            if found is not None and found.pending():
+                message = self._build(self._stream, found)
+                if message is not None:
+                    return message
+        return None
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call, in order."""
+        events, self._stream.events = self._stream.events, []
+        return events
+
+    def status(self) -> list[ResourceStatus]:
+        """Every subscribed resource and what the client has of it."""
+        return [status for sub in self._stream.subscriptions.values() for status in sub.status()]
+
+    def __repr__(self) -> str:
+        who = self.client.node_id if self.client else "no request yet"
+        states = [status.state for status in self.status()]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        return f"<ServerSession {who}: {counts or 'nothing subscribed'}>"

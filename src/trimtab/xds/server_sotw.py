@@ -1,0 +1,210 @@
+"""State of the world: a request lists everything wanted, a response of CDS or LDS everything there.
+
+What a CDS or LDS response leaves out has been deleted; EDS and RDS send only what changed, and
+leaving out means nothing there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trimtab.xds import wire_pb2 as wire
+from trimtab.xds.resources import Resource, content_version
+from trimtab.xds.server_events import Subscribed, TooLarge
+from trimtab.xds.server_stream import Stream, parsed_request, resource_error
+from trimtab.xds.server_subscription import MAX_MESSAGE, Entry, Subscription
+
+_ROOM = MAX_MESSAGE - 4096  # bytes for resources and errors in a response
+
+
+def receive(stream: Stream, raw: bytes) -> None:
+    """Take in a DiscoveryRequest.
+
+    Raises:
+        ProtocolError: it breaks a rule or a limit; the stream must end.
+    """
+    for sub in stream.subscriptions.values():
+        if _is_plain_ack(sub, raw):
+            stream.answered(sub, next(iter(sub.outstanding)), None)
+            return
+    request = parsed_request(wire.DiscoveryRequest, raw)
+    found = stream.subscription(
+        request.type_url, request.node if request.HasField("node") else None
+    )
+    if found is None:
+        return
+    nonce = request.response_nonce
+    if nonce and found.nonce:
+        # Stale: answered before, and not the last. A response that still waits for its answer is
+        # not, though another one followed it: under steady change new names would starve.
+        if nonce != found.nonce and nonce not in found.outstanding:
+            return
+        stream.answered(
+            found, nonce, request.error_detail if request.HasField("error_detail") else None
+        )
+    _subscribe(stream, found, request)
+    _remember_ack(found, request, raw)
+
+
+def build(stream: Stream, sub: Subscription) -> bytes | None:
+    """The next response of a type, None if the client has everything."""
+    return _full_set(stream, sub) if sub.full_set else _changed_only(stream, sub)
+
+
+def _subscribe(stream: Stream, sub: Subscription, request: wire.DiscoveryRequest) -> None:
+    names = dict.fromkeys(request.resource_names)
+    first, sub.started = not sub.started, True
+    sub.named = sub.named or bool(names)
+    # A client that never named anything wants all, but of CDS and LDS only.
+    all_wanted = "*" in names or (sub.full_set and not sub.named)
+    names.pop("*", None)
+    added = [n for n in names if n not in sub.entries or not sub.entries[n].explicit]
+    if added:
+        stream.check_names(added, len(added))
+    for name in [n for n, e in sub.entries.items() if e.explicit and n not in names]:
+        sub.drop(name)
+        if all_wanted and sub.wildcard:
+            sub.want_all()
+    for name in added:
+        # A first request with a version comes from a client that has seen an earlier stream.
+        sub.add(name).resumed = first and bool(request.version_info)
+    if added and sub.full_set:
+        sub.answer_due = True
+    if all_wanted and not sub.wildcard:
+        sub.want_all()
+        added.insert(0, "*")
+    elif not all_wanted:
+        sub.want_named_only()
+    if added:
+        stream.events.append(Subscribed(sub.type_url, tuple(added)))
+
+
+def _remember_ack(sub: Subscription, request: wire.DiscoveryRequest, raw: bytes) -> None:
+    """Keep what an ACK has between its version and its nonce: most requests differ only there."""
+    head = _version_field(request.version_info)
+    tail = _nonce_field(request.response_nonce)
+    plain = not request.HasField("error_detail") and raw.startswith(head) and raw.endswith(tail)
+    sub.ack_middle = (
+        raw[len(head) : len(raw) - len(tail)] if plain and request.version_info else b""
+    )
+
+
+def _is_plain_ack(sub: Subscription, raw: bytes) -> bool:
+    """Whether a request is the ACK of the oldest response, and nothing else, without parsing it."""
+    if not sub.ack_middle or not sub.outstanding:
+        return False
+    nonce = next(iter(sub.outstanding))
+    head, tail = _version_field(sub.outstanding[nonce][0]), _nonce_field(nonce)
+    return (
+        len(raw) == len(head) + len(sub.ack_middle) + len(tail)
+        and raw.endswith(tail)
+        and raw.startswith(head)
+        and raw.startswith(sub.ack_middle, len(head))
+    )
+
+
+def _version_field(version: str) -> bytes:
+    return wire.DiscoveryRequest(version_info=version).SerializeToString()
+
+
+def _nonce_field(nonce: str) -> bytes:
+    return wire.DiscoveryRequest(response_nonce=nonce).SerializeToString()
+
+
+def _changed_only(stream: Stream, sub: Subscription) -> bytes | None:
+    errors: list[wire.ResourceError] = []
+    sent: list[tuple[Entry, Resource]] = []
+    room = _ROOM
+    while sub.dirty:
+        entry = sub.entries[next(iter(sub.dirty))]
+        target = sub.target(entry)
+        if target is None:
+            # What is gone can't be told: only CDS deletes endpoints, only LDS routes.
+            text = None if entry.real else sub.absence_text(entry)
+            if text:
+                errors.append(resource_error(entry.name, text))
+                room -= len(text) + len(entry.name)
+        elif sub.is_new(entry, target):
+            # Envoy applies nothing of a response with one bad resource: changed content goes alone.
+            alone = entry.real or entry.alone
+            room -= len(target.body)
+            if sent and (alone or room < 0):
+                break
+            sub.was_sent(entry, target)
+            sent.append((entry, target))
+            if alone:
+                room = 0
+        entry.due = False
+        del sub.dirty[entry.name]
+        if room <= 0:
+            break
+    if not sent and not errors:
+        return None
+    return _response(stream, sub, [target for _, target in sent], sent, errors)
+
+
+def _full_set(stream: Stream, sub: Subscription) -> bytes | None:
+    errors: list[wire.ResourceError] = []
+    needed = sub.answer_due
+    for name in sub.dirty:
+        entry = sub.entries[name]
+        target = sub.target(entry)
+        needed = needed or (bool(entry.sent) if target is None else sub.is_new(entry, target))
+        text = sub.absence_text(entry)
+        if text:
+            errors.append(resource_error(name, text))
+    sub.dirty.clear()
+    sub.farewells.clear()
+    sub.answer_due = False
+    if not needed and not errors:
+        return None
+    shown: list[Resource] = []
+    sent: list[tuple[Entry, Resource]] = []
+    for entry in list(sub.entries.values()):
+        target = sub.target(entry)
+        if target is None:
+            if entry.explicit:
+                entry.gone()
+            else:
+                sub.drop(entry.name)
+            continue
+        if target.version == entry.refused:
+            # Leaving it out would delete it: its last good version stays, if there was one.
+            entry.due = False
+            if entry.good is None:
+                continue
+            target = entry.good
+        sub.was_sent(entry, target)
+        shown.append(target)
+        if entry.acked != target.version:
+            sent.append((entry, target))
+    return _response(stream, sub, shown, sent, errors)
+
+
+def _response(
+    stream: Stream,
+    sub: Subscription,
+    shown: Sequence[Resource],
+    sent: Sequence[tuple[Entry, Resource]],
+    errors: Sequence[wire.ResourceError],
+) -> bytes:
+    version = _version_of(shown)
+    nonce = stream.next_nonce()
+    sub.await_answer(nonce, version, sent)
+    message = wire.DiscoveryResponse(
+        version_info=version,
+        resources=[target.body for target in shown],
+        type_url=sub.type_url,
+        nonce=nonce,
+        resource_errors=errors,
+    ).SerializeToString()
+    if len(message) > MAX_MESSAGE:
+        stream.events.append(TooLarge(sub.type_url, len(message), MAX_MESSAGE))
+    return message
+
+
+def _version_of(shown: Sequence[Resource]) -> str:
+    """Of one resource its own, else a hash over all, in any order."""
+    if len(shown) == 1:
+        return shown[0].version
+    return content_version("".join(sorted(r.version for r in shown)).encode())

@@ -1,0 +1,175 @@
+"""What the two variants of the protocol share of one stream: client, subscriptions, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError
+
+from trimtab.errors import ProtocolError
+from trimtab.xds import type_urls
+from trimtab.xds import wire_pb2 as wire
+from trimtab.xds.catalog import Catalog, Client, ClientKind
+from trimtab.xds.server_events import Acked, Event, Nacked, Unserved
+from trimtab.xds.server_subscription import Subscription
+
+_NOT_FOUND = 5  # google.rpc.Code
+_MAX_TEXT = 2000  # characters of a NACK: Envoy's may dump the resource, and end with the reason
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may ask for. Beyond it the stream ends.
+
+    Attributes:
+        names: subscribed names per stream, all types together.
+        name_length: characters of a name.
+        request_bytes: size of a request.
+    """
+
+    names: int = 10_000
+    name_length: int = 512
+    request_bytes: int = 1 << 20
+
+
+class Stream:
+    """One client's stream."""
+
+    def __init__(self, catalog: Catalog, type_url: str | None, limits: Limits) -> None:
+        self.catalog = catalog
+        self.client: Client | None = None
+        self.subscriptions: dict[str, Subscription] = {}
+        self.events: list[Event] = []
+        self.limits = limits
+        self._only_type = type_url
+        self._nonces = 0
+        self._unserved: set[str] = set()
+
+    def check_size(self, raw: bytes) -> None:
+        """Refuse an oversized request.
+
+        Raises:
+            ProtocolError: it is above the limit.
+        """
+        if len(raw) > self.limits.request_bytes:
+            raise ProtocolError(
+                f"request: {len(raw)} bytes are more than the limit of {self.limits.request_bytes}"
+            )
+
+    def check_names(self, names: Sequence[str], added: int) -> None:
+        """Refuse names that are too long or too many.
+
+        Raises:
+            ProtocolError: a limit is exceeded.
+        """
+        for name in names:
+            if len(name) > self.limits.name_length:
+                raise ProtocolError(
+                    f"resource name {name[:64]}...: {len(name)} characters are more than the "
+                    f"limit of {self.limits.name_length}"
+                )
+        have = sum(sub.explicit for sub in self.subscriptions.values())
+        if have + added > self.limits.names:
+            raise ProtocolError(
+                f"resource_names: {have + added} names on one stream are more than the limit of "
+                f"{self.limits.names}; use several streams"
+            )
+
+    def subscription(self, type_url: str, node: wire.Node | None) -> Subscription | None:
+        """The subscription that a request is about; None if that type is not served.
+
+        Raises:
+            ProtocolError: the type is missing, or is not the one of this service.
+        """
+        if self._only_type is not None:
+            if type_url and type_url != self._only_type:
+                raise ProtocolError(
+                    f"type_url {type_url}: this service serves {self._only_type} only"
+                )
+            type_url = self._only_type
+        elif not type_url:
+            raise ProtocolError("type_url is empty; an aggregated stream needs one")
+        if self.client is None:
+            # Only the first request is sure to carry the node.
+            self.client = client_of(node)
+        found = self.subscriptions.get(type_url)
+        if found is None:
+            if type_url not in type_urls.ORDER:
+                if type_url not in self._unserved and len(self._unserved) < self.limits.names:
+                    self._unserved.add(type_url)
+                    self.events.append(Unserved(type_url))
+                return None
+            found = Subscription(type_url, self.catalog, self.client)
+            self.subscriptions[type_url] = found
+        return found
+
+    def next_nonce(self) -> str:
+        """A nonce that this stream has not used yet."""
+        self._nonces += 1
+        return format(self._nonces, "x")
+
+    def answered(self, sub: Subscription, nonce: str, error: wire.Status | None) -> None:
+        """Take in an ACK (no error) or a NACK of a response that still waits for its answer.
+
+        A NACK is known by its ``error_detail``, never by comparing versions.
+        """
+        if error is None:
+            accepted = sub.accept(nonce)
+            if accepted is not None:
+                version, sent = accepted
+                names = tuple(entry.name for entry, _ in sent)
+                self.events.append(Acked(sub.type_url, names, version))
+            return
+        refused = sub.refuse(nonce, error.message)
+        if refused is not None:
+            version, blamed = refused
+            self.events.append(
+                Nacked(
+                    sub.type_url,
+                    tuple(entry.name for entry in blamed),
+                    version,
+                    error.code,
+                    error.message[-_MAX_TEXT:],
+                )
+            )
+
+
+def client_of(node: wire.Node | None) -> Client:
+    """Who a client is, from the node that it sends."""
+    if node is None:
+        return Client()
+    fields = node.metadata.fields
+    namespace = next(
+        (fields[k].string_value for k in ("namespace", "NAMESPACE") if k in fields), ""
+    )
+    return Client(
+        node_id=node.id,
+        kind=ClientKind.of(node.user_agent_name),
+        namespace=namespace,
+        user_agent=f"{node.user_agent_name} {node.user_agent_version}".strip(),
+    )
+
+
+def resource_error(name: str, text: str) -> wire.ResourceError:
+    """The answer for a name that nothing stands behind (xRFC TP3); old clients skip it."""
+    return wire.ResourceError(
+        resource_name=wire.ResourceName(name=name),
+        error_detail=wire.Status(code=_NOT_FOUND, message=text),
+    )
+
+
+Request = TypeVar("Request", wire.DiscoveryRequest, wire.DeltaDiscoveryRequest)
+
+
+def parsed_request(kind: type[Request], raw: bytes) -> Request:
+    """Read a request.
+
+    Raises:
+        ProtocolError: the bytes are no such message.
+    """
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        raise ProtocolError(f"request: not a {kind.DESCRIPTOR.name}: {error}") from error

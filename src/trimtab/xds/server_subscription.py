@@ -1,0 +1,352 @@
+"""What one stream has subscribed to of one type, and what of it the client has.
+
+State-of-the-world and delta differ in messages; this bookkeeping is the same for both. Nothing is
+queued: a changed cluster marks names, and what to send is decided when a message is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+from trimtab.xds import type_urls
+from trimtab.xds.catalog import Catalog, Client, ClientKind
+from trimtab.xds.resources import Resource
+from trimtab.xds.server_events import ResourceStatus
+
+MAX_MESSAGE = 3_500_000
+"""Bytes of a response. Native gRPC resets the stream above 4 MiB and asks again, for ever."""
+
+_MAX_OUTSTANDING = 1000  # responses without an answer that are remembered, per type
+_MAX_ERROR = 2000  # characters of a NACK's text
+_NEAR_TEXTS = 20  # unknown names per stream and type for which similar ones are looked up
+_REJECT_WHOLE = frozenset({ClientKind.ENVOY, ClientKind.OTHER})
+# Envoy applies nothing of a response with one bad resource; gRPC applies the good ones (A46).
+
+
+class Entry:
+    """One name of a subscription."""
+
+    __slots__ = (
+        "acked",
+        "alone",
+        "cluster",
+        "due",
+        "error",
+        "explicit",
+        "good",
+        "name",
+        "real",
+        "refused",
+        "resumed",
+        "sent",
+        "told",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cluster: str | None = None  # the canonical one that it means at present
+        self.explicit = False  # asked by name, not only by a wildcard
+        self.sent = ""  # version sent last; "" if the client has nothing
+        self.acked = ""  # version accepted last
+        self.refused = ""  # version that was NACKed
+        self.error = ""  # the NACK's text
+        self.good: Resource | None = None  # accepted last, where responses carry the full set
+        self.due = True  # must be answered, whatever the client has
+        self.real = False  # a resource was sent under this name, not just its absence
+        self.told = False  # the absence was told
+        self.resumed = False  # the client brought a version of it from an earlier stream
+        self.alone = False  # a NACK concerned it: it goes in a response of its own
+
+    def resume(self, version: str) -> None:
+        """The client has this version from an earlier stream."""
+        self.sent = self.acked = version
+        self.resumed = True
+        self.due = False
+
+    def gone(self) -> None:
+        """The client has been told that there is nothing."""
+        self.sent = self.acked = ""
+        self.good = None
+        self.due = False
+
+
+Sent = tuple[str, tuple[tuple[Entry, Resource], ...]]
+"""A response without an answer yet: its version, and what of it the client had not accepted."""
+
+
+class Subscription:
+    """All names of one type on one stream."""
+
+    def __init__(self, type_url: str, catalog: Catalog, client: Client) -> None:
+        self.type_url = type_url
+        self.full_set = type_url in type_urls.FULL_SET
+        self.wildcard = False
+        self.started = False  # a request was read
+        self.named = False  # names were given once, so that an empty list means none
+        self.explicit = 0  # how many names were asked for
+        self.answer_due = False
+        self.farewells: dict[str, None] = {}  # to be reported as removed
+        self.entries: dict[str, Entry] = {}
+        self.dirty: dict[str, None] = {}  # ordered
+        self.outstanding: dict[str, Sent] = {}
+        self.nonce = ""  # of the last response
+        self.ack_middle = b""  # what the client's ACKs have between version and nonce
+        self._catalog = catalog
+        self._client = client
+        self._by_cluster: dict[str, list[str]] = {}
+        self._initial: dict[str, str] = {}
+        self._soft: dict[str, None] = {}  # names that may come to mean another cluster
+        self._expanded = False
+        self._generation = catalog.generation
+        self._near_texts = _NEAR_TEXTS
+
+    # ---- what the client asks ----
+
+    def add(self, name: str) -> Entry:
+        """Subscribe to a name; one that is known becomes due again."""
+        entry = self.entries.get(name)
+        if entry is None:
+            entry = self._insert(name)
+        if not entry.explicit:
+            entry.explicit = True
+            self.explicit += 1
+        entry.due = True
+        entry.told = False
+        self.dirty[name] = None
+        return entry
+
+    def drop(self, name: str) -> None:
+        """Forget a name and all that the client had of it."""
+        entry = self.entries.pop(name, None)
+        if entry is None:
+            return
+        self.explicit -= entry.explicit
+        self.dirty.pop(name, None)
+        self._soft.pop(name, None)
+        self._unlink(entry)
+
+    def want_all(self, initial: dict[str, str] | None = None) -> None:
+        """Subscribe to the wildcard; again, if everything is to be sent once more.
+
+        Args:
+            initial: the versions that the client has from an earlier stream, by name.
+        """
+        self.wildcard = True
+        self.answer_due = not initial
+        self._initial = initial or {}
+        self._expanded = False
+        for name, entry in self.entries.items():
+            entry.due = True
+            self.dirty[name] = None
+
+    def leave_to_wildcard(self, name: str) -> None:
+        """Unsubscribe from a name while the wildcard stays: it needs an answer in delta."""
+        entry = self.entries.get(name)
+        if entry is None:
+            return
+        if self.exists(entry) and name in self._catalog.wildcard_of(self.type_url, entry.cluster):
+            entry.explicit = False
+            self.explicit -= 1
+            entry.due = True
+            self.dirty[name] = None
+        else:
+            self.drop(name)
+            self.farewells[name] = None
+
+    def want_named_only(self) -> None:
+        """Unsubscribe from the wildcard; names that were asked for stay."""
+        if not self.wildcard:
+            return
+        self.wildcard = False
+        for name in [n for n, e in self.entries.items() if not e.explicit]:
+            self.drop(name)
+
+    # ---- what changes ----
+
+    def mark(self, clusters: Collection[str]) -> None:
+        """Note that the content of clusters changed."""
+        for cluster in clusters:
+            if self.wildcard and self._expanded:
+                self._admit(cluster)
+            for name in self._by_cluster.get(cluster, ()):
+                self.dirty[name] = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Resolve names again if clusters came or went, and expand a new wildcard."""
+        if self._generation != self._catalog.generation:
+            self._generation = self._catalog.generation
+            for name in list(self._soft):
+                entry = self.entries[name]
+                cluster = self._catalog.concerns(self.type_url, name, self._client)
+                if cluster != entry.cluster:
+                    self._unlink(entry)
+                    self._link(entry, cluster)
+                    self.dirty[name] = None
+        if self.wildcard and not self._expanded and self._catalog.synced:
+            self._expanded = True
+            for name in self._catalog.wildcard(self.type_url, self._client):
+                self._admit_name(name)
+            for name, version in self._initial.items():
+                known = self.entries.get(name)
+                if known is None:
+                    self.farewells[name] = None
+                elif not known.explicit:
+                    known.resume(version)
+            self._initial = {}
+
+    def pending(self) -> bool:
+        """Whether a message may be due."""
+        return bool(self.dirty or self.farewells) or self.answer_due
+
+    def only_removals(self) -> bool:
+        """Whether everything that waits is the end of a resource."""
+        return not self.answer_due and all(
+            not self.entries[name].due and self.target(self.entries[name]) is None
+            for name in self.dirty
+        )
+
+    # ---- what to send ----
+
+    def target(self, entry: Entry) -> Resource | None:
+        """What the client should have under a name; None if nothing."""
+        if entry.cluster is not None:
+            found = self._catalog.get_of(entry.cluster, self.type_url, entry.name, self._client)
+            if found is not None:
+                return found
+        if entry.real or (entry.resumed and self._catalog.was_deleted(entry.name, self._client)):
+            return None  # it was there: the protocol's removal says so
+        return self._catalog.missing(self.type_url, entry.name, self._client)
+
+    def is_new(self, entry: Entry, target: Resource) -> bool:
+        """Whether a resource must be sent. What was NACKed is not sent again."""
+        return target.version != entry.refused and (entry.due or target.version != entry.sent)
+
+    def absence_text(self, entry: Entry) -> str | None:
+        """The text for a name that nothing answers to, once; None if it was told."""
+        if entry.told or not entry.explicit or self.exists(entry):
+            return None
+        entry.told = True
+        self._near_texts -= 1
+        return self._catalog.missing_text(entry.name, self._client, near=self._near_texts >= 0)
+
+    def exists(self, entry: Entry) -> bool:
+        """Whether a cluster stands behind a name."""
+        return entry.cluster is not None and entry.cluster in self._catalog
+
+    def was_sent(self, entry: Entry, target: Resource) -> None:
+        """Note what the client is being sent."""
+        entry.sent = target.version
+        entry.due = False
+        if self.exists(entry):
+            entry.real = True
+            entry.told = False
+
+    def await_answer(
+        self, nonce: str, version: str, sent: Iterable[tuple[Entry, Resource]]
+    ) -> None:
+        """Remember a response until it is ACKed or NACKed."""
+        self.nonce = nonce
+        self.outstanding[nonce] = (version, tuple(sent))
+        if len(self.outstanding) > _MAX_OUTSTANDING:
+            del self.outstanding[next(iter(self.outstanding))]
+
+    # ---- what the client answers ----
+
+    def accept(self, nonce: str) -> Sent | None:
+        """An ACK: all of the response is in use. None if nothing waits for this nonce."""
+        answered = self.outstanding.pop(nonce, None)
+        if answered is not None:
+            for entry, target in answered[1]:
+                entry.acked = target.version
+                entry.error = ""
+                if self.full_set:
+                    entry.good = target
+        return answered
+
+    def refuse(self, nonce: str, text: str) -> tuple[str, list[Entry]] | None:
+        """A NACK: quarantine the versions that it blames.
+
+        The text names the resources in all clients that are known; without a name all that was new
+        in the response is blamed. Envoy has then not applied the others either: they go again,
+        without those that it blamed. Each NACK so shortens what is sent, and there is no loop.
+        """
+        answered = self.outstanding.pop(nonce, None)
+        if answered is None:
+            return None
+        version, sent = answered
+        blamed = [(e, r) for e, r in sent if _names(text, e.name)] or list(sent)
+        for entry, target in blamed:
+            entry.refused = target.version
+            entry.error = text[-_MAX_ERROR:]
+        innocent = [(e, r) for e, r in sent if e.refused != r.version]
+        for entry, target in innocent:
+            if self._client.kind not in _REJECT_WHOLE:
+                entry.acked = target.version
+                if self.full_set:
+                    entry.good = target
+            elif self.entries.get(entry.name) is entry and entry.sent == target.version:
+                entry.due = entry.alone = True
+                self.dirty[entry.name] = None
+        return version, [entry for entry, _ in blamed]
+
+    def status(self) -> Iterator[ResourceStatus]:
+        """Every name and what the client has of it."""
+        for entry in self.entries.values():
+            if not self.exists(entry):
+                state = "absent"
+            elif entry.error:
+                state = "nacked"
+            elif not entry.sent:
+                state = "waiting"
+            else:
+                state = "acked" if entry.acked == entry.sent else "sent"
+            yield ResourceStatus(
+                self.type_url,
+                entry.name,
+                entry.cluster or "",
+                entry.sent if entry.real else "",
+                entry.acked if entry.real else "",
+                state,
+                entry.error,
+            )
+
+    # ---- inside ----
+
+    def _admit(self, cluster: str) -> None:
+        if cluster in self._catalog:
+            for name in self._catalog.wildcard_of(self.type_url, cluster):
+                self._admit_name(name)
+
+    def _admit_name(self, name: str) -> None:
+        if name not in self.entries:
+            self._insert(name)
+        self.dirty[name] = None
+
+    def _insert(self, name: str) -> Entry:
+        entry = self.entries[name] = Entry(name)
+        self._link(entry, self._catalog.concerns(self.type_url, name, self._client))
+        return entry
+
+    def _link(self, entry: Entry, cluster: str | None) -> None:
+        entry.cluster = cluster
+        if cluster is not None:
+            self._by_cluster.setdefault(cluster, []).append(entry.name)
+        if cluster != entry.name:
+            self._soft[entry.name] = None
+
+    def _unlink(self, entry: Entry) -> None:
+        if entry.cluster is None:
+            return
+        names = self._by_cluster[entry.cluster]
+        names.remove(entry.name)
+        if not names:
+            del self._by_cluster[entry.cluster]
+
+
+def _names(text: str, name: str) -> bool:
+    """Whether a text mentions a name as a whole, not as a part of another one."""
+    return name in text and (
+        re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|[.:]\w)", text) is not None
+    )

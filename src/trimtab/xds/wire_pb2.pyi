@@ -1,0 +1,512 @@
+import datetime
+
+from google.protobuf import any_pb2 as _any_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Status(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
+class DiscoveryRequest(_message.Message):
+    __slots__ = ("version_info", "node", "resource_names", "type_url", "response_nonce", "error_detail")
+    VERSION_INFO_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_NONCE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_DETAIL_FIELD_NUMBER: _ClassVar[int]
+    version_info: str
+    node: Node
+    resource_names: _containers.RepeatedScalarFieldContainer[str]
+    type_url: str
+    response_nonce: str
+    error_detail: Status
+    def __init__(self, version_info: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., resource_names: _Optional[_Iterable[str]] = ..., type_url: _Optional[str] = ..., response_nonce: _Optional[str] = ..., error_detail: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+
+class DiscoveryResponse(_message.Message):
+    __slots__ = ("version_info", "resources", "type_url", "nonce", "resource_errors")
+    VERSION_INFO_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    version_info: str
+    resources: _containers.RepeatedScalarFieldContainer[bytes]
+    type_url: str
+    nonce: str
+    resource_errors: _containers.RepeatedCompositeFieldContainer[ResourceError]
+    def __init__(self, version_info: _Optional[str] = ..., resources: _Optional[_Iterable[bytes]] = ..., type_url: _Optional[str] = ..., nonce: _Optional[str] = ..., resource_errors: _Optional[_Iterable[_Union[ResourceError, _Mapping]]] = ...) -> None: ...
+
+class DeltaDiscoveryRequest(_message.Message):
+    __slots__ = ("node", "type_url", "resource_names_subscribe", "resource_names_unsubscribe", "initial_resource_versions", "response_nonce", "error_detail")
+    class InitialResourceVersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_NAMES_SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_NAMES_UNSUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_RESOURCE_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_NONCE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_DETAIL_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    type_url: str
+    resource_names_subscribe: _containers.RepeatedScalarFieldContainer[str]
+    resource_names_unsubscribe: _containers.RepeatedScalarFieldContainer[str]
+    initial_resource_versions: _containers.ScalarMap[str, str]
+    response_nonce: str
+    error_detail: Status
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., type_url: _Optional[str] = ..., resource_names_subscribe: _Optional[_Iterable[str]] = ..., resource_names_unsubscribe: _Optional[_Iterable[str]] = ..., initial_resource_versions: _Optional[_Mapping[str, str]] = ..., response_nonce: _Optional[str] = ..., error_detail: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+
+class DeltaDiscoveryResponse(_message.Message):
+    __slots__ = ("system_version_info", "resources", "type_url", "nonce", "removed_resources", "resource_errors")
+    SYSTEM_VERSION_INFO_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    system_version_info: str
+    resources: _containers.RepeatedCompositeFieldContainer[Resource]
+    type_url: str
+    nonce: str
+    removed_resources: _containers.RepeatedScalarFieldContainer[str]
+    resource_errors: _containers.RepeatedCompositeFieldContainer[ResourceError]
+    def __init__(self, system_version_info: _Optional[str] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., type_url: _Optional[str] = ..., nonce: _Optional[str] = ..., removed_resources: _Optional[_Iterable[str]] = ..., resource_errors: _Optional[_Iterable[_Union[ResourceError, _Mapping]]] = ...) -> None: ...
+
+class Resource(_message.Message):
+    __slots__ = ("version", "resource", "name")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    resource: bytes
+    name: str
+    def __init__(self, version: _Optional[str] = ..., resource: _Optional[bytes] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ResourceName(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ResourceError(_message.Message):
+    __slots__ = ("resource_name", "error_detail")
+    RESOURCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ERROR_DETAIL_FIELD_NUMBER: _ClassVar[int]
+    resource_name: ResourceName
+    error_detail: Status
+    def __init__(self, resource_name: _Optional[_Union[ResourceName, _Mapping]] = ..., error_detail: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+
+class Locality(_message.Message):
+    __slots__ = ("region", "zone", "sub_zone")
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    SUB_ZONE_FIELD_NUMBER: _ClassVar[int]
+    region: str
+    zone: str
+    sub_zone: str
+    def __init__(self, region: _Optional[str] = ..., zone: _Optional[str] = ..., sub_zone: _Optional[str] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("id", "cluster", "metadata", "locality", "user_agent_name", "user_agent_version", "client_features")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    USER_AGENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    USER_AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    cluster: str
+    metadata: _struct_pb2.Struct
+    locality: Locality
+    user_agent_name: str
+    user_agent_version: str
+    client_features: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., locality: _Optional[_Union[Locality, _Mapping]] = ..., user_agent_name: _Optional[str] = ..., user_agent_version: _Optional[str] = ..., client_features: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Metadata(_message.Message):
+    __slots__ = ("filter_metadata",)
+    class FilterMetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _struct_pb2.Struct
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    FILTER_METADATA_FIELD_NUMBER: _ClassVar[int]
+    filter_metadata: _containers.MessageMap[str, _struct_pb2.Struct]
+    def __init__(self, filter_metadata: _Optional[_Mapping[str, _struct_pb2.Struct]] = ...) -> None: ...
+
+class SocketAddress(_message.Message):
+    __slots__ = ("protocol", "address", "port_value")
+    class Protocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        TCP: _ClassVar[SocketAddress.Protocol]
+        UDP: _ClassVar[SocketAddress.Protocol]
+    TCP: SocketAddress.Protocol
+    UDP: SocketAddress.Protocol
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    protocol: SocketAddress.Protocol
+    address: str
+    port_value: int
+    def __init__(self, protocol: _Optional[_Union[SocketAddress.Protocol, str]] = ..., address: _Optional[str] = ..., port_value: _Optional[int] = ...) -> None: ...
+
+class Address(_message.Message):
+    __slots__ = ("socket_address",)
+    SOCKET_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    socket_address: SocketAddress
+    def __init__(self, socket_address: _Optional[_Union[SocketAddress, _Mapping]] = ...) -> None: ...
+
+class AggregatedConfigSource(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SelfConfigSource(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ConfigSource(_message.Message):
+    __slots__ = ("ads", "self", "resource_api_version")
+    class ApiVersion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        AUTO: _ClassVar[ConfigSource.ApiVersion]
+        V2: _ClassVar[ConfigSource.ApiVersion]
+        V3: _ClassVar[ConfigSource.ApiVersion]
+    AUTO: ConfigSource.ApiVersion
+    V2: ConfigSource.ApiVersion
+    V3: ConfigSource.ApiVersion
+    ADS_FIELD_NUMBER: _ClassVar[int]
+    SELF_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_API_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ads: AggregatedConfigSource
+    self: SelfConfigSource
+    resource_api_version: ConfigSource.ApiVersion
+    def __init__(self_, ads: _Optional[_Union[AggregatedConfigSource, _Mapping]] = ..., self: _Optional[_Union[SelfConfigSource, _Mapping]] = ..., resource_api_version: _Optional[_Union[ConfigSource.ApiVersion, str]] = ...) -> None: ...
+
+class TypedExtensionConfig(_message.Message):
+    __slots__ = ("name", "typed_config")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    typed_config: _any_pb2.Any
+    def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+
+class ClusterLoadAssignment(_message.Message):
+    __slots__ = ("cluster_name", "endpoints")
+    CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    cluster_name: str
+    endpoints: _containers.RepeatedCompositeFieldContainer[LocalityLbEndpoints]
+    def __init__(self, cluster_name: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[LocalityLbEndpoints, _Mapping]]] = ...) -> None: ...
+
+class LocalityLbEndpoints(_message.Message):
+    __slots__ = ("locality", "lb_endpoints", "load_balancing_weight", "priority", "metadata")
+    LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    LB_ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_BALANCING_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    locality: Locality
+    lb_endpoints: _containers.RepeatedScalarFieldContainer[bytes]
+    load_balancing_weight: _wrappers_pb2.UInt32Value
+    priority: int
+    metadata: Metadata
+    def __init__(self, locality: _Optional[_Union[Locality, _Mapping]] = ..., lb_endpoints: _Optional[_Iterable[bytes]] = ..., load_balancing_weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., priority: _Optional[int] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ...) -> None: ...
+
+class LbEndpoint(_message.Message):
+    __slots__ = ("endpoint", "health_status", "metadata", "load_balancing_weight")
+    class HealthStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[LbEndpoint.HealthStatus]
+        HEALTHY: _ClassVar[LbEndpoint.HealthStatus]
+        UNHEALTHY: _ClassVar[LbEndpoint.HealthStatus]
+        DRAINING: _ClassVar[LbEndpoint.HealthStatus]
+        TIMEOUT: _ClassVar[LbEndpoint.HealthStatus]
+        DEGRADED: _ClassVar[LbEndpoint.HealthStatus]
+    UNKNOWN: LbEndpoint.HealthStatus
+    HEALTHY: LbEndpoint.HealthStatus
+    UNHEALTHY: LbEndpoint.HealthStatus
+    DRAINING: LbEndpoint.HealthStatus
+    TIMEOUT: LbEndpoint.HealthStatus
+    DEGRADED: LbEndpoint.HealthStatus
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_STATUS_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    LOAD_BALANCING_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    endpoint: Endpoint
+    health_status: LbEndpoint.HealthStatus
+    metadata: Metadata
+    load_balancing_weight: _wrappers_pb2.UInt32Value
+    def __init__(self, endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., health_status: _Optional[_Union[LbEndpoint.HealthStatus, str]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., load_balancing_weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+
+class Endpoint(_message.Message):
+    __slots__ = ("address", "additional_addresses")
+    class AdditionalAddress(_message.Message):
+        __slots__ = ("address",)
+        ADDRESS_FIELD_NUMBER: _ClassVar[int]
+        address: Address
+        def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ...) -> None: ...
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ADDITIONAL_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    address: Address
+    additional_addresses: _containers.RepeatedCompositeFieldContainer[Endpoint.AdditionalAddress]
+    def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ..., additional_addresses: _Optional[_Iterable[_Union[Endpoint.AdditionalAddress, _Mapping]]] = ...) -> None: ...
+
+class Percent(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: float
+    def __init__(self, value: _Optional[float] = ...) -> None: ...
+
+class Cluster(_message.Message):
+    __slots__ = ("name", "type", "cluster_type", "eds_cluster_config", "connect_timeout", "metadata", "common_lb_config", "typed_extension_protocol_options", "load_balancing_policy")
+    class DiscoveryType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATIC: _ClassVar[Cluster.DiscoveryType]
+        STRICT_DNS: _ClassVar[Cluster.DiscoveryType]
+        LOGICAL_DNS: _ClassVar[Cluster.DiscoveryType]
+        EDS: _ClassVar[Cluster.DiscoveryType]
+        ORIGINAL_DST: _ClassVar[Cluster.DiscoveryType]
+    STATIC: Cluster.DiscoveryType
+    STRICT_DNS: Cluster.DiscoveryType
+    LOGICAL_DNS: Cluster.DiscoveryType
+    EDS: Cluster.DiscoveryType
+    ORIGINAL_DST: Cluster.DiscoveryType
+    class EdsClusterConfig(_message.Message):
+        __slots__ = ("eds_config", "service_name")
+        EDS_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        SERVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+        eds_config: ConfigSource
+        service_name: str
+        def __init__(self, eds_config: _Optional[_Union[ConfigSource, _Mapping]] = ..., service_name: _Optional[str] = ...) -> None: ...
+    class CommonLbConfig(_message.Message):
+        __slots__ = ("healthy_panic_threshold",)
+        HEALTHY_PANIC_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+        healthy_panic_threshold: Percent
+        def __init__(self, healthy_panic_threshold: _Optional[_Union[Percent, _Mapping]] = ...) -> None: ...
+    class CustomClusterType(_message.Message):
+        __slots__ = ("name",)
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        def __init__(self, name: _Optional[str] = ...) -> None: ...
+    class TypedExtensionProtocolOptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _any_pb2.Any
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_TYPE_FIELD_NUMBER: _ClassVar[int]
+    EDS_CLUSTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    CONNECT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    COMMON_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    TYPED_EXTENSION_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_BALANCING_POLICY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: Cluster.DiscoveryType
+    cluster_type: Cluster.CustomClusterType
+    eds_cluster_config: Cluster.EdsClusterConfig
+    connect_timeout: _duration_pb2.Duration
+    metadata: Metadata
+    common_lb_config: Cluster.CommonLbConfig
+    typed_extension_protocol_options: _containers.MessageMap[str, _any_pb2.Any]
+    load_balancing_policy: LoadBalancingPolicy
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., cluster_type: _Optional[_Union[Cluster.CustomClusterType, _Mapping]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., load_balancing_policy: _Optional[_Union[LoadBalancingPolicy, _Mapping]] = ...) -> None: ...
+
+class LoadBalancingPolicy(_message.Message):
+    __slots__ = ("policies",)
+    class Policy(_message.Message):
+        __slots__ = ("typed_extension_config",)
+        TYPED_EXTENSION_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        typed_extension_config: TypedExtensionConfig
+        def __init__(self, typed_extension_config: _Optional[_Union[TypedExtensionConfig, _Mapping]] = ...) -> None: ...
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    policies: _containers.RepeatedCompositeFieldContainer[LoadBalancingPolicy.Policy]
+    def __init__(self, policies: _Optional[_Iterable[_Union[LoadBalancingPolicy.Policy, _Mapping]]] = ...) -> None: ...
+
+class LeastRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RoundRobin(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Random(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WrrLocality(_message.Message):
+    __slots__ = ("endpoint_picking_policy",)
+    ENDPOINT_PICKING_POLICY_FIELD_NUMBER: _ClassVar[int]
+    endpoint_picking_policy: LoadBalancingPolicy
+    def __init__(self, endpoint_picking_policy: _Optional[_Union[LoadBalancingPolicy, _Mapping]] = ...) -> None: ...
+
+class TypedStruct(_message.Message):
+    __slots__ = ("type_url", "value")
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    type_url: str
+    value: _struct_pb2.Struct
+    def __init__(self, type_url: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class Http2ProtocolOptions(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class HttpProtocolOptions(_message.Message):
+    __slots__ = ("explicit_http_config",)
+    class ExplicitHttpConfig(_message.Message):
+        __slots__ = ("http2_protocol_options",)
+        HTTP2_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+        http2_protocol_options: Http2ProtocolOptions
+        def __init__(self, http2_protocol_options: _Optional[_Union[Http2ProtocolOptions, _Mapping]] = ...) -> None: ...
+    EXPLICIT_HTTP_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    explicit_http_config: HttpProtocolOptions.ExplicitHttpConfig
+    def __init__(self, explicit_http_config: _Optional[_Union[HttpProtocolOptions.ExplicitHttpConfig, _Mapping]] = ...) -> None: ...
+
+class Listener(_message.Message):
+    __slots__ = ("name", "api_listener")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    API_LISTENER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    api_listener: ApiListener
+    def __init__(self, name: _Optional[str] = ..., api_listener: _Optional[_Union[ApiListener, _Mapping]] = ...) -> None: ...
+
+class ApiListener(_message.Message):
+    __slots__ = ("api_listener",)
+    API_LISTENER_FIELD_NUMBER: _ClassVar[int]
+    api_listener: _any_pb2.Any
+    def __init__(self, api_listener: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+
+class HttpConnectionManager(_message.Message):
+    __slots__ = ("stat_prefix", "rds", "route_config", "http_filters")
+    STAT_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    RDS_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FILTERS_FIELD_NUMBER: _ClassVar[int]
+    stat_prefix: str
+    rds: Rds
+    route_config: RouteConfiguration
+    http_filters: _containers.RepeatedCompositeFieldContainer[HttpFilter]
+    def __init__(self, stat_prefix: _Optional[str] = ..., rds: _Optional[_Union[Rds, _Mapping]] = ..., route_config: _Optional[_Union[RouteConfiguration, _Mapping]] = ..., http_filters: _Optional[_Iterable[_Union[HttpFilter, _Mapping]]] = ...) -> None: ...
+
+class Rds(_message.Message):
+    __slots__ = ("config_source", "route_config_name")
+    CONFIG_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_CONFIG_NAME_FIELD_NUMBER: _ClassVar[int]
+    config_source: ConfigSource
+    route_config_name: str
+    def __init__(self, config_source: _Optional[_Union[ConfigSource, _Mapping]] = ..., route_config_name: _Optional[str] = ...) -> None: ...
+
+class HttpFilter(_message.Message):
+    __slots__ = ("name", "typed_config")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    typed_config: _any_pb2.Any
+    def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+
+class Router(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RouteConfiguration(_message.Message):
+    __slots__ = ("name", "virtual_hosts")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VIRTUAL_HOSTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    virtual_hosts: _containers.RepeatedCompositeFieldContainer[VirtualHost]
+    def __init__(self, name: _Optional[str] = ..., virtual_hosts: _Optional[_Iterable[_Union[VirtualHost, _Mapping]]] = ...) -> None: ...
+
+class VirtualHost(_message.Message):
+    __slots__ = ("name", "domains", "routes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    domains: _containers.RepeatedScalarFieldContainer[str]
+    routes: _containers.RepeatedCompositeFieldContainer[Route]
+    def __init__(self, name: _Optional[str] = ..., domains: _Optional[_Iterable[str]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ...) -> None: ...
+
+class Route(_message.Message):
+    __slots__ = ("match", "route", "name")
+    MATCH_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    match: RouteMatch
+    route: RouteAction
+    name: str
+    def __init__(self, match: _Optional[_Union[RouteMatch, _Mapping]] = ..., route: _Optional[_Union[RouteAction, _Mapping]] = ..., name: _Optional[str] = ...) -> None: ...
+
+class RouteMatch(_message.Message):
+    __slots__ = ("prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix", "path_match_policy", "headers", "query_parameters", "runtime_fraction")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SAFE_REGEX_FIELD_NUMBER: _ClassVar[int]
+    CONNECT_MATCHER_FIELD_NUMBER: _ClassVar[int]
+    PATH_SEPARATED_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    PATH_MATCH_POLICY_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    QUERY_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    prefix: str
+    path: str
+    safe_regex: bytes
+    connect_matcher: bytes
+    path_separated_prefix: str
+    path_match_policy: bytes
+    headers: _containers.RepeatedScalarFieldContainer[bytes]
+    query_parameters: _containers.RepeatedScalarFieldContainer[bytes]
+    runtime_fraction: bytes
+    def __init__(self, prefix: _Optional[str] = ..., path: _Optional[str] = ..., safe_regex: _Optional[bytes] = ..., connect_matcher: _Optional[bytes] = ..., path_separated_prefix: _Optional[str] = ..., path_match_policy: _Optional[bytes] = ..., headers: _Optional[_Iterable[bytes]] = ..., query_parameters: _Optional[_Iterable[bytes]] = ..., runtime_fraction: _Optional[bytes] = ...) -> None: ...
+
+class RouteAction(_message.Message):
+    __slots__ = ("cluster", "cluster_header", "weighted_clusters", "cluster_specifier_plugin")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_HEADER_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_SPECIFIER_PLUGIN_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    cluster_header: str
+    weighted_clusters: WeightedCluster
+    cluster_specifier_plugin: str
+    def __init__(self, cluster: _Optional[str] = ..., cluster_header: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., cluster_specifier_plugin: _Optional[str] = ...) -> None: ...
+
+class WeightedCluster(_message.Message):
+    __slots__ = ("clusters",)
+    class ClusterWeight(_message.Message):
+        __slots__ = ("name", "weight")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        WEIGHT_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        weight: _wrappers_pb2.UInt32Value
+        def __init__(self, name: _Optional[str] = ..., weight: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    clusters: _containers.RepeatedCompositeFieldContainer[WeightedCluster.ClusterWeight]
+    def __init__(self, clusters: _Optional[_Iterable[_Union[WeightedCluster.ClusterWeight, _Mapping]]] = ...) -> None: ...
