@@ -60,6 +60,7 @@ def page(report: Report) -> str:
 {setting.deadline_s:g} s.</p>
 <div class="chart">{charts.latencies(report)}</div>
 <h2>Figures</h2>
+<p class="note">Latencies in milliseconds.</p>
 <div class="scroll">{_figures(report)}</div>
 <h2>How each picks, and which servers it knows</h2>
 <div class="scroll">{_modes(report)}</div>

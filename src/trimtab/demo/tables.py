@@ -69,7 +69,7 @@ def per_server(report: Report) -> Table:
 
 def figures_table(report: Report) -> Table:
     """The figures, one row per mode."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("mode", no_wrap=True)
     for head in HEADS:
         table.add_column(head, justify="right", no_wrap=True)
@@ -86,7 +86,7 @@ def result(report: Report) -> RenderableType:
     parts: list[RenderableType] = [
         Text("Requests per server in the measured window", style="bold"),
         Padding(per_server(report), (0, 0, 1, 2)),
-        Text("Evenness and latency", style="bold"),
+        Text("Evenness, and latency in milliseconds", style="bold"),
         Padding(figures_table(report), (0, 0, 1, 2)),
         Text("How each picks, and which servers it knows", style="bold"),
     ]

@@ -30,7 +30,7 @@ def knows(mode: Mode, setting: Setting) -> str:
     return KNOWS[mode].format(first=setting.first_servers, servers=setting.servers)
 
 
-HEADS = ("max/mean", "CV", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "errors", "requests")
+HEADS = ("max/mean", "CV", "p50", "p90", "p99", "p99.9", "errors", "requests")  # latencies in ms
 
 
 def cells(result: Figures) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def readings(report: Report) -> list[Reading]:
             f"as it gets (max/mean {_number(even.max_over_mean, 2)}), so server {slow} keeps "
             f"{slow_even} of the requests; its {capacity:.0f}/s of capacity is less than an even "
             f"share of {share:g}/s, and the queue from before the scale-up can't drain. trimtab "
-            f"minds what is in flight, not equal counts, and gives it {slow_trimtab} (max/mean "
+            f"looks at what is in flight, not equal counts, and gives it {slow_trimtab} (max/mean "
             f"{_number(trimtab.max_over_mean, 2)}). p99: {_number(even.p99_ms, 0)} ms and "
             f"{_number(trimtab.p99_ms, 0)} ms.",
         ),
