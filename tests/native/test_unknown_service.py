@@ -1,0 +1,26 @@
+"""A service that nobody knows: an error at once, which says so."""
+
+import pytest
+
+from harness.client import Road
+
+pytestmark = pytest.mark.processes
+
+
+def test_an_unknown_service_fails_within_a_second_and_is_named(native):
+    answer = native.call(Road("xds:///missing.shop:8080"), within=5)
+    assert answer.error.startswith("UNAVAILABLE")
+    assert "missing.shop:8080" in answer.error
+    assert answer.seconds < 1
+
+
+def test_a_service_that_was_unknown_is_reached_once_it_exists(native, backends, manifests):
+    road = Road("xds:///late.shop:grpc")
+    assert native.call(road, within=5).error.startswith("UNAVAILABLE")
+    manifests.write("late", "shop", backends.open("late"))
+    native.wait_answer(road, "late", within=5)
+
+
+def test_an_unknown_service_disturbs_no_other(native):
+    native.call(Road("xds:///missing.shop:8080"), within=5)
+    assert native.call(Road("xds:///orders.shop:8080")).server in {"a", "b"}

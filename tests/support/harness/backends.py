@@ -1,0 +1,38 @@
+"""The servers of a test, all in one process of their own."""
+
+import sys
+from itertools import count
+from pathlib import Path
+
+from harness.manifests import Pod
+from harness.talk import Talk
+
+SUPPORT = Path(__file__).parent.parent
+
+
+class Backends:
+    """Opens and closes echo servers."""
+
+    def __init__(self):
+        self._talk = Talk("servers", [sys.executable, "-m", "harness.echo_process"], cwd=SUPPORT)
+        self._numbers = count()
+
+    def open(self, *names, zone="z1"):
+        """Start servers; a Pod for each."""
+        for name in names:
+            self._talk.say(do="open", name=name)
+        return [Pod(n, self._talk.answer(opened=n)["port"], zone=zone) for n in names]
+
+    def close(self, name, *, grace=5):
+        """Stop a server as a well-behaved pod does. Returns how many requests were cut off."""
+        self._talk.say(do="close", name=name, grace=grace)
+        return self._talk.answer(closed=name)["cut_off"]
+
+    def received(self):
+        """Requests received so far, by server name."""
+        number = next(self._numbers)
+        self._talk.say(do="count", number=number)
+        return self._talk.answer(counted=number)["received"]
+
+    def stop(self):
+        self._talk.stop()

@@ -1,0 +1,129 @@
+"""``trimtab serve`` as a process that is started, killed and started again on the same ports."""
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+from harness.ports import free_port
+from harness.process import Process
+from harness.waiting import Unmet, eventually
+
+READY_WITHIN_S = 20
+
+
+class ControlPlane:
+    """One control plane at fixed addresses."""
+
+    def __init__(self, manifests, *, config=None):
+        self._manifests = manifests
+        self._options = ["--config", config] if config else []
+        self.address = f"127.0.0.1:{free_port()}"
+        self.admin = f"127.0.0.1:{free_port()}"
+        self._process = None
+
+    def start(self):
+        """Start it, and return when it answers."""
+        self.start_silent()
+        self.wait_ready()
+
+    def start_silent(self):
+        """Start it, and return when it listens; it answers nothing before its sources are read."""
+        command = [sys.executable, "-m", "trimtab", "serve", "--manifests", self._manifests]
+        command += ["--xds", self.address, "--admin", self.admin, *self._options]
+        self._process = Process("control plane", command)
+        self._process.expect("listening for xDS", within=READY_WITHIN_S)
+
+    def wait_ready(self, within=READY_WITHIN_S):
+        line = self._process.expect(r"serving xDS on (\S+), admin on http://(\S+)", within=within)
+        assert line.groups() == (self.address, self.admin)
+
+    def kill(self):
+        """SIGKILL."""
+        self.assert_nobody_rejected_anything()
+        self._process.kill()
+
+    def stop(self):
+        """End the test's control plane, whatever state it is in; 0 NACKs if it lives."""
+        if self._process is None or not self._process.running:
+            return
+        try:
+            self.assert_nobody_rejected_anything()
+        finally:
+            self._process.kill()
+
+    def terminate(self):
+        """SIGTERM: streams are ended one by one. Returns the exit code."""
+        self.assert_nobody_rejected_anything()
+        return self._process.terminate(within=20)
+
+    def bootstrap(self, kind, **identity):
+        """What ``trimtab bootstrap --for KIND`` prints for this control plane."""
+        command = [sys.executable, "-m", "trimtab", "bootstrap", "--for", kind]
+        command += ["--server", self.address]
+        for name, value in identity.items():
+            command += [f"--{name.replace('_', '-')}", value]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self, path):
+        """An admin page: status and text."""
+        try:
+            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def clients(self):
+        """The open streams, as /api/v1/clients shows them."""
+        return json.loads(self.get("/api/v1/clients")[1])["clients"]
+
+    def wait_clients(self, number, within=15):
+        """Wait until so many streams are open."""
+
+        def look():
+            streams = [c["node"] for c in self.clients()]
+            return len(streams) == number or Unmet(f"{streams}")
+
+        eventually(look, within=within, what=f"{number} streams")
+
+    def wait_acked(self, within=15):
+        """Wait until every stream has accepted everything that was sent."""
+
+        def look():
+            open_ends = [
+                (client["node"], r["type"], r["name"], r["state"])
+                for client in self.clients()
+                for r in client["resources"]
+                if r["state"] != "acked"
+            ]
+            return Unmet(f"{open_ends}") if open_ends else True
+
+        eventually(look, within=within, what="everything accepted")
+
+    def assert_nobody_rejected_anything(self):
+        rejected = [
+            line
+            for line in self.get("/metrics")[1].splitlines()
+            if line.startswith(
+                (
+                    "trimtab_nacks_total",
+                    "trimtab_stream_exceptions_total",
+                    "trimtab_protocol_errors_total",
+                )
+            )
+            and float(line.rpartition(" ")[2])
+        ]
+        details = [
+            (client["node"], r["name"], r["error"])
+            for client in self.clients()
+            for r in client["resources"]
+            if r["error"]
+        ]
+        assert not rejected, f"{rejected} {details}\n{self._process.tail()}"
+
+    def tail(self):
+        return self._process.tail()

@@ -1,0 +1,69 @@
+"""gRPC servers that answer with their name, all in this process: ``python -m harness.echo_process``.
+
+A request's payload is the number of milliseconds it takes. Commands: ``open`` a server, ``close`` it
+(new calls are refused, those under way finish), ``count`` what each received.
+"""
+
+import asyncio
+
+import grpc.aio
+
+from harness.conversation import read_commands, tell
+
+SERVICE = "trimtab.test.Echo"
+METHOD = "Who"
+
+
+class Echo:
+    """One server: one pod of the tests."""
+
+    def __init__(self, name):
+        self.name = name
+        self.received = 0
+        self.cut_off = 0
+        self._server = grpc.aio.server()
+        handler = grpc.unary_unary_rpc_method_handler(self._who)
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
+        )
+
+    async def open(self):
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+        return port
+
+    async def close(self, grace):
+        await self._server.stop(grace)
+
+    async def _who(self, request, _context):
+        self.received += 1
+        try:
+            done = asyncio.Event()
+            asyncio.get_running_loop().call_later(int(request) / 1e3, done.set)
+            await done.wait()
+        except asyncio.CancelledError:
+            self.cut_off += 1
+            raise
+        return self.name.encode()
+
+
+async def serve():
+    echoes = {}
+    async for command in read_commands():
+        name = command.get("name")
+        match command["do"]:
+            case "open":
+                echoes[name] = Echo(name)
+                tell({"opened": name, "port": await echoes[name].open()})
+            case "close":
+                await echoes[name].close(command["grace"])
+                tell({"closed": name, "cut_off": echoes[name].cut_off})
+            case "count":
+                counts = {e.name: e.received for e in echoes.values()}
+                tell({"counted": command["number"], "received": counts})
+    for echo in echoes.values():
+        await echo.close(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

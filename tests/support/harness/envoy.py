@@ -1,0 +1,220 @@
+"""A real Envoy in front of the servers: four ways to learn of them, one listener.
+
+A request's header ``x-cluster`` names the cluster it goes to.
+"""
+
+import json
+import os
+import urllib.request
+from pathlib import Path
+
+from harness.client import Road
+from harness.process import Process
+from harness.waiting import Unmet, eventually
+
+ROOT = Path(__file__).parents[3]
+API_TYPE = {"sotw": "GRPC", "delta": "DELTA_GRPC"}
+READY_WITHIN_S = 20
+
+
+def envoy_binary():
+    """The real Envoy, which lives in a virtual environment of its own."""
+    venv = Path(os.environ.get("TRIMTAB_ENVOY_VENV") or ROOT / ".cache" / "envoy")
+    found = sorted(venv.glob("lib/python3*/site-packages/envoy/_bin/envoy"))
+    if not found:
+        raise AssertionError(f"there is no Envoy in {venv}: `make test` puts it there")
+    return found[0]
+
+
+class Envoy:
+    """One Envoy process with a bootstrap of YAML or JSON text."""
+
+    def __init__(self, name, bootstrap, directory):
+        self.name = name
+        config = directory / f"{name}.yaml"
+        admin = directory / f"{name}.admin"
+        config.write_text(bootstrap)
+        command = [envoy_binary(), "-c", config, "--admin-address-path", admin]
+        # One worker: a test of several Envoys runs on two cores.
+        command += ["--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+        self._process = Process(name, command)
+        self._admin_file = admin
+
+    def wait_ready(self):
+        """Wait until it takes requests."""
+
+        def live():
+            if not self._process.running:
+                raise AssertionError(f"{self.name} ended\n{self._process.tail()}")
+            if not self._admin_file.exists() or not self._admin_file.read_text():
+                return Unmet("no admin page")
+            state = json.loads(self.get("/server_info"))["state"]
+            return state == "LIVE" or Unmet(state)
+
+        eventually(live, within=READY_WITHIN_S, what=f"{self.name} ready")
+
+    def wait_cluster(self, cluster, within=5):
+        """Wait until a cluster is in use and has endpoints."""
+
+        def hosts():
+            known = json.loads(self.get("/clusters?format=json"))["cluster_statuses"]
+            counts = {c["name"]: len(c.get("host_statuses", ())) for c in known}
+            return counts.get(cluster) or Unmet(f"{counts}")
+
+        eventually(hosts, within=within, what=f"{cluster} in use in {self.name}")
+
+    def road(self, cluster):
+        """The way through this Envoy to a cluster of its."""
+        listener = json.loads(self.get("/listeners?format=json"))["listener_statuses"][0]
+        port = listener["local_address"]["socket_address"]["port_value"]
+        return Road(f"127.0.0.1:{port}", {"x-cluster": cluster})
+
+    def get(self, path):
+        """An admin page."""
+        address = self._admin_file.read_text()
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+            return answer.read().decode()
+
+    def stat(self, pattern):
+        """Counters and gauges whose name fits, by name."""
+        stats = json.loads(self.get(f"/stats?format=json&filter={pattern}"))["stats"]
+        return {s["name"]: s["value"] for s in stats if "name" in s}
+
+    def active_clusters(self):
+        """The clusters from CDS that are in use (not warming), by name."""
+        dump = json.loads(self.get("/config_dump?resource=dynamic_active_clusters"))
+        return {c["cluster"]["name"]: c["cluster"] for c in dump.get("configs", [])}
+
+    def assert_rejected_nothing(self):
+        rejected = {name: n for name, n in self.stat("update_rejected").items() if n}
+        assert not rejected, f"{self.name}: {rejected}\n{self._process.tail()}"
+
+    def stop(self):
+        if self._process.running:
+            try:
+                self.assert_rejected_nothing()
+            finally:
+                self._process.kill()
+
+
+def aggregated(name, address, transport):
+    """A bootstrap for ADS: clusters from CDS, endpoints from EDS, listeners asked for as well."""
+    source = {"ads": {}, "resource_api_version": "V3"}
+    return _bootstrap(
+        name,
+        address,
+        dynamic_resources={
+            "ads_config": _api(transport),
+            "cds_config": source,
+            "lds_config": source,
+        },
+    )
+
+
+def endpoints_only(name, address, transport, clusters):
+    """A bootstrap for the separate EDS service: ``clusters`` maps static names to EDS names."""
+    static = [
+        {
+            "name": cluster,
+            "type": "EDS",
+            "connect_timeout": "1s",
+            "lb_policy": "ROUND_ROBIN",
+            "eds_cluster_config": {
+                "service_name": eds_name,
+                "eds_config": {
+                    "resource_api_version": "V3",
+                    "api_config_source": _api(transport),
+                },
+            },
+            **_http2(),
+        }
+        for cluster, eds_name in clusters.items()
+    ]
+    return _bootstrap(name, address, clusters=static)
+
+
+def _api(transport):
+    return {
+        "api_type": API_TYPE[transport],
+        "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "control-plane"}}],
+    }
+
+
+def _http2():
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {
+        "typed_extension_protocol_options": {
+            options: {
+                "@type": f"type.googleapis.com/{options}",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        }
+    }
+
+
+def _bootstrap(name, address, *, clusters=(), **more):
+    host, port = address.rsplit(":", 1)
+    control_plane = {
+        "name": "control-plane",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": "control-plane",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(host, port)}}]}],
+        },
+        **_http2(),
+    }
+    bootstrap = {
+        "node": {"id": name, "cluster": "tests"},
+        "admin": {"address": _address("127.0.0.1", 0)},
+        "static_resources": {
+            "listeners": [_listener()],
+            "clusters": [control_plane, *clusters],
+        },
+        **more,
+    }
+    return json.dumps(bootstrap)
+
+
+def _address(host, port):
+    return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
+def _listener():
+    http = "type.googleapis.com/envoy.extensions.filters"
+    manager = {
+        "@type": f"{http}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "tests",
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{http}.http.router.v3.Router"},
+            }
+        ],
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [
+                        {"match": {"prefix": "/"}, "route": {"cluster_header": "x-cluster"}}
+                    ],
+                }
+            ]
+        },
+    }
+    return {
+        "name": "tests",
+        "address": _address("127.0.0.1", 0),
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": manager,
+                    }
+                ]
+            }
+        ],
+    }

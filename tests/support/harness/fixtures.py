@@ -1,0 +1,57 @@
+"""Fixtures that a conftest takes over: a shop of two services, its servers and its control plane."""
+
+import contextlib
+
+import pytest
+
+from harness.backends import Backends
+from harness.control_plane import ControlPlane
+from harness.manifests import Manifests
+
+CONFIG = """\
+clusters:
+- {name: orders-eds, namespace: shop, service: orders, port: grpc}
+- {name: ratelimit-eds, namespace: ratelimit, service: ratelimit-headless, port: 1081}
+"""
+
+
+@pytest.fixture
+def started():
+    """Whatever is put here is stopped at the end, the last first."""
+    with contextlib.ExitStack() as stack:
+
+        def start(part):
+            stack.callback(part.stop)
+            return part
+
+        yield start
+
+
+@pytest.fixture
+def backends(started):
+    return started(Backends())
+
+
+@pytest.fixture
+def manifests(tmp_path):
+    directory = tmp_path / "manifests"
+    directory.mkdir()
+    return Manifests(directory)
+
+
+@pytest.fixture
+def orders(backends, manifests):
+    """The Service ``orders.shop`` with the pods ``a`` and ``b``, by name."""
+    pods = backends.open("a", "b")
+    manifests.write("orders", "shop", pods)
+    return {pod.name: pod for pod in pods}
+
+
+@pytest.fixture
+def control_plane(orders, manifests, tmp_path, started):
+    """A running control plane. At its end nobody may have rejected anything."""
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    plane = started(ControlPlane(manifests.path, config=config))
+    plane.start()
+    return plane

@@ -1,0 +1,136 @@
+"""A native gRPC client in a process of its own: ``python -m harness.load_process``.
+
+gRPC reads its xDS bootstrap once per process. Commands: ``call`` once; ``start`` an open-loop load
+over several roads, told of every 100 ms; ``stop`` it and count what is left. The Node client in
+``interop/node`` speaks the same way.
+"""
+
+import asyncio
+from collections import Counter
+
+import grpc
+import grpc.aio
+
+from harness.conversation import read_commands, tell
+from harness.echo_process import METHOD, SERVICE
+
+REPORT_EVERY_S = 0.1
+CALL_WITHIN_S = 5
+# Open loop, but bounded: a road that hangs is an error, not a full memory.
+MOST_IN_FLIGHT = 500
+
+
+class Client:
+    """Channels by target."""
+
+    def __init__(self):
+        self._channels = {}
+        self._methods = {}
+
+    async def who(self, road, work_ms, within):
+        """The name of the server that answered."""
+        target = road["target"]
+        if target not in self._channels:
+            channel = grpc.aio.insecure_channel(target)
+            self._channels[target] = channel
+            self._methods[target] = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        metadata = tuple(road.get("metadata", {}).items())
+        payload = str(work_ms).encode()
+        answer = await self._methods[target](payload, metadata=metadata, timeout=within)
+        return answer.decode()
+
+    async def close(self):
+        for channel in self._channels.values():
+            await channel.close(None)
+
+
+class Load:
+    """One request after the other at a fixed rate, whatever the earlier ones do."""
+
+    def __init__(self, client, roads, rate, work_ms):
+        self._client = client
+        self._roads = list(roads.items())
+        self._work_ms = work_ms
+        self._loop = asyncio.get_running_loop()
+        self._begin = self._loop.time()
+        self._gap = 1 / rate
+        self._sent = 0
+        self._tasks = set()
+        self._counts = {name: Counter() for name in roads}
+        self._errors = {name: Counter() for name in roads}
+        self._timers = {}
+        self._send()
+        self._report()
+
+    async def stop(self):
+        """Send nothing more; wait for what is under way."""
+        for timer in self._timers.values():
+            timer.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tell()
+
+    def _send(self):
+        while self._begin + self._sent * self._gap <= self._loop.time():
+            name, road = self._roads[self._sent % len(self._roads)]
+            self._sent += 1
+            if len(self._tasks) >= MOST_IN_FLIGHT:
+                self._errors[name][f"not sent: {MOST_IN_FLIGHT} requests are under way"] += 1
+                continue
+            task = self._loop.create_task(self._request(name, road))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._timers["send"] = self._loop.call_at(self._begin + self._sent * self._gap, self._send)
+
+    async def _request(self, name, road):
+        try:
+            server = await self._client.who(road, self._work_ms, CALL_WITHIN_S)
+        except grpc.aio.AioRpcError as error:
+            self._errors[name][text_of(error)] += 1
+        else:
+            self._counts[name][server] += 1
+
+    def _report(self):
+        self._tell()
+        self._timers["report"] = self._loop.call_later(REPORT_EVERY_S, self._report)
+
+    def _tell(self):
+        roads = {n: {"served": self._counts[n], "errors": self._errors[n]} for n, _ in self._roads}
+        tell({"report": roads})
+
+
+def text_of(error):
+    return f"{error.code().name}: {error.details()}"
+
+
+async def call(client, number, road, work_ms, within):
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    server, error = None, None
+    try:
+        server = await client.who(road, work_ms, within)
+    except grpc.aio.AioRpcError as failure:
+        error = text_of(failure)
+    tell({"called": number, "server": server, "error": error, "seconds": loop.time() - begin})
+
+
+async def serve():
+    client = Client()
+    load = None
+    calls = set()
+    async for command in read_commands():
+        match command.pop("do"):
+            case "call":
+                task = asyncio.create_task(call(client, **command))
+                calls.add(task)
+                task.add_done_callback(calls.discard)
+            case "start":
+                load = Load(client, **command)
+            case "stop":
+                await load.stop()
+                tell({"stopped": True})
+    await client.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

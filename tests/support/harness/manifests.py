@@ -1,0 +1,103 @@
+"""Ordinary Kubernetes objects in a directory, replaced as editors and kubelets do: by rename."""
+
+from dataclasses import dataclass, field
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One endpoint of a slice."""
+
+    name: str
+    port: int
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    zone: str = "z1"
+
+    def draining(self):
+        """As Kubernetes shows a pod that was deleted and still answers."""
+        return Pod(self.name, self.port, ready=False, terminating=True, zone=self.zone)
+
+
+@dataclass
+class Manifests:
+    """The directory behind ``--manifests``."""
+
+    path: object
+    _service: dict = field(default_factory=dict)
+
+    def write(self, service, namespace, pods, *, port=8080, port_name="grpc", **extra):
+        """Write ``SERVICE.NAMESPACE`` with these pods, in place of what was there.
+
+        Args:
+            extra: ``annotations``, ``headless``, ``app_protocol``.
+        """
+        documents = [
+            _service(service, namespace, port, port_name, **extra),
+            *(
+                _slice(service, namespace, port_name, number, pod)
+                for number, pod in enumerate(pods)
+            ),
+        ]
+        self.put(f"{namespace}-{service}.yaml", yaml.safe_dump_all(documents, sort_keys=False))
+
+    def put(self, name, text):
+        """Put a file there in one step."""
+        draft = self.path / f".{name}.draft"
+        draft.write_text(text)
+        draft.replace(self.path / name)
+
+    def remove(self, service, namespace):
+        (self.path / f"{namespace}-{service}.yaml").unlink()
+
+
+def _service(
+    name, namespace, port, port_name, *, annotations=None, headless=False, app_protocol=None
+):
+    entry = {"name": port_name, "port": port, "targetPort": port_name}
+    if app_protocol:
+        entry["appProtocol"] = app_protocol
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "annotations": annotations or {}},
+        "spec": {
+            "clusterIP": "None" if headless else "10.96.0.10",
+            "selector": {"app": name},
+            "ports": [entry],
+        },
+    }
+
+
+def _slice(service, namespace, port_name, number, pod):
+    """One slice per pod: the pods of a test share an address and differ in their port."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{service}-{number}",
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": service},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": port_name, "port": pod.port, "protocol": "TCP"}],
+        "endpoints": [
+            {
+                "addresses": ["127.0.0.1"],
+                "conditions": {
+                    "ready": pod.ready,
+                    "serving": pod.serving,
+                    "terminating": pod.terminating,
+                },
+                "zone": pod.zone,
+                "targetRef": {
+                    "kind": "Pod",
+                    "name": pod.name,
+                    "namespace": namespace,
+                    "uid": f"uid-{pod.name}",
+                },
+            }
+        ],
+    }

@@ -1,0 +1,119 @@
+"""One child process: its lines, its end."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections import deque
+
+KEPT_LINES = 2000
+SHOWN_LINES = 25
+END_WITHIN_S = 10
+
+
+class Process:
+    """Runs a command; collects the lines of stdout and stderr as they come.
+
+    A child that reads its stdin ends with it, so that nothing outlives a test run that was killed.
+    """
+
+    def __init__(self, name, command, *, env=None, cwd=None, on_line=None):
+        self.name = name
+        self._on_line = on_line
+        self._lines = deque(maxlen=KEPT_LINES)
+        self._news = threading.Condition()
+        self._child = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(pipe, which), daemon=True)
+            for which, pipe in (("out", self._child.stdout), ("err", self._child.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def running(self):
+        return self._child.poll() is None
+
+    def write(self, line):
+        self._child.stdin.write(line + "\n")
+
+    def expect(self, pattern, *, within):
+        """The match of the first line, of stdout or stderr, that fits ``pattern``."""
+        found = None
+
+        def look():
+            nonlocal found
+            found = next((m for line in self._lines if (m := re.search(pattern, line))), None)
+            return found or not self.running
+
+        with self._news:
+            self._news.wait_for(look, timeout=within)
+        if not found:
+            state = "is running" if self.running else f"ended with {self._child.returncode}"
+            raise AssertionError(
+                f"{self.name}: no line like {pattern!r} within {within:g} s; it {state}\n{self.tail()}"
+            )
+        return found
+
+    def lines(self, pattern=""):
+        """All lines so far that fit ``pattern``."""
+        with self._news:
+            return [line for line in self._lines if re.search(pattern, line)]
+
+    def tail(self):
+        with self._news:
+            return "\n".join(f"    {line}" for line in list(self._lines)[-SHOWN_LINES:])
+
+    def kill(self):
+        """SIGKILL, and wait."""
+        return self._end(signal.SIGKILL)
+
+    def terminate(self, within=END_WITHIN_S):
+        """SIGTERM, and wait for an orderly end. Returns the exit code."""
+        return self._end(signal.SIGTERM, within)
+
+    def end_of_input(self, within=END_WITHIN_S):
+        """Close its stdin, and wait for an orderly end. Returns the exit code."""
+        return self._end(None, within)
+
+    def _end(self, number, within=END_WITHIN_S):
+        if number is not None and self.running:
+            self._child.send_signal(number)
+        with contextlib.suppress(BrokenPipeError):  # it ended first
+            self._child.stdin.close()
+        try:
+            code = self._child.wait(within)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+            raise AssertionError(
+                f"{self.name}: did not end in {within:g} s\n{self.tail()}"
+            ) from None
+        finally:
+            for reader in self._readers:
+                reader.join()
+            self._child.stdout.close()
+            self._child.stderr.close()
+        return code
+
+    def _read(self, pipe, which):
+        for raw in pipe:
+            line = raw.rstrip("\n")
+            if which == "out" and self._on_line is not None:
+                self._on_line(line)
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()

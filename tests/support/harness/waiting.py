@@ -1,0 +1,59 @@
+"""Waiting for what other processes do. The one place of the tests that reads the real clock."""
+
+import threading
+import time
+
+POLL_S = 0.02
+
+
+class Deadline:
+    """A moment ``seconds`` from now."""
+
+    def __init__(self, seconds):
+        self._clock = time.monotonic  # noqa: TID251 - real processes take real time
+        self._begin = self._clock()
+        self._seconds = seconds
+
+    @property
+    def passed(self):
+        return self.elapsed >= self._seconds
+
+    @property
+    def elapsed(self):
+        return self._clock() - self._begin
+
+
+def pause(seconds=POLL_S):
+    """Give other processes time; never to be relied on for order."""
+    threading.Event().wait(seconds)
+
+
+def eventually(look, *, within, what):
+    """Call ``look`` until it returns something true, and return that.
+
+    An ``Unmet`` counts as false and says, should it never come true, what was seen instead.
+    """
+    deadline = Deadline(within)
+    while True:
+        seen = look()
+        if seen and not isinstance(seen, Unmet):
+            return seen
+        if deadline.passed:
+            raise AssertionError(f"not within {within:g} s: {what}; last seen: {seen}")
+        pause()
+
+
+class Unmet(str):
+    """What was seen instead of what is waited for."""
+
+    __slots__ = ()
+
+
+def stays(look, *, seconds, what):
+    """``look`` is true now and each time it is called in the next ``seconds``."""
+    deadline = Deadline(seconds)
+    while not deadline.passed:
+        seen = look()
+        if not seen or isinstance(seen, Unmet):
+            raise AssertionError(f"ended after {deadline.elapsed:.2f} s: {what}; now: {seen}")
+        pause()
