@@ -83,6 +83,9 @@ def servers_panel(
     top = max(max(f.requests_per_server) for f in report.modes.values()) or 1
     setting = report.experiment
     drawing.text(x, y + 14, title or mode.value, f"head {mode.value}")
+    evenness = report.modes[mode.value].max_over_mean
+    if evenness is not None:
+        drawing.text(x + width, y + 14, f"max/mean {evenness:.2f}", "small dim", "end")
     floor, room = y + height - 34, height - 34 - 42
     step = width / len(counts)
     for n, count in enumerate(counts):
@@ -205,7 +208,7 @@ def latencies(report: Report) -> str:
 def over_time(report: Report) -> str:
     """Latency over the phase, a panel per mode, on one logarithmic axis."""
     drawing = Drawing()
-    axis, width, gap, height = 44.0, 200.0, 24.0, 190.0
+    axis, width, gap, height = 54.0, 198.0, 24.0, 190.0
     top, floor = 30.0, height - 24.0
     for tick in TICKS_MS:
         y = floor - _log(tick, 0, floor - top)
