@@ -44,6 +44,9 @@ class ServerSession:
         delta: the incremental variant.
         type_url: of a service of one type, such as EDS; None for the aggregated service.
         limits: what the client may ask for.
+
+    Attributes:
+        last_type: the type URL of what ``next_response`` returned last; "" before.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class ServerSession:
         type_url: str | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
+        self.last_type = ""
         self._catalog = catalog
         self._stream = Stream(catalog, type_url, limits)
         self._receive = server_delta.receive if delta else server_sotw.receive
@@ -105,6 +109,7 @@ class ServerSession:
             if found is not None and found.pending():
                 message = self._build(self._stream, found)
                 if message is not None:
+                    self.last_type = type_url
                     return message
         return None
 
