@@ -1,0 +1,395 @@
+"""The command line: arguments in, calls out. Modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from trimtab.control.config import Address
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _address(_context: click.Context, _option: click.Parameter, value: str) -> Address:
+    from trimtab.control.config import parse_address
+    from trimtab.errors import ConfigError
+
+    try:
+        return parse_address(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+_option = partial(click.option, show_default=True, show_envvar=True)
+
+
+def _output(function: _F) -> _F:
+    return _option(
+        "--output",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        envvar="TRIMTAB_OUTPUT",
+        help="A table for people, or JSON for programs.",
+    )(function)
+
+
+def _admin_server(function: _F) -> _F:
+    return _option(
+        "--server",
+        metavar="HOST:PORT",
+        default="127.0.0.1:18001",
+        envvar="TRIMTAB_ADMIN",
+        help="The admin address of a running `trimtab serve`.",
+    )(function)
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(package_name="trimtab", message="trimtab %(version)s")
+def cli() -> None:
+    """Spread gRPC requests evenly over the pods of a Kubernetes service.
+
+    \b
+    See it work, no Kubernetes needed:      trimtab demo
+    Run a control plane on manifests:       trimtab serve --manifests manifests/
+    What it knows, and who is connected:    trimtab endpoints; trimtab clients
+    Tell a client where it is:              trimtab bootstrap --for grpc
+    Find mistakes before they are used:     trimtab check manifests/
+
+    Every option can be set by the environment variable that its help names.
+    Exit codes: 0 ok, 1 failed, 2 wrong use.
+    """
+
+
+@cli.command(short_help="Run the control plane.")
+@_option(
+    "--manifests",
+    type=click.Path(path_type=Path),
+    required=True,
+    envvar="TRIMTAB_SERVE_MANIFESTS",
+    help="File or directory of Service and EndpointSlice YAML or JSON; read again on change.",
+)
+@_option(
+    "--xds",
+    callback=_address,
+    metavar="HOST:PORT",
+    default="127.0.0.1:18000",
+    envvar="TRIMTAB_SERVE_XDS",
+    help="Where clients connect. Port 0 takes any free one.",
+)
+@_option(
+    "--admin",
+    callback=_address,
+    metavar="HOST:PORT",
+    default="127.0.0.1:18001",
+    envvar="TRIMTAB_SERVE_ADMIN",
+    help="Where /healthz, /readyz, /metrics and /api/v1 are.",
+)
+@_option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="TRIMTAB_SERVE_CONFIG",
+    help="YAML file with further names of clusters; see below.",
+)
+@_option(
+    "--insecure",
+    is_flag=True,
+    envvar="TRIMTAB_SERVE_INSECURE",
+    help="Allow plaintext beyond loopback. Whoever reaches the ports reads everything.",
+)
+@_option(
+    "--drain",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    metavar="SECONDS",
+    envvar="TRIMTAB_SERVE_DRAIN",
+    help="On SIGTERM, end the streams spread over so many seconds. A second SIGTERM is quick.",
+)
+@_option(
+    "--write-deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    metavar="SECONDS",
+    envvar="TRIMTAB_SERVE_WRITE_DEADLINE",
+    help="End a stream whose client does not take one message within so many seconds.",
+)
+@_option(
+    "--seed",
+    type=int,
+    envvar="TRIMTAB_SERVE_SEED",
+    help="Make the order in which streams are drained repeatable.",
+)
+@_option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    envvar="TRIMTAB_SERVE_LOG_LEVEL",
+    help="The least important lines to log.",
+)
+@_option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="TRIMTAB_SERVE_LOG_FORMAT",
+    help="Log lines for people, or one JSON object a line.",
+)
+def serve(
+    *,
+    manifests: Path,
+    xds: Address,
+    admin: Address,
+    config: Path | None,
+    insecure: bool,
+    drain: float,
+    write_deadline: float,
+    seed: int | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Tell clients where the endpoints are: trimtab's own, native gRPC and Envoy, over xDS v3.
+
+    \b
+    Try it:
+      trimtab serve --manifests manifests/
+      GRPC_XDS_BOOTSTRAP_CONFIG="$(trimtab bootstrap --for grpc)" python client.py
+      # in client.py: grpc.insecure_channel("xds:///orders.shop:grpc")
+
+    A Service port is known as SERVICE.NAMESPACE:PORT, where PORT is the number or the name, and
+    under the usual shorter and longer forms. Names that existing clients ask for go into --config:
+
+    \b
+      clusters:
+      - {name: ratelimit-eds, namespace: ratelimit, service: ratelimit-headless, port: 1081}
+
+    One line on stderr says when clients are answered, and where. Nothing is answered before all
+    manifests were read; a file that breaks later leaves its last good state in use.
+    """
+    import asyncio
+
+    from trimtab.control.config import Config, load_config
+    from trimtab.control.logs import set_up_logs
+    from trimtab.control.serve import ServeOptions, serve
+    from trimtab.discovery.manifests import Manifests
+    from trimtab.errors import ConfigError
+
+    set_up_logs(log_level, log_format)
+    options = ServeOptions(
+        xds=xds,
+        admin=admin,
+        config=load_config(config) if config else Config(),
+        insecure=insecure,
+        drain_s=drain,
+        write_deadline_s=write_deadline,
+        seed=seed,
+    )
+    try:
+        options.check()
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    sources = [("manifests", lambda report: Manifests(manifests, report))]
+    asyncio.run(serve(options, sources, lambda line: click.echo(line, err=True)))
+
+
+@cli.command(short_help="What the control plane knows.")
+@click.argument("name", required=False)
+@_admin_server
+@_output
+def endpoints(name: str | None, server: str, output: str) -> None:
+    """List the clusters of a running control plane, or the endpoints of one.
+
+    \b
+    Examples:
+      trimtab endpoints
+      trimtab endpoints orders.shop:grpc
+      trimtab endpoints --output json | jq '.clusters[].name'
+
+    NAME may be any name that a client may use. Parts of the input that were rejected are listed
+    below the table; the last good state stays in use.
+    """
+    from trimtab.control.admin_client import ask
+
+    answer = ask(server, "/api/v1/clusters", **({"name": name} if name else {}))
+    if output == "json":
+        click.echo(json.dumps(answer, indent=2))
+        return
+    from trimtab.control import tables
+
+    console = tables.console()
+    console.print(tables.clusters_table(answer["clusters"]))
+    if name:
+        console.print()
+        console.print(tables.endpoints_table(answer["clusters"][0]))
+    if not answer["synced"]:
+        click.echo("not synced yet: clients are not answered before everything was read", err=True)
+    for problem in answer["problems"]:
+        click.echo(f"rejected: {problem['text']}", err=True)
+
+
+@cli.command(short_help="Who is connected, and what they accepted.")
+@_admin_server
+@_output
+def clients(server: str, output: str) -> None:
+    """List the clients of a running control plane, and what they accepted or rejected.
+
+    \b
+    Examples:
+      trimtab clients
+      trimtab clients --output json | jq '.clients[] | select(.kind == "envoy")'
+
+    A resource is `sent`, then `acked` by the client, or `nacked`: then the client keeps what it
+    had, and its reason is printed below the table. `absent` means that no such cluster is known.
+    """
+    from trimtab.control.admin_client import ask
+
+    answer = ask(server, "/api/v1/clients")
+    if output == "json":
+        click.echo(json.dumps(answer, indent=2))
+        return
+    from trimtab.control import tables
+
+    console = tables.console()
+    console.print(tables.clients_table(answer["clients"]))
+    for line in tables.nacks(answer["clients"]):
+        console.print(line)
+
+
+@cli.command(short_help="Print a client's configuration.")
+@_option(
+    "--for",
+    "kind",
+    type=click.Choice(["grpc", "envoy", "trimtab"]),
+    required=True,
+    envvar="TRIMTAB_BOOTSTRAP_FOR",
+    help="The kind of client.",
+)
+@_option(
+    "--server",
+    callback=_address,
+    metavar="HOST:PORT",
+    default="127.0.0.1:18000",
+    envvar="TRIMTAB_CONTROL_PLANE",
+    help="The --xds address of the control plane, as the client reaches it.",
+)
+@_option(
+    "--node-id",
+    default="",
+    envvar="TRIMTAB_NODE_ID",
+    help="Who the client is: unique per process, such as its pod's name.",
+)
+@_option(
+    "--zone",
+    default="",
+    envvar="TRIMTAB_ZONE",
+    help="The zone that it runs in.",
+)
+@_option(
+    "--namespace",
+    default="",
+    envvar="TRIMTAB_NAMESPACE",
+    help="Its Kubernetes namespace: completes names such as orders:grpc.",
+)
+def bootstrap(kind: str, server: Address, node_id: str, zone: str, namespace: str) -> None:
+    """Print what a client needs to find the control plane, ready to use.
+
+    \b
+    Native gRPC, any language:
+      trimtab bootstrap --for grpc --node-id "$HOSTNAME" > bootstrap.json
+      GRPC_XDS_BOOTSTRAP=bootstrap.json python client.py
+    Envoy:
+      trimtab bootstrap --for envoy --node-id ingress-1 > envoy.yaml && envoy -c envoy.yaml
+    A trimtab client (it reads gRPC's bootstrap too):
+      eval "$(trimtab bootstrap --for trimtab --server trimtab.trimtab-system:18000)"
+    """
+    from trimtab.control.bootstraps import BOOTSTRAPS, Identity
+
+    identity = Identity(node_id=node_id, zone=zone, namespace=namespace)
+    click.echo(BOOTSTRAPS[kind](server, identity), nl=False)
+
+
+@cli.command(short_help="See it work on this machine, in half a minute.")
+@click.option(
+    "--seconds",
+    type=float,
+    default=24.0,
+    show_default=True,
+    envvar="TRIMTAB_DEMO_SECONDS",
+    show_envvar=True,
+    help="How long to send requests, all four phases together; starting and draining come on top.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    envvar="TRIMTAB_DEMO_SEED",
+    show_envvar=True,
+    help="Which requests come when, and which servers the pinned channels get.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="TRIMTAB_DEMO_JSON",
+    show_envvar=True,
+    help="Write the figures.",
+)
+@click.option(
+    "--html",
+    "html_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="TRIMTAB_DEMO_HTML",
+    show_envvar=True,
+    help="Write a page with charts, complete in one file.",
+)
+@click.option(
+    "--svg",
+    "svg_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="TRIMTAB_DEMO_SVG",
+    show_envvar=True,
+    help="Write a picture of before and after.",
+)
+def demo(
+    seconds: float, seed: int, json_file: Path | None, html_file: Path | None, svg_file: Path | None
+) -> None:
+    """Send the same requests through four kinds of channels, and compare. No Kubernetes needed.
+
+    \b
+    Eight real gRPC servers, the real control plane and twenty channels, all on this machine:
+      pinned              each channel keeps the server it connected to, as behind kube-proxy
+      round_robin_stale   native round robin over the servers of connect time
+      round_robin         native round robin, told of new servers at once
+      trimtab             this project
+
+    \b
+    Examples:
+      trimtab demo
+      trimtab demo --seconds 90 --seed 7 --html demo.html --json demo.json
+    """
+    import sys
+
+    from trimtab.demo.command import demo as run_demo
+
+    sys.exit(run_demo(seconds=seconds, seed=seed, json=json_file, html=html_file, svg=svg_file))
+
+
+def run() -> None:
+    """Run the command line. Errors of ours are one line on stderr and exit code 1."""
+    import sys
+
+    from trimtab.errors import TrimtabError
+
+    try:
+        cli(prog_name="trimtab")
+    except TrimtabError as error:
+        click.echo(f"trimtab: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,180 @@
+"""The admin pages: health, metrics and what the control plane knows. Read only.
+
+A browser that was tricked into asking (DNS rebinding) names the attacker's host, so requests for
+hosts that are neither loopback, nor an IP address, nor configured are refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from trimtab.control.config import Address
+from trimtab.control.server import XdsServer
+from trimtab.control.store import Store
+from trimtab.control.views import client_view, cluster_view, problem_view
+from trimtab.errors import ConfigError
+from trimtab.telemetry import Counters, prometheus_text
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Admin:
+    """The admin server of one control plane."""
+
+    def __init__(
+        self,
+        store: Store,
+        server: XdsServer,
+        counters: Counters,
+        *,
+        clock: Callable[[], float],
+        hosts: tuple[str, ...] = (),
+    ) -> None:
+        self._store = store
+        self._server = server
+        self._counters = counters
+        self._clock = clock
+        self._hosts = frozenset(h.lower() for h in (*hosts, "localhost"))
+        app = web.Application(middlewares=[self._check_host, _errors_as_json])
+        app.router.add_get("/", self._index)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/api/v1/clusters", self._clusters)
+        app.router.add_get("/api/v1/clients", self._clients)
+        self._app = app
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+
+    async def start(self, address: Address) -> Address:
+        """Listen, and say where (port 0 becomes a real one).
+
+        Raises:
+            ConfigError: the address can't be had.
+        """
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, address.host, address.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigError(
+                f"--admin {address}: cannot listen there: {error.strerror or error}. Choose "
+                f"another (port 0: any free one)"
+            ) from None
+        return Address(address.host, self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop listening and end what is under way."""
+        await self._runner.cleanup()
+
+    def not_ready(self) -> str:
+        """Why no xDS is answered, "" if it is."""
+        if self._server.draining:
+            return "draining: this process is shutting down"
+        waiting = self._store.waiting_for()
+        if waiting or not self._store.synced.is_set():
+            return f"waiting for the first sync of: {', '.join(waiting) or 'all sources'}"
+        return ""
+
+    async def _index(self, request: web.Request) -> web.Response:
+        paths = sorted({r.resource.canonical for r in request.app.router.routes() if r.resource})
+        return web.json_response({"name": "trimtab", "paths": paths})
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        reason = self.not_ready()
+        if reason:
+            return web.json_response({"status": "not ready", "reason": reason}, status=503)
+        return web.json_response({"status": "ready"})
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        self._store.measure()
+        self._server.measure()
+        text = prometheus_text(self._counters)
+        return web.Response(body=text.encode(), headers={"Content-Type": _PROMETHEUS})
+
+    async def _clusters(self, request: web.Request) -> web.Response:
+        now = self._clock()
+        catalog = self._store.catalog
+        name = request.query.get("name")
+        if name is None:
+            snapshots = [s for _, s in sorted(catalog.clusters().items())]
+        else:
+            cluster = catalog.names.resolve(name)
+            if cluster is None:
+                raise web.HTTPNotFound(text=self._unknown(name))
+            snapshots = [catalog.clusters()[cluster]]
+        return _json(
+            {
+                "synced": self._store.synced.is_set(),
+                "clusters": [cluster_view(self._store, s, now) for s in snapshots],
+                "problems": [problem_view(s, now) for s in self._store.problems],
+            }
+        )
+
+    def _unknown(self, name: str) -> str:
+        near = ", ".join(self._store.catalog.names.near(name))
+        hint = f"similar names: {near}" if near else "/api/v1/clusters lists all"
+        return f"no cluster answers to {name!r:.200}; {hint}"
+
+    async def _clients(self, _request: web.Request) -> web.Response:
+        now = self._clock()
+        streams = sorted(self._server.streams, key=lambda s: s.number)
+        return _json({"clients": [client_view(s, now) for s in streams]})
+
+    @web.middleware
+    async def _check_host(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        host = _host_name(request.headers.get("Host", ""))
+        if host not in self._hosts and not _is_ip(host):
+            text = (
+                f"Host {host!r:.100} is not allowed; ask for an IP address or localhost, or name "
+                f"the host under admin_hosts in the file given to --config"
+            )
+            return _json({"error": text}, status=403)
+        return await handler(request)
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        headers = (
+            {"Allow": "GET, HEAD"} if error.status == web.HTTPMethodNotAllowed.status_code else {}
+        )
+        return _json({"error": error.text or error.reason}, status=error.status, headers=headers)
+
+
+def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=json.dumps(value).encode(),
+        status=status,
+        headers={
+            "Content-Type": "application/json",
+            "Cache-Control": "no-store",
+            **(headers or {}),
+        },
+    )
+
+
+def _host_name(header: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    host = header.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

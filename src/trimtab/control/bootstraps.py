@@ -1,0 +1,170 @@
+"""Ready bootstraps: what a client must be told to find this control plane."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trimtab.control.config import Address
+from trimtab.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the client says it is.
+
+    Attributes:
+        node_id: unique per process by convention; "" takes this machine's name.
+        zone: where it runs, "" if unknown.
+        namespace: expands names without one, "" if unknown.
+    """
+
+    node_id: str = ""
+    zone: str = ""
+    namespace: str = ""
+
+    def node(self, *, cluster: str = "") -> dict[str, Any]:
+        """As gRPC's and Envoy's ``node``. ``cluster`` is the Service that the client is part of."""
+        node: dict[str, Any] = {"id": self.node_id or socket.gethostname()}
+        if cluster:
+            node["cluster"] = cluster
+        if self.zone:
+            node["locality"] = {"zone": self.zone}
+        if self.namespace:
+            node["metadata"] = {"namespace": self.namespace}
+        return node
+
+
+def grpc_bootstrap(server: Address, identity: Identity) -> str:
+    """The JSON that native gRPC reads from ``GRPC_XDS_BOOTSTRAP`` (gRFC A27).
+
+    ``ignore_resource_deletion`` (gRFC A53): a client keeps what it has when a control plane stops
+    naming it, so that a mistake there is not an outage here; a Service that is really gone still
+    shows, since its endpoints are.
+    """
+    document = {
+        "xds_servers": [
+            {
+                "server_uri": str(server),
+                "channel_creds": [{"type": "insecure"}],
+                "server_features": ["xds_v3", "ignore_resource_deletion"],
+            }
+        ],
+        "node": identity.node(),
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def trimtab_bootstrap(server: Address, identity: Identity) -> str:
+    """The environment of a trimtab client, for a shell.
+
+    Raises:
+        ConfigError: a node id was given, for which the short form has no place.
+    """
+    if identity.node_id:
+        raise ConfigError(
+            f"--node-id {identity.node_id!r}: the short form has no node id (a client makes one of "
+            "host name and process id); leave it out, or use --for grpc, which trimtab reads too"
+        )
+    lines = [f"export TRIMTAB_CONTROL_PLANE={shlex.quote(str(server))}"]
+    if identity.namespace:
+        lines.append(f"export TRIMTAB_NAMESPACE={shlex.quote(identity.namespace)}")
+    if identity.zone:
+        lines.append(f"export TRIMTAB_ZONE={shlex.quote(identity.zone)}")
+    return "\n".join(lines) + "\n"
+
+
+def envoy_bootstrap(server: Address, identity: Identity) -> str:
+    """A minimal Envoy bootstrap over ADS, with the EDS-only form beside it in comments."""
+    values = {
+        "node": _indented(identity.node(cluster="ingress"), 2),
+        "host": json.dumps(server.host),
+        "port": str(server.port),
+    }
+    return _ENVOY.format_map(values)
+
+
+BOOTSTRAPS: Mapping[str, Callable[[Address, Identity], str]] = {
+    "grpc": grpc_bootstrap,
+    "envoy": envoy_bootstrap,
+    "trimtab": trimtab_bootstrap,
+}
+
+
+def _indented(node: Mapping[str, Any], depth: int) -> str:
+    """A mapping of strings and mappings as block YAML; JSON strings are YAML strings."""
+    lines: list[str] = []
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            lines.append(f"{' ' * depth}{key}:")
+            lines.append(_indented(value, depth + 2))
+        else:
+            lines.append(f"{' ' * depth}{key}: {json.dumps(value)}")
+    return "\n".join(lines)
+
+
+_ENVOY = """\
+# Envoy reads its clusters and their endpoints from trimtab. Try it: envoy -c FILE
+# node.cluster is the Service that this Envoy itself belongs to; Envoy insists on having one.
+node:
+{node}
+
+admin:
+  address:
+    socket_address: {{address: 127.0.0.1, port_value: 9901}}
+
+dynamic_resources:
+  ads_config:
+    # Or DELTA_GRPC: then only what changed is sent.
+    api_type: GRPC
+    transport_api_version: V3
+    grpc_services:
+    - envoy_grpc: {{cluster_name: trimtab}}
+  # Every Service port becomes a cluster named SERVICE.NAMESPACE:PORT. Listeners and routes stay
+  # yours: name such a cluster in a route, for example `cluster: orders.shop:8080`.
+  cds_config:
+    resource_api_version: V3
+    ads: {{}}
+
+static_resources:
+  clusters:
+  # The way to trimtab itself.
+  - name: trimtab
+    type: STRICT_DNS
+    connect_timeout: 2s
+    load_assignment:
+      cluster_name: trimtab
+      endpoints:
+      - lb_endpoints:
+        - endpoint:
+            address:
+              socket_address: {{address: {host}, port_value: {port}}}
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config:
+          http2_protocol_options:
+            # A control plane that died without a word is noticed after 30 + 5 s.
+            connection_keepalive: {{interval: 30s, timeout: 5s}}
+
+# An existing Envoy that only wants endpoints (EDS) keeps its own clusters, takes the cluster
+# `trimtab` from above, and asks for endpoints like this; dynamic_resources isn't needed then:
+#
+#  - name: orders
+#    type: EDS
+#    connect_timeout: 2s
+#    lb_policy: LEAST_REQUEST
+#    eds_cluster_config:
+#      service_name: orders.shop:8080   # or a name given under `clusters` in trimtab's --config
+#      eds_config:
+#        resource_api_version: V3
+#        api_config_source:
+#          api_type: GRPC
+#          transport_api_version: V3
+#          grpc_services:
+#          - envoy_grpc: {{cluster_name: trimtab}}
+"""

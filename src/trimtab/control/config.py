@@ -1,0 +1,207 @@
+"""What ``trimtab serve`` is told: its configuration file and its listening addresses.
+
+Everything is checked here, before anything starts; the rest of the room gets frozen values.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+
+from trimtab.errors import ConfigError
+from trimtab.xds.names import Alias
+
+MAX_CONFIG_BYTES = 1 << 20
+_MAX_PORT = 65535
+
+_NonEmpty = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+
+
+class ClusterAlias(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A name under which an existing client asks for a cluster.
+
+    Attributes:
+        name: the name that is asked for, such as ``ratelimit-eds``.
+        namespace: the Service's namespace.
+        service: the Service's name.
+        port: the Service port's number or name.
+    """
+
+    name: _NonEmpty
+    namespace: _NonEmpty
+    service: _NonEmpty
+    port: Annotated[int, msgspec.Meta(ge=1, le=_MAX_PORT)] | _NonEmpty
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file behind ``--config``.
+
+    Attributes:
+        clusters: further names of clusters.
+        admin_hosts: host names under which the admin pages may be asked for, besides loopback
+            names and IP addresses (a browser tricked by DNS rebinding names a foreign host).
+    """
+
+    clusters: tuple[ClusterAlias, ...] = ()
+    admin_hosts: tuple[_NonEmpty, ...] = ()
+
+    def aliases(self) -> tuple[Alias, ...]:
+        """The aliases as the catalog takes them."""
+        return tuple(
+            Alias(name=c.name, namespace=c.namespace, service=c.service, port=c.port)
+            for c in self.clusters
+        )
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: naming the file, the field, the bad value and the fix.
+    """
+    content = _parse(path, _read(path))
+    try:
+        config = msgspec.convert(content if content is not None else {}, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(path, content, str(error))) from None
+    _refuse_doubles(path, config)
+    return config
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; check --config") from None
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: is larger than {MAX_CONFIG_BYTES} bytes; is it the right file?")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses what a small configuration never needs."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if isinstance(key, str) and key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key!r} stands twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key if isinstance(key, str) else id(key_node))
+        return super().construct_mapping(node, deep=deep)
+
+
+def _parse(path: Path, text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: is not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+
+
+def _explain(path: Path, content: Any, message: str) -> str:
+    """The message of msgspec, with the field as users write it, its value, and what is allowed."""
+    what, _, where = message.partition(" - at `")
+    field = where.rstrip("`").removeprefix("$").lstrip(".")
+    value = _value_at(content, field)
+    unknown = re.match(r"Object contains unknown field `(.*)`", what)
+    if unknown:
+        name = f"{field}.{unknown[1]}" if field else unknown[1]
+        known = ClusterAlias if field.startswith("clusters[") else Config
+        fields = ", ".join(known.__struct_fields__)
+        return f"{path}: {name}: unknown field; known here: {fields}"
+    shown = f": {value!r:.80}" if value is not None else ""
+    return f"{path}: {field or 'the file'}{shown}: {what[:1].lower()}{what[1:]}"
+
+
+def _value_at(content: Any, field: str) -> Any:
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", field):
+        try:
+            content = content[int(index)] if index else content[name]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return content if not isinstance(content, dict | list) else None
+
+
+def _refuse_doubles(path: Path, config: Config) -> None:
+    seen: dict[str, int] = {}
+    for i, cluster in enumerate(config.clusters):
+        if cluster.name in seen:
+            raise ConfigError(
+                f"{path}: clusters[{i}].name: {cluster.name!r} is already the name of "
+                f"clusters[{seen[cluster.name]}]; names are unique"
+            )
+        seen[cluster.name] = i
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens: a host name or IP literal without brackets, and a port (0: any)."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Read ``HOST:PORT`` (``[::1]:18000`` for IPv6, ``:18000`` for every interface).
+
+    Raises:
+        ConfigError: naming the value and the fix.
+    """
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"{text!r}: put an IPv6 address in brackets: [{host}]:{port}")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+        raise ConfigError(f"{text!r} is not HOST:PORT; for example 127.0.0.1:18000")
+    return Address(host or "0.0.0.0", int(port))  # noqa: S104 - refused without --insecure
+
+
+def refuse_plaintext(address: Address, *, flag: str, insecure: bool) -> None:
+    """Plaintext leaves this machine only on an explicit wish.
+
+    Raises:
+        ConfigError: when ``address`` isn't loopback and ``insecure`` is false.
+    """
+    if insecure or address.is_loopback:
+        return
+    raise ConfigError(
+        f"{flag} {address}: would answer anybody who can reach it, without TLS. TLS comes with a "
+        f"later version. Until then listen on 127.0.0.1, or pass --insecure where the network "
+        f"itself is trusted (a NetworkPolicy, a private test network)."
+    )

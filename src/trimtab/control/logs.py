@@ -1,0 +1,48 @@
+"""Log lines: how they look, and how text of strangers gets into them safely."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+MAX_TEXT = 256
+
+
+def printable(text: str, *, limit: int = MAX_TEXT, keep_tail: bool = False) -> str:
+    """A client's text for a log line: control characters escaped, shortened to ``limit``.
+
+    ``keep_tail`` keeps the end rather than the beginning: Envoy's NACKs quote the whole resource
+    and say the reason last.
+    """
+    if len(text) > limit:
+        text = f"...{text[3 - limit :]}" if keep_tail else f"{text[: limit - 3]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Text(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s")
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def set_up_logs(level: str, log_format: str) -> None:
+    """Send this package's log lines to stderr, as ``text`` or ``json``."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    logger = logging.getLogger("trimtab")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False

@@ -1,0 +1,72 @@
+"""Every metric of the control plane, in one table. docs/metrics.md explains each.
+
+Label values come from bounded sets: resource types, kinds of client, transports, states. No label
+carries a client's or a cluster's name.
+"""
+
+from __future__ import annotations
+
+from trimtab.telemetry import Metric
+
+# Change to sent: 1 ms is one quiet stream, 10-200 ms is batching, seconds are slow readers.
+_PUSH_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0)
+
+STREAMS = "trimtab_streams"
+STREAMS_TOTAL = "trimtab_streams_total"
+STREAM_ENDS = "trimtab_stream_ends_total"
+REQUESTS = "trimtab_requests_total"
+RESPONSES = "trimtab_responses_total"
+RESPONSE_BYTES = "trimtab_response_bytes_total"
+ACKS = "trimtab_acks_total"
+NACKS = "trimtab_nacks_total"
+PUSHES = "trimtab_pushes_total"
+CHANGES = "trimtab_changes_total"
+CHANGES_HELD = "trimtab_changes_held_total"
+PUSH_SECONDS = "trimtab_push_seconds"
+WRITE_DEADLINES = "trimtab_write_deadlines_total"
+OVERSIZE = "trimtab_oversize_responses_total"
+EXCEPTIONS = "trimtab_stream_exceptions_total"
+PROTOCOL_ERRORS = "trimtab_protocol_errors_total"
+CLUSTERS = "trimtab_clusters"
+ENDPOINTS = "trimtab_endpoints"
+EMPTY_CLUSTERS = "trimtab_empty_clusters"
+PROBLEMS = "trimtab_problems"
+PROBLEMS_TOTAL = "trimtab_problems_total"
+SOURCE_SYNCED = "trimtab_source_synced"
+SOURCE_AGE = "trimtab_source_last_event_age_seconds"
+READY = "trimtab_ready"
+INSECURE = "trimtab_insecure_listener"
+
+METRICS: tuple[Metric, ...] = (
+    Metric(READY, "gauge", "1 while xDS is answered: every source synced, not draining."),
+    Metric(SOURCE_SYNCED, "gauge", "1 once a source delivered all it began with.", ("source",)),
+    Metric(SOURCE_AGE, "gauge", "Seconds since a source last said anything.", ("source",)),
+    Metric(PROBLEMS, "gauge", "Rejected parts of the input at present.", ("source",)),
+    Metric(PROBLEMS_TOTAL, "counter", "Rejected parts of the input, each time.", ("source",)),
+    Metric(CLUSTERS, "gauge", "Known clusters."),
+    Metric(EMPTY_CLUSTERS, "gauge", "Known clusters in which no endpoint may get a request."),
+    Metric(ENDPOINTS, "gauge", "Known endpoints by health.", ("health",)),
+    Metric(CHANGES, "counter", "Changes of a cluster's content."),
+    Metric(CHANGES_HELD, "counter", "Changes that waited for a batching window."),
+    Metric(PUSHES, "counter", "Streams that were woken because a cluster changed."),
+    Metric(
+        PUSH_SECONDS,
+        "histogram",
+        "Seconds from a change to a stream having been sent all of it.",
+        (),
+        _PUSH_BUCKETS_S,
+    ),
+    Metric(STREAMS, "gauge", "Open streams.", ("service", "transport", "client")),
+    Metric(STREAMS_TOTAL, "counter", "Streams opened.", ("service", "transport")),
+    Metric(STREAM_ENDS, "counter", "Streams ended, by reason.", ("reason",)),
+    Metric(REQUESTS, "counter", "Requests received, ACKs and NACKs included."),
+    Metric(RESPONSES, "counter", "Responses sent.", ("type",)),
+    Metric(RESPONSE_BYTES, "counter", "Bytes of responses sent.", ("type",)),
+    Metric(OVERSIZE, "counter", "Responses above what native gRPC accepts.", ("type",)),
+    Metric(ACKS, "counter", "Responses that a client accepted.", ("type", "client")),
+    Metric(NACKS, "counter", "Responses that a client rejected.", ("type", "client")),
+    Metric(PROTOCOL_ERRORS, "counter", "Streams ended because the client broke the protocol."),
+    Metric(WRITE_DEADLINES, "counter", "Streams ended because the client did not read."),
+    Metric(EXCEPTIONS, "counter", "Streams ended by a fault of the control plane itself."),
+    Metric(INSECURE, "gauge", "1 if a plaintext port listens beyond loopback.", ("port",)),
+)

@@ -1,0 +1,202 @@
+"""``trimtab serve``: starts the parts in order, and ends them in order.
+
+Start: admin pages (not ready), xDS port (silent), sources, first sync, ready. End: not ready,
+streams ended one by one, xDS stopped, admin pages stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from trimtab.control import metrics
+from trimtab.control.admin import Admin
+from trimtab.control.config import Address, Config, refuse_plaintext
+from trimtab.control.server import WRITE_DEADLINE_S, XdsServer
+from trimtab.control.store import Store
+from trimtab.discovery import ReportProblem, Source
+from trimtab.telemetry import Counters
+from trimtab.xds.catalog import Catalog
+
+_LOG = logging.getLogger(__name__)
+
+DRAIN_S = 5.0
+
+# A source by name, made once the place to report problems to is known.
+NamedFactory = tuple[str, Callable[[ReportProblem], Source]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """Everything that ``trimtab serve`` is told.
+
+    Attributes:
+        xds: where xDS is served.
+        admin: where the admin pages are.
+        config: the configuration file's content.
+        insecure: plaintext beyond loopback is wanted.
+        drain_s: over how many seconds streams are ended on SIGTERM.
+        write_deadline_s: how long one message may wait for a client to read.
+        seed: makes the order of draining repeatable; None draws one.
+    """
+
+    xds: Address
+    admin: Address
+    config: Config = field(default_factory=Config)
+    insecure: bool = False
+    drain_s: float = DRAIN_S
+    write_deadline_s: float = WRITE_DEADLINE_S
+    seed: int | None = None
+
+    def check(self) -> None:
+        """Refuse what is unsafe, before anything starts.
+
+        Raises:
+            ConfigError: plaintext beyond loopback without ``insecure``.
+        """
+        refuse_plaintext(self.xds, flag="--xds", insecure=self.insecure)
+        refuse_plaintext(self.admin, flag="--admin", insecure=self.insecure)
+
+
+class ControlPlane:
+    """The running parts of one control plane, on the running loop."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        options.check()
+        clock = asyncio.get_running_loop().time
+        self.options = options
+        self.counters = Counters(metrics.METRICS)
+        catalog = Catalog(options.config.aliases())
+        self.store = Store(catalog, self.counters, clock=clock)
+        self.server = XdsServer(
+            self.store, self.counters, clock=clock, write_deadline_s=options.write_deadline_s
+        )
+        self.admin = Admin(
+            self.store, self.server, self.counters, clock=clock, hosts=options.config.admin_hosts
+        )
+        self.xds_address = options.xds
+        self.admin_address = options.admin
+
+    async def start(self) -> None:
+        """Listen on both ports. Nothing is answered on the xDS port before ``follow`` synced.
+
+        Raises:
+            ConfigError: an address can't be had.
+        """
+        self.xds_address = await self.server.start(self.options.xds)
+        try:
+            self.admin_address = await self.admin.start(self.options.admin)
+        except BaseException:
+            await self.stop()
+            raise
+        for port, address in (("xds", self.xds_address), ("admin", self.admin_address)):
+            self.counters.set(metrics.INSECURE, 0 if address.is_loopback else 1, port)
+            if not address.is_loopback:
+                _LOG.warning(
+                    "%s listens on %s without TLS: whoever can reach it reads everything",
+                    port,
+                    address,
+                )
+
+    async def follow(self, sources: Sequence[NamedFactory]) -> None:
+        """Apply what the sources say, for ever.
+
+        Raises:
+            DiscoveryError: a source ended or failed.
+        """
+        await self.store.run([(name, make(self.store.report(name))) for name, make in sources])
+
+    async def drain(self) -> None:
+        """Say "not ready", end the streams one by one, stop xDS."""
+        self.counters.set(metrics.READY, 0)
+        seed = self.options.seed
+        await self.server.drain(self.options.drain_s, Random(seed))
+
+    async def stop(self) -> None:
+        """Stop everything now."""
+        self.counters.set(metrics.READY, 0)
+        await self.server.stop()
+        await self.admin.stop()
+
+
+async def serve(
+    options: ServeOptions, sources: Sequence[NamedFactory], announce: Callable[[str], None]
+) -> None:
+    """Run a control plane until SIGTERM or SIGINT; a second signal cuts the draining short.
+
+    Args:
+        options: what it is told.
+        sources: where snapshots come from.
+        announce: gets one line when xDS is answered, with the addresses.
+
+    Raises:
+        ConfigError: an option that can't work.
+        DiscoveryError: a source ended or failed.
+    """
+    plane = ControlPlane(options)
+    signals = _Signals()
+    await plane.start()
+    names = ", ".join(name for name, _ in sources)
+    _LOG.info(
+        "listening for xDS on %s and admin on http://%s; nothing is answered before: %s",
+        plane.xds_address,
+        plane.admin_address,
+        names,
+    )
+    following = asyncio.create_task(plane.follow(sources))
+    try:
+        await _until(following, plane.store.synced.wait(), signals.first.wait())
+        if plane.store.synced.is_set():
+            announce(
+                f"trimtab: serving xDS on {plane.xds_address}, "
+                f"admin on http://{plane.admin_address}"
+            )
+        await _until(following, signals.first.wait())
+        streams = len(plane.server.streams)
+        _LOG.info("draining %d streams over %g s", streams, options.drain_s)
+        await _until(None, plane.drain(), signals.second.wait())
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await plane.stop()
+        signals.close()
+    _LOG.info("stopped")
+
+
+async def _until(
+    following: asyncio.Task[None] | None, *others: Coroutine[Any, Any, object]
+) -> None:
+    """Wait for the first of them; the others end. An exception of the first is raised."""
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(other) for other in others]
+    watched = [*tasks, following] if following else tasks
+    try:
+        done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Signals:
+    """SIGTERM and SIGINT as events: the first asks for an orderly end, the second for a quick one."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._received)
+
+    def close(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+
+    def _received(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()

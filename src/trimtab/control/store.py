@@ -1,0 +1,216 @@
+"""What the sources say, put into the catalog, and news of it to the streams concerned.
+
+Lives on one asyncio loop and is touched by nothing else. Nothing is told to anybody before every
+source has delivered all that it began with: until then a missing cluster is unknown, not absent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from trimtab.control import metrics
+from trimtab.control.batching import Batching
+from trimtab.control.problems import Problems
+from trimtab.discovery import Source
+from trimtab.errors import DiscoveryError
+from trimtab.model import Health, Problem, Removed, Snapshot, SourceEvent, Synced, Updated
+from trimtab.telemetry import Counters
+from trimtab.xds.catalog import Catalog
+
+_LOG = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """A stream that wants to know of changes."""
+
+    def changed(self, clusters: Collection[str], since: float) -> bool:
+        """These clusters changed, the first of them at ``since`` [s, loop time].
+
+        Returns whether the listener is concerned.
+        """
+
+
+@dataclass(slots=True)
+class NamedSource:
+    """A source with the name that logs and metrics call it by."""
+
+    name: str
+    source: Source
+    synced: bool = False
+    last_event: float | None = None
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+
+
+class Store:
+    """Owns the catalog. Where two sources offer one cluster, the source named first decides."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        counters: Counters,
+        *,
+        clock: Callable[[], float],
+        batching: Batching | None = None,
+    ) -> None:
+        self.catalog = catalog
+        self.problems = Problems()
+        self.synced = asyncio.Event()
+        self.changed_at: dict[str, float] = {}
+        self.sources: list[NamedSource] = []
+        self._counters = counters
+        self._clock = clock
+        self._batching = batching or Batching()
+        self._held_since: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._listeners: set[Listener] = set()
+
+    def listen(self, listener: Listener) -> None:
+        """Tell ``listener`` of changes from now on."""
+        self._listeners.add(listener)
+
+    def forget(self, listener: Listener) -> None:
+        """Tell it nothing any more."""
+        self._listeners.discard(listener)
+
+    async def run(self, sources: Sequence[tuple[str, Source]]) -> None:
+        """Apply what the sources say, for ever.
+
+        Raises:
+            DiscoveryError: a source ended or failed; the text names it and its reason.
+        """
+        self.sources = [NamedSource(name, source) for name, source in sources]
+        for source in self.sources:
+            self._counters.set(metrics.SOURCE_SYNCED, 0, source.name)
+        tasks = [asyncio.create_task(self._follow(s), name=s.name) for s in self.sources]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def waiting_for(self) -> tuple[str, ...]:
+        """The sources that have not delivered everything yet."""
+        return tuple(s.name for s in self.sources if not s.synced)
+
+    def report(self, source: str) -> Callable[[Problem], None]:
+        """Where the source of that name reports what it rejects."""
+
+        def report(problem: Problem) -> None:
+            self._counters.add(metrics.PROBLEMS_TOTAL, source)
+            if self.problems.report(source, problem, self._clock()):
+                _LOG.warning("%s: %s (the last good state stays in use)", source, problem)
+
+        return report
+
+    def measure(self) -> None:
+        """Bring the gauges up to date, before they are read."""
+        now = self._clock()
+        health = dict.fromkeys(Health, 0)
+        empty = 0
+        clusters = self.catalog.clusters()
+        for snapshot in clusters.values():
+            empty += not snapshot.usable()
+            for state, count in snapshot.counts().items():
+                health[state] += count
+        counters = self._counters
+        counters.set(metrics.CLUSTERS, len(clusters))
+        counters.set(metrics.EMPTY_CLUSTERS, empty)
+        for state, count in health.items():
+            counters.set(metrics.ENDPOINTS, count, state.value)
+        for source in self.sources:
+            found = sum(1 for s in self.problems if s.source == source.name)
+            counters.set(metrics.PROBLEMS, found, source.name)
+            if source.last_event is not None:
+                counters.set(metrics.SOURCE_AGE, now - source.last_event, source.name)
+
+    async def _follow(self, source: NamedSource) -> None:
+        try:
+            async for event in source.source.events():
+                self._take(source, event)
+        except DiscoveryError as error:
+            raise DiscoveryError(f"source {source.name} failed: {error}") from error
+        except Exception as error:
+            raise DiscoveryError(
+                f"source {source.name} failed unexpectedly: {type(error).__name__}: {error}"
+            ) from error
+        raise DiscoveryError(f"source {source.name} ended; it should never end")
+
+    def _take(self, source: NamedSource, event: SourceEvent) -> None:
+        now = self._clock()
+        source.last_event = now
+        if isinstance(event, Synced):
+            self._source_synced(source, now)
+            return
+        if isinstance(event, Updated):
+            cluster = event.snapshot.cluster
+            source.snapshots[cluster] = event.snapshot
+        else:
+            cluster = event.cluster
+            source.snapshots.pop(cluster, None)
+        self._apply(self._in_force(cluster), now)
+
+    def _in_force(self, cluster: str) -> Updated | Removed:
+        offers = [s.snapshots[cluster] for s in self.sources if cluster in s.snapshots]
+        return Updated(offers[0]) if offers else Removed(cluster)
+
+    def _source_synced(self, source: NamedSource, now: float) -> None:
+        source.synced = True
+        self._counters.set(metrics.SOURCE_SYNCED, 1, source.name)
+        if self.synced.is_set() or self.waiting_for():
+            return
+        self.catalog.apply(Synced())
+        self._counters.set(metrics.READY, 1)
+        self.synced.set()
+        _LOG.info("all sources synced: %d clusters", len(self.catalog.clusters()))
+        self._leave(self.catalog.clusters().keys(), now)
+
+    def _apply(self, event: Updated | Removed, now: float) -> None:
+        changed = self.catalog.apply(event)
+        leaving: set[str] = set()
+        for cluster in changed:
+            self._counters.add(metrics.CHANGES)
+            self.changed_at[cluster] = now
+            if not self.synced.is_set():
+                continue
+            if self._batching.changed(cluster, now):
+                leaving.add(cluster)
+            else:
+                self._counters.add(metrics.CHANGES_HELD)
+                self._held_since.setdefault(cluster, now)
+        if isinstance(event, Removed):
+            self.changed_at.pop(event.cluster, None)
+        if leaving:
+            self._leave(leaving, now)
+        self._set_timer()
+
+    def _leave(self, clusters: Collection[str], since: float) -> None:
+        for listener in tuple(self._listeners):
+            if listener.changed(clusters, since):
+                self._counters.add(metrics.PUSHES)
+
+    def _set_timer(self) -> None:
+        due = self._batching.next_due()
+        if due is None:
+            return
+        if self._timer is not None:
+            if not self._timer.cancelled() and self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(due, self._window_ends)
+
+    def _window_ends(self) -> None:
+        self._timer = None
+        now = self._clock()
+        clusters = self._batching.due(now)
+        if clusters:
+            self._leave(clusters, min(self._held_since.pop(c, now) for c in clusters))
+        self._set_timer()

@@ -1,0 +1,249 @@
+"""One client's stream: what it sends goes into a session, what the session has goes out.
+
+One reader and one writer. There is no queue: a message is built when the one before has been
+taken by the transport, so that a slow client gets the latest state and costs one message at most.
+Whatever goes wrong ends this stream and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from trimtab.control import metrics
+from trimtab.control.logs import printable
+from trimtab.errors import ProtocolError
+from trimtab.telemetry import Counters
+from trimtab.xds import type_urls
+from trimtab.xds.server_session import (
+    Acked,
+    Nacked,
+    ServerSession,
+    Subscribed,
+    TooLarge,
+    Unserved,
+)
+
+_LOG = logging.getLogger(__name__)
+
+Call = grpc.aio.ServicerContext[Any, bytes]  # a read gives bytes, or EOF
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a stream ends.
+
+    Attributes:
+        reason: for the metric; one word of a bounded set.
+        code: what the client is told.
+        details: the text that the client is told.
+    """
+
+    reason: str
+    code: grpc.StatusCode
+    details: str = ""
+
+
+DRAINED = Ending(
+    "drained", grpc.StatusCode.UNAVAILABLE, "this trimtab is shutting down; connect again"
+)
+_LAST_WRITE_S = 0.5  # a message that is being written when the stream ends may still get out
+_CLIENT_CLOSED = Ending("client_closed", grpc.StatusCode.OK)
+
+
+class Stream:
+    """One stream from its first byte to its end.
+
+    Args:
+        number: unique in this process; log lines and ``INTERNAL`` answers name it.
+        session: the protocol.
+        call: the transport.
+        service: ``ads``, ``eds`` and so on.
+        transport: ``sotw`` or ``delta``.
+        clock: loop time [s].
+        write_deadline_s: how long one message may wait for the client to read.
+
+    Attributes:
+        write_pending: the transport still has a message that the client has not taken.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        session: ServerSession,
+        call: Call,
+        counters: Counters,
+        *,
+        service: str,
+        transport: str,
+        clock: Callable[[], float],
+        write_deadline_s: float,
+    ) -> None:
+        self.number = number
+        self.session = session
+        self.service = service
+        self.transport = transport
+        self.peer = call.peer()
+        self.connected_at = clock()
+        self.write_pending = False
+        self._call = call
+        self._counters = counters
+        self._clock = clock
+        self._write_deadline_s = write_deadline_s
+        self._wake = asyncio.Event()
+        self._since: float | None = None
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+
+    @property
+    def client_kind(self) -> str:
+        """``trimtab``, ``grpc``, ``envoy`` or ``other``; ``unknown`` before the first request."""
+        client = self.session.client
+        return client.kind.value if client else "unknown"
+
+    async def run(self) -> Ending:
+        """Read and write until the end, and say how it ended."""
+        reader = asyncio.create_task(self._guard(self._read()))
+        writer = asyncio.create_task(self._guard(self._write()))
+        try:
+            ending = await self._ending
+            self._wake.set()  # an idle writer ends now, a busy one after its message
+            await asyncio.wait((writer,), timeout=_LAST_WRITE_S)
+            return ending
+        finally:
+            reader.cancel()
+            writer.cancel()
+
+    def changed(self, clusters: Collection[str], since: float) -> bool:
+        """See ``store.Listener``."""
+        if self._ending.done():
+            return False
+        try:
+            concerned = self.session.changed(clusters)
+        except Exception as error:  # noqa: BLE001 - a fault of one stream must not reach the others
+            self._fault(error)
+            return False
+        if concerned:
+            if self._since is None:
+                self._since = since
+            self._wake.set()
+        return concerned
+
+    def end(self, ending: Ending) -> None:
+        """End the stream; the first reason stands."""
+        if not self._ending.done():
+            self._ending.set_result(ending)
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ProtocolError as error:
+            self._counters.add(metrics.PROTOCOL_ERRORS)
+            _LOG.warning("%s broke the protocol: %s", self, printable(str(error)))
+            self.end(
+                Ending("protocol_error", grpc.StatusCode.INVALID_ARGUMENT, printable(str(error)))
+            )
+        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+            # The transport is gone; grpc.aio has many ways to say so.
+            self.end(Ending("client_gone", grpc.StatusCode.CANCELLED, str(error)))
+        except Exception as error:  # noqa: BLE001 - a fault of one stream must not reach the others
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        self._counters.add(metrics.EXCEPTIONS)
+        _LOG.error("%s: unexpected %s; ending this stream", self, error, exc_info=error)
+        self.end(
+            Ending(
+                "exception",
+                grpc.StatusCode.INTERNAL,
+                f"trimtab failed on stream {self.number}; its log says more",
+            )
+        )
+
+    async def _read(self) -> None:
+        while True:
+            request = await self._call.read()
+            if request is grpc.aio.EOF:
+                self.end(_CLIENT_CLOSED)
+                return
+            self._counters.add(metrics.REQUESTS)
+            self.session.receive(request)
+            self._count_events()
+            if self.session.changed(()):
+                self._wake.set()
+
+    async def _write(self) -> None:
+        while not self._ending.done():
+            await self._wake.wait()
+            self._wake.clear()
+            while (message := self.session.next_response()) is not None:
+                self._count_events()
+                if self._ending.done() or not await self._send(message):
+                    return
+            if self._since is not None:
+                self._counters.observe(metrics.PUSH_SECONDS, self._clock() - self._since)
+                self._since = None
+
+    async def _send(self, message: bytes) -> bool:
+        self.write_pending = True
+        try:
+            async with asyncio.timeout(self._write_deadline_s):
+                await self._call.write(message)
+        except TimeoutError:
+            self._counters.add(metrics.WRITE_DEADLINES)
+            _LOG.warning("%s did not read for %g s; ending it", self, self._write_deadline_s)
+            self.end(
+                Ending(
+                    "write_deadline",
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"nothing was read from this stream for {self._write_deadline_s:g} s",
+                )
+            )
+            return False
+        self.write_pending = False
+        type_name = type_urls.short(self.session.last_type)
+        self._counters.add(metrics.RESPONSES, type_name)
+        self._counters.add(metrics.RESPONSE_BYTES, type_name, by=len(message))
+        return True
+
+    def _count_events(self) -> None:
+        for event in self.session.take_events():
+            kind, type_name = self.client_kind, type_urls.short(event.type_url)
+            match event:
+                case Acked():
+                    self._counters.add(metrics.ACKS, type_name, kind)
+                case Nacked():
+                    self._counters.add(metrics.NACKS, type_name, kind)
+                    _LOG.warning(
+                        "%s rejected %s %s version %s and keeps what it had: %s",
+                        self,
+                        type_name,
+                        printable(", ".join(event.names)),
+                        event.version or "-",
+                        printable(event.text, keep_tail=True),
+                    )
+                case TooLarge():
+                    self._counters.add(metrics.OVERSIZE, type_name)
+                    _LOG.error(
+                        "%s was sent %d bytes of %s, which is more than the %d that native gRPC "
+                        "accepts; let it subscribe to fewer names",
+                        self,
+                        event.size,
+                        type_name,
+                        event.limit,
+                    )
+                case Unserved():
+                    _LOG.info("%s asked for %s, which trimtab does not serve", self, type_name)
+                case Subscribed():
+                    names = printable(", ".join(event.names))
+                    _LOG.debug("%s subscribed to %s %s", self, type_name, names)
+
+    def __str__(self) -> str:
+        client = self.session.client
+        node = printable(client.node_id) if client else "unknown client"
+        return f"stream {self.number} of {node} at {self.peer}"

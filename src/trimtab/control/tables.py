@@ -1,0 +1,108 @@
+"""What the admin pages said, as tables for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_PIPED_WIDTH = 200  # columns where the output is not a terminal: nothing is folded
+_NAMES_IN_SUMMARY = 3
+
+
+def console() -> Console:
+    """Standard output, without folding where it is a pipe."""
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
+
+
+def clusters_table(clusters: Sequence[dict[str, Any]]) -> Table:
+    """One line per cluster."""
+    table = _table("CLUSTER", "READY", "DRAINING", "UNHEALTHY", "ZONES", "AGE", "ALSO KNOWN AS")
+    for cluster in clusters:
+        counts = cluster["counts"]
+        zones = ", ".join(f"{zone or '-'}: {n}" for zone, n in cluster["zones"].items())
+        table.add_row(
+            Text(cluster["name"], style="" if cluster["usable"] else "red"),
+            str(counts["ready"]),
+            str(counts["draining"]),
+            str(counts["unhealthy"]),
+            zones or "-",
+            duration(cluster["age_seconds"]),
+            Text(", ".join(cluster["aliases"]) or "-"),
+        )
+    return table
+
+
+def endpoints_table(cluster: dict[str, Any]) -> Table:
+    """One line per endpoint of a cluster."""
+    table = _table("ENDPOINT", "HEALTH", "ZONE", "NODE", "WEIGHT", "PRIORITY")
+    for endpoint in cluster["endpoints"]:
+        table.add_row(
+            endpoint["address"],
+            Text(endpoint["health"], style=_HEALTH_STYLES.get(endpoint["health"], "")),
+            Text(endpoint["zone"] or "-"),
+            Text(endpoint["node"] or "-"),
+            str(endpoint["weight"]),
+            str(endpoint["priority"]),
+        )
+    return table
+
+
+def clients_table(clients: Sequence[dict[str, Any]]) -> Table:
+    """One line per client stream."""
+    table = _table("CLIENT", "KIND", "PEER", "STREAM", "SINCE", "RESOURCES", "STATE")
+    for client in clients:
+        resources = client["resources"]
+        states: dict[str, int] = {}
+        for resource in resources:
+            states[resource["state"]] = states.get(resource["state"], 0) + 1
+        names = sorted({r["name"] for r in resources})
+        more = len(names) - _NAMES_IN_SUMMARY
+        shown = ", ".join(names[:_NAMES_IN_SUMMARY]) + (f" and {more} more" if more > 0 else "")
+        table.add_row(
+            Text(client["node"] or "?"),
+            client["kind"],
+            client["peer"],
+            f"{client['service']}/{client['transport']}",
+            duration(client["connected_seconds"]),
+            Text(shown or "-"),
+            Text(
+                ", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "-",
+                style="red" if states.get("nacked") else "",
+            ),
+        )
+    return table
+
+
+def nacks(clients: Sequence[dict[str, Any]]) -> list[Text]:
+    """What clients rejected, and why, in their words."""
+    return [
+        Text(f"{c['node'] or '?'} rejected {r['type']} {r['name']}: {r['error']}", style="red")
+        for c in clients
+        for r in c["resources"]
+        if r["state"] == "nacked"
+    ]
+
+
+def duration(seconds: float | None) -> str:
+    """An age in the largest unit that keeps two digits, such as ``43 s`` or ``17 min``."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+_HEALTH_STYLES = {"ready": "green", "draining": "yellow", "unhealthy": "red"}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,111 @@
+"""What the admin pages show, as plain JSON values. Field names are part of the API.
+
+Times are ages in seconds, so that they mean the same on the reader's clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from trimtab.control.logs import printable
+from trimtab.control.problems import Sighting
+from trimtab.control.store import Store
+from trimtab.control.stream import Stream
+from trimtab.model import Endpoint, Snapshot
+
+View = dict[str, Any]
+
+
+def cluster_view(store: Store, snapshot: Snapshot, now: float) -> View:
+    """One cluster: its names, its state by health and zone, its endpoints."""
+    usable = snapshot.usable()
+    changed = store.changed_at.get(snapshot.cluster)
+    return {
+        "name": snapshot.cluster,
+        "aliases": _other_names(store, snapshot),
+        "version": snapshot.version,
+        "age_seconds": _age(now, changed),
+        "counts": {h.value: n for h, n in snapshot.counts().items()},
+        "usable": len(usable),
+        "zones": dict(sorted(Counter(e.locality.zone for e in usable).items())),
+        "endpoints": [endpoint_view(e) for e in snapshot.endpoints],
+    }
+
+
+def endpoint_view(endpoint: Endpoint) -> View:
+    """One endpoint, without the fields that say nothing."""
+    view: View = {
+        "address": endpoint.target,
+        "health": endpoint.health.value,
+        "region": endpoint.locality.region,
+        "zone": endpoint.locality.zone,
+        "node": endpoint.node,
+        "weight": endpoint.weight,
+        "priority": endpoint.priority,
+        "uid": endpoint.uid,
+    }
+    if endpoint.additional_addresses:
+        view["additional_addresses"] = list(endpoint.additional_addresses)
+    if endpoint.labels:
+        view["labels"] = dict(endpoint.labels)
+    if endpoint.ready_since is not None:
+        view["ready_since"] = endpoint.ready_since
+    return view
+
+
+def problem_view(sighting: Sighting, now: float) -> View:
+    """One rejected part of the input."""
+    problem = sighting.problem
+    return {
+        "source": sighting.source,
+        "where": problem.where,
+        "field": problem.field,
+        "value": problem.value,
+        "fix": problem.fix,
+        "text": str(problem),
+        "age_seconds": _age(now, sighting.first),
+        "times": sighting.times,
+    }
+
+
+def client_view(stream: Stream, now: float) -> View:
+    """One stream: who is at its other end, and where it stands with each resource."""
+    client = stream.session.client
+    return {
+        "stream": stream.number,
+        "node": printable(client.node_id) if client else "",
+        "kind": stream.client_kind,
+        "user_agent": printable(client.user_agent) if client else "",
+        "namespace": printable(client.namespace) if client else "",
+        "peer": stream.peer,
+        "service": stream.service,
+        "transport": stream.transport,
+        "connected_seconds": _age(now, stream.connected_at),
+        "resources": [
+            {
+                "type": status.type_url.rpartition(".")[2],
+                "name": printable(status.name),
+                "cluster": status.cluster,
+                "sent": status.sent,
+                "acked": status.acked,
+                "state": status.state,
+                "error": printable(status.error, limit=1000, keep_tail=True),
+            }
+            for status in stream.session.status()
+        ],
+    }
+
+
+def _age(now: float, then: float | None) -> float | None:
+    return None if then is None else round(max(0.0, now - then), 3)
+
+
+def _other_names(store: Store, snapshot: Snapshot) -> list[str]:
+    """The port's name in place of its number, and what the configuration file adds."""
+    port = snapshot.service
+    by_port_name = f"{port.service}.{port.namespace}:{port.port_name}" if port else ""
+    names = [by_port_name] if port and port.port_name else []
+    return names + [
+        n for n in store.catalog.names.names_of(snapshot.cluster) if n != snapshot.cluster
+    ]

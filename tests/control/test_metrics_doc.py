@@ -1,0 +1,25 @@
+import re
+from pathlib import Path
+
+from trimtab.control.metrics import METRICS
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def documented():
+    rows = {}
+    for line in PAGE.read_text().splitlines():
+        cells = [c.strip() for c in line.strip("|").split("|")]
+        if len(cells) == 4 and re.fullmatch(r"`trimtab_\w+`", cells[0]):
+            rows[cells[0].strip("`")] = (cells[1], tuple(re.findall(r"`(\w+)`", cells[2])))
+    return rows
+
+
+def test_the_page_lists_exactly_the_metrics_of_the_code():
+    assert documented() == {m.name: (m.kind, m.labels) for m in METRICS}
+
+
+def test_metric_names_tell_the_project_and_the_unit():
+    for metric in METRICS:
+        assert metric.name.startswith("trimtab_")
+        assert metric.name.endswith("_total") == (metric.kind == "counter")

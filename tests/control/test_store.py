@@ -1,0 +1,170 @@
+import asyncio
+import contextlib
+
+import pytest
+
+from plane import QueueSource, eventually, snapshot, updated
+from trimtab.control import metrics
+from trimtab.control.batching import Batching
+from trimtab.control.store import Store
+from trimtab.errors import DiscoveryError
+from trimtab.model import Health, Problem, Removed, Synced
+from trimtab.telemetry import Counters
+from trimtab.xds.catalog import Catalog
+
+
+class Ear:
+    """Hears of changes and says whether they concern it."""
+
+    def __init__(self, *, concerned=True):
+        self.heard = []
+        self.concerned = concerned
+
+    def changed(self, clusters, since):
+        self.heard.append((sorted(clusters), since))
+        return self.concerned
+
+    @property
+    def names(self):
+        return [names for names, _ in self.heard]
+
+
+def new_store(**how):
+    clock = asyncio.get_running_loop().time
+    return Store(Catalog(), Counters(metrics.METRICS), clock=clock, **how)
+
+
+@contextlib.asynccontextmanager
+async def following(store, *sources):
+    task = asyncio.create_task(store.run([(f"s{i}", s) for i, s in enumerate(sources)]))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_nobody_hears_anything_before_all_sources_have_synced():
+    store, ear = new_store(), Ear()
+    store.listen(ear)
+    one, two = QueueSource(updated("orders", 1), Synced()), QueueSource(updated("users", 2))
+    async with following(store, one, two):
+        await eventually(lambda: len(store.catalog.clusters()) == 2)
+        assert store.waiting_for() == ("s1",)
+        assert not store.catalog.synced
+        assert ear.heard == []
+        two.put(Synced())
+        await store.synced.wait()
+        assert store.catalog.synced
+        assert ear.names == [["orders.shop:8080", "users.shop:8080"]]
+
+
+async def test_a_change_of_a_quiet_cluster_is_told_at_once_and_equal_content_never():
+    store, ear = new_store(), Ear()
+    store.listen(ear)
+    source = QueueSource(Synced())
+    async with following(store, source):
+        await store.synced.wait()
+        ear.heard.clear()
+        source.put(updated("orders", 1), updated("orders", 1), updated("users", 1))
+        await eventually(lambda: len(ear.heard) == 2)
+    assert ear.names == [["orders.shop:8080"], ["users.shop:8080"]]
+
+
+async def test_churn_of_a_cluster_is_told_once_per_window_with_the_time_of_its_first_change():
+    store, ear = new_store(batching=Batching(first_s=0.05)), Ear()
+    store.listen(ear)
+    source = QueueSource(Synced())
+    async with following(store, source):
+        await store.synced.wait()
+        ear.heard.clear()
+        source.put(*(updated("orders", port) for port in range(1, 20)))
+        await eventually(lambda: len(ear.heard) == 2)
+    told_at_once, told_later = ear.heard
+    assert told_at_once[0] == told_later[0] == ["orders.shop:8080"]
+    assert 0 <= told_later[1] - told_at_once[1] < 0.04
+    assert [e.port for e in store.catalog.clusters()["orders.shop:8080"].endpoints] == [19]
+
+
+async def test_a_removed_cluster_is_told_and_gone():
+    store, ear = new_store(), Ear()
+    store.listen(ear)
+    source = QueueSource(updated("orders", 1), Synced())
+    async with following(store, source):
+        await store.synced.wait()
+        source.put(Removed("orders.shop:8080"))
+        await eventually(lambda: len(ear.heard) == 2)
+    assert store.catalog.clusters() == {}
+    assert store.changed_at == {}
+
+
+async def test_a_listener_that_left_hears_nothing():
+    store, ear = new_store(), Ear()
+    store.listen(ear)
+    store.forget(ear)
+    async with following(store, QueueSource(updated("orders", 1), Synced())):
+        await store.synced.wait()
+    assert ear.heard == []
+
+
+async def test_of_two_sources_the_first_decides_and_the_second_takes_over_when_it_lets_go():
+    store = new_store()
+    first, second = QueueSource(Synced()), QueueSource(updated("orders", 2), Synced())
+    async with following(store, first, second):
+        await store.synced.wait()
+        first.put(updated("orders", 1))
+        await eventually(
+            lambda: store.catalog.clusters()["orders.shop:8080"].endpoints[0].port == 1
+        )
+        second.put(updated("orders", 3))
+        first.put(Removed("orders.shop:8080"))
+        await eventually(
+            lambda: store.catalog.clusters()["orders.shop:8080"].endpoints[0].port == 3
+        )
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (DiscoveryError("disk is gone"), "source s0 failed: disk is gone"),
+        (ValueError("bug"), "source s0 failed unexpectedly: ValueError: bug"),
+        (None, "source s0 ended"),
+    ],
+)
+async def test_a_source_that_ends_ends_the_store_with_its_name_and_reason(end, text):
+    source = QueueSource(Synced(), end)
+    with pytest.raises(DiscoveryError, match=text):
+        await asyncio.wait_for(new_store().run([("s0", source), ("s1", QueueSource())]), 5)
+
+
+async def test_problems_are_kept_by_object_and_field_and_logged_once(caplog):
+    store = new_store()
+    report = store.report("manifests")
+    bad = Problem("EndpointSlice shop/a", "ports[0].port", "70000", "use 1 to 65535")
+    for _ in range(3):
+        report(bad)
+    assert [(s.problem, s.times) for s in store.problems] == [(bad, 3)]
+    assert len([r for r in caplog.records if "70000" in r.getMessage()]) == 1
+
+
+async def test_gauges_count_clusters_and_endpoints_by_health():
+    store = new_store()
+    source = QueueSource(
+        updated("orders", 1, 2),
+        updated("users", 3, health=Health.UNHEALTHY),
+        Synced(),
+    )
+    async with following(store, source):
+        await store.synced.wait()
+        store.measure()
+    counters = store._counters
+    assert counters.get(metrics.CLUSTERS) == 2
+    assert counters.get(metrics.EMPTY_CLUSTERS) == 1
+    assert counters.get(metrics.ENDPOINTS, "ready") == 2
+    assert counters.get(metrics.ENDPOINTS, "unhealthy") == 1
+    assert counters.get(metrics.SOURCE_SYNCED, "s0") == 1
+    assert counters.get(metrics.CHANGES) == 2
+
+
+def test_the_snapshot_of_these_tests_is_known_by_its_service():
+    assert snapshot("orders", 1).service.cluster == "orders.shop:8080"

@@ -1,0 +1,191 @@
+"""The control plane's real parts in this process, with a source that a test feeds."""
+
+import asyncio
+import contextlib
+import json
+
+import aiohttp
+import grpc
+import grpc.aio
+from google.protobuf.any_pb2 import Any
+
+from trimtab.control.config import Address
+from trimtab.control.serve import ControlPlane, ServeOptions
+from trimtab.model import Endpoint, Health, Locality, ServicePort, Snapshot, Updated
+from trimtab.xds import type_urls, wire_pb2
+
+ANY_PORT = Address("127.0.0.1", 0)
+
+
+class QueueSource:
+    """Yields what a test puts in; raises what a test puts in."""
+
+    def __init__(self, *events):
+        self._queue = asyncio.Queue()
+        self.put(*events)
+
+    def put(self, *events):
+        for event in events:
+            self._queue.put_nowait(event)
+
+    @property
+    def empty(self):
+        return self._queue.empty()
+
+    async def events(self):
+        while (event := await self._queue.get()) is not None:
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+
+def snapshot(service="orders", *ports, health=Health.READY, port_name="grpc", zone="z1"):
+    """``SERVICE.shop:8080`` with endpoints on 127.0.0.1."""
+    return Snapshot(
+        f"{service}.shop:8080",
+        tuple(
+            Endpoint("127.0.0.1", port, health=health, locality=Locality("r", zone))
+            for port in ports
+        ),
+        service=ServicePort(service, "shop", 8080, port_name),
+    )
+
+
+def updated(service="orders", *ports, **how):
+    return Updated(snapshot(service, *ports, **how))
+
+
+async def pause(seconds=0.005):
+    """Let other tasks and threads go on for a moment; never to be relied on for order."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, over.set)
+    await over.wait()
+
+
+async def eventually(look, *, within=5.0):
+    """Wait until ``look()`` is true, and return it."""
+    async with asyncio.timeout(within):
+        while not (seen := look()):
+            await pause()
+    return seen
+
+
+@contextlib.asynccontextmanager
+async def running(*sources, **options):
+    """A control plane on free ports, fed by these sources."""
+    plane = ControlPlane(ServeOptions(**{"xds": ANY_PORT, "admin": ANY_PORT, **options}))
+    await plane.start()
+    named = [(f"source-{i}", lambda _report, s=s: s) for i, s in enumerate(sources)]
+    following = asyncio.create_task(plane.follow(named))
+    try:
+        yield plane
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await plane.stop()
+
+
+ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
+EDS_SERVICE = "/envoy.service.endpoint.v3.EndpointDiscoveryService"
+
+
+class RawClient:
+    """A gRPC client that writes and reads xDS messages one by one."""
+
+    def __init__(self, address):
+        self._channel = grpc.aio.insecure_channel(
+            str(address), options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self._channel.close()
+
+    def sotw(self, *, method=f"{ADS}/StreamAggregatedResources", agent="envoy"):
+        return RawStream(
+            self._channel, method, wire_pb2.DiscoveryRequest, wire_pb2.DiscoveryResponse, agent
+        )
+
+    def delta(self, *, method=f"{ADS}/DeltaAggregatedResources", agent="envoy"):
+        return RawStream(
+            self._channel,
+            method,
+            wire_pb2.DeltaDiscoveryRequest,
+            wire_pb2.DeltaDiscoveryResponse,
+            agent,
+        )
+
+
+class RawStream:
+    def __init__(self, channel, method, request, response, agent):
+        self._request = request
+        self._agent = agent
+        self.call = channel.stream_stream(
+            method,
+            request_serializer=lambda m: m if isinstance(m, bytes) else m.SerializeToString(),
+            response_deserializer=response.FromString,
+        )()
+
+    async def send(self, **fields):
+        await self.call.write(self._request(**fields))
+
+    async def hello(self, **fields):
+        """The first request, which says who asks."""
+        node = {"id": "test-node", "user_agent_name": self._agent}
+        await self.send(node=node, **fields)
+
+    async def ack(self, response, **fields):
+        if self._request is wire_pb2.DiscoveryRequest:
+            fields["version_info"] = response.version_info
+        await self.send(type_url=response.type_url, response_nonce=response.nonce, **fields)
+
+    async def read(self, within=5.0):
+        async with asyncio.timeout(within):
+            return await self.call.read()
+
+    async def silent(self, seconds=0.2):
+        """Whether nothing comes for a while. A read that timed out would end the call."""
+        reading = asyncio.ensure_future(self.call.read())
+        done, _ = await asyncio.wait([reading], timeout=seconds)
+        self._reading = reading
+        return not done
+
+    async def read_after_silence(self, within=5.0):
+        return await asyncio.wait_for(self._reading, within)
+
+    async def status(self, within=5.0):
+        async with asyncio.timeout(within):
+            return await self.call.code(), await self.call.details()
+
+
+def assignments(response):
+    """Cluster name to sorted ports, of an EDS response of either kind."""
+    found = {}
+    for item in response.resources:
+        body = item if isinstance(item, bytes) else item.resource
+        any_ = Any.FromString(body)
+        assert any_.type_url == type_urls.EDS
+        load = wire_pb2.ClusterLoadAssignment.FromString(any_.value)
+        endpoints = [
+            wire_pb2.LbEndpoint.FromString(body)
+            for locality in load.endpoints
+            for body in locality.lb_endpoints
+        ]
+        found[load.cluster_name] = sorted(
+            e.endpoint.address.socket_address.port_value for e in endpoints
+        )
+    return found
+
+
+async def get(address, path, *, headers=None, method="GET"):
+    """Status, headers and body of an admin page; JSON is parsed."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"http://{address}{path}", headers=headers) as response,
+    ):
+        text = await response.text()
+        if response.content_type == "application/json":
+            text = json.loads(text)
+        return response.status, response.headers, text
