@@ -32,10 +32,10 @@ def unreachable(name: str, failures: Sequence[Failure], origin: str) -> str:
     )
 
 
-def silent(name: str, uri: str, age_s: float) -> str:
-    """A control plane accepted the stream and says nothing about this name."""
+def silent(name: str, uri: str, age_s: float, missing: str) -> str:
+    """A control plane accepted the stream and does not answer, ``missing`` says what."""
     return (
-        f"{name}: control plane {uri} has sent no endpoints for {_age(age_s)}; it may still be "
+        f"{name}: control plane {uri} has not sent {missing} for {_age(age_s)}; it may still be "
         "reading its sources (see its /readyz); trimtab takes the answer when it comes"
     )
 

@@ -1,0 +1,113 @@
+"""One sync gRPC stream to a control plane, with the thread that reads it. No decisions.
+
+A sync stream, since a second asyncio loop with gRPC in the process, even an idle one, makes every
+call of the first dearer. Each stream has a channel of its own, so that the name is resolved again,
+certificates are read again, and gRPC's own connection back-off never adds to ours.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import grpc
+
+from trimtab.client.bootstrap import Credentials, Server
+
+METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+
+_CONNECT_MS = 10_000
+_PONG_MS = 5_000
+_MAX_RESPONSE = 64 * 1024 * 1024  # native gRPC's 4 MiB ends the stream without a word
+
+_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),  # C-core's limit for one connection attempt
+    ("grpc.max_receive_message_length", _MAX_RESPONSE),
+    # A dead network is noticed by the unanswered ping's TCP timeout, a frozen process only by
+    # ping_timeout_ms, which is 60 s unless set.
+    ("grpc.keepalive_timeout_ms", _PONG_MS),
+    ("grpc.http2.ping_timeout_ms", _PONG_MS),
+    # A quiet stream carries no data for hours: by default C-core stops pinging after two.
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+class AdsStream:
+    """An open stream.
+
+    Args:
+        server: whom to connect to.
+        keepalive_s: how often to ping it [s].
+        received: called with each response, on the stream's thread.
+        closed: called once with gRPC's text when it has ended, on the stream's thread.
+
+    Raises:
+        OSError: a certificate file can't be read.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        keepalive_s: float,
+        received: Callable[[bytes], None],
+        closed: Callable[[str], None],
+    ) -> None:
+        self._received = received
+        self._closed = closed
+        self._requests: SimpleQueue[bytes | None] = SimpleQueue()
+        self._channel = _channel(server, keepalive_s)
+        method: Any = self._channel.stream_stream(
+            METHOD
+        )  # without serialisers: bytes in, bytes out
+        self._call: Any = method(iter(self._requests.get, None))
+        self._thread = threading.Thread(target=self._read, name="trimtab-ads", daemon=True)
+        self._thread.start()
+
+    def send(self, request: bytes) -> None:
+        """Write a request after those before it. Never blocks."""
+        self._requests.put(request)
+
+    def close(self) -> None:
+        """End the stream. Idempotent; never blocks."""
+        self._call.cancel()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end [s]."""
+        self._thread.join(timeout)
+
+    def _read(self) -> None:
+        error = "the control plane ended the stream"
+        try:
+            for response in self._call:
+                self._received(response)
+        except grpc.RpcError:
+            error = f"{self._call.code().name}: {self._call.details()}"
+        finally:
+            self._requests.put(None)  # ends gRPC's thread that waits for requests
+            self._channel.close()
+            self._closed(error)
+
+
+def _channel(server: Server, keepalive_s: float) -> grpc.Channel:
+    options = (*_OPTIONS, ("grpc.keepalive_time_ms", int(keepalive_s * 1000)))
+    if server.credentials.kind == "insecure":
+        return grpc.insecure_channel(server.uri, options)
+    return grpc.secure_channel(server.uri, _tls(server.credentials), options)
+
+
+def _tls(credentials: Credentials) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=_pem(credentials.ca_file),
+        private_key=_pem(credentials.private_key_file),
+        certificate_chain=_pem(credentials.certificate_file),
+    )
+
+
+def _pem(path: str) -> bytes | None:
+    return Path(path).read_bytes() if path else None

@@ -1,0 +1,281 @@
+"""Fakes for tests of programs that use trimtab: a clock, a source and a control plane.
+
+A control plane in the test's own process, with the endpoints that the test wants::
+
+    import trimtab
+    from trimtab.testing import ControlPlane
+
+    def test_orders_are_spread(two_servers):
+        with ControlPlane() as control_plane:
+            control_plane.set("orders.shop:grpc", [two_servers[0], two_servers[1]])
+            with trimtab.insecure_channel(
+                "xds:///orders.shop:grpc", bootstrap=control_plane.bootstrap()
+            ) as channel:
+                stub = OrdersStub(channel)
+                ...
+            control_plane.remove("orders.shop:grpc")
+
+It speaks real xDS over a loopback port, with the code of ``trimtab serve`` behind it, so native
+gRPC clients (``GRPC_XDS_BOOTSTRAP_CONFIG``) can use it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from trimtab.client.bootstrap import Bootstrap
+from trimtab.discovery.static import snapshot_of
+from trimtab.errors import DiscoveryError, ProtocolError
+from trimtab.model import Endpoint, Removed, Snapshot, SourceEvent, Synced, Updated
+from trimtab.xds.catalog import Catalog
+from trimtab.xds.server_session import ServerSession
+
+__all__ = ["ControlPlane", "FakeClock", "FakeSource"]
+
+_SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+_MAX_STREAMS = 64
+
+
+class FakeClock:
+    """A clock that stands still until it is told to go on.
+
+    Example::
+
+        clock = FakeClock()
+        balancer = Balancer("orders.shop:8080", clock=clock, random=Random(1))
+        clock.advance(1.5)
+    """
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """The present time [s]."""
+        return self.now
+
+    def advance(self, seconds: float) -> float:
+        """Let time pass [s]; return the new time.
+
+        Raises:
+            ValueError: ``seconds`` is negative: a monotonic clock does not go back.
+        """
+        if seconds < 0:
+            raise ValueError(f"FakeClock.advance({seconds}): a monotonic clock does not go back")
+        self.now += seconds
+        return self.now
+
+
+class FakeSource:
+    """A ``discovery.Source`` that says what the test pushes, for one reader.
+
+    Example::
+
+        source = FakeSource(Updated(snapshot), Synced())
+        source.push(Removed("orders.shop:8080"))
+    """
+
+    def __init__(self, *events: SourceEvent) -> None:
+        self._queue: asyncio.Queue[SourceEvent | DiscoveryError] = asyncio.Queue()
+        self.push(*events)
+
+    def push(self, *events: SourceEvent) -> None:
+        """Say these next; call it on the loop that reads."""
+        for event in events:
+            self._queue.put_nowait(event)
+
+    def fail(self, reason: str) -> None:
+        """End the source with a ``DiscoveryError`` after what was pushed before."""
+        self._queue.put_nowait(DiscoveryError(reason))
+
+    async def events(self) -> AsyncIterator[SourceEvent]:
+        """What was pushed, and what will be; see ``discovery.Source``.
+
+        Raises:
+            DiscoveryError: after ``fail``.
+        """
+        while True:
+            event = await self._queue.get()
+            if isinstance(event, DiscoveryError):
+                raise event
+            yield event
+
+
+class _Stream:
+    """One client's stream: its session, and why it has to end."""
+
+    def __init__(self, session: ServerSession) -> None:
+        self.session = session
+        self.ended = False
+        self.error = ""
+
+
+class ControlPlane:
+    """A control plane in this process, on a loopback port.
+
+    It runs between ``start`` and ``stop``, which ``with`` calls. What was set survives a stop, and
+    ``start`` takes the same port again, so a restart is ``stop(); start()``. All methods may be
+    called from any thread.
+
+    Threads and a sync server are used on purpose: a second asyncio loop with gRPC in the process
+    would disturb tests of asyncio clients.
+
+    Args:
+        port: where to listen on 127.0.0.1; 0 takes a free one.
+    """
+
+    def __init__(self, *, port: int = 0) -> None:
+        self._catalog = Catalog()
+        self._catalog.apply(Synced())
+        self._changed = threading.Condition()
+        self._streams: set[_Stream] = set()
+        self._server: Any = None
+        self._port = port
+        self._node_id = f"test-{uuid.uuid4()}"
+
+    def start(self) -> None:
+        """Begin to serve.
+
+        Raises:
+            RuntimeError: it runs already, or its former port was taken by somebody else.
+        """
+        if self._server is not None:
+            raise RuntimeError("this ControlPlane runs already; stop it first")
+        server = grpc.server(
+            ThreadPoolExecutor(_MAX_STREAMS, thread_name_prefix="trimtab-control-plane"),
+            options=(
+                ("grpc.so_reuseport", 0),
+                # Clients ping quiet streams to notice a dead control plane.
+                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+            ),
+        )
+        handler: Any = grpc.stream_stream_rpc_method_handler(self._serve)
+        handlers = {"StreamAggregatedResources": handler}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
+        self._port = server.add_insecure_port(f"127.0.0.1:{self._port}")
+        server.start()
+        self._server = server
+
+    def stop(self) -> None:
+        """Cut all streams and stop serving. Idempotent."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop(None).wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        """``127.0.0.1:PORT``.
+
+        Raises:
+            RuntimeError: it was never started.
+        """
+        if not self._port:
+            raise RuntimeError("this ControlPlane has no port yet; start it, or use `with`")
+        return f"127.0.0.1:{self._port}"
+
+    def bootstrap(self, *, namespace: str = "", zone: str = "") -> Bootstrap:
+        """What a channel needs to find it: ``insecure_channel(..., bootstrap=...)``."""
+        return Bootstrap.of(self.address, node_id=self._node_id, namespace=namespace, zone=zone)
+
+    def set(
+        self, cluster: str | Snapshot, endpoints: Iterable[str | Endpoint] | None = None
+    ) -> None:
+        """Say what a cluster's endpoints are now; all clients that follow it are told.
+
+        Args:
+            cluster: the name that clients ask for, or a whole ``Snapshot``.
+            endpoints: ``host:port`` texts or ``Endpoint`` values; none with a ``Snapshot``.
+
+        Raises:
+            ConfigError: an endpoint is wrong.
+            TypeError: endpoints were given with a ``Snapshot``, or left out without one.
+        """
+        if isinstance(cluster, Snapshot) != (endpoints is None):
+            raise TypeError("ControlPlane.set takes a Snapshot, or a cluster name and endpoints")
+        if not isinstance(cluster, Snapshot):
+            cluster = snapshot_of(cluster, endpoints or ())
+        self._apply(Updated(cluster))
+
+    def remove(self, cluster: str) -> None:
+        """Say that a cluster no longer exists. Unknown ones are ignored."""
+        self._apply(Removed(cluster))
+
+    def streams(self) -> list[ServerSession]:
+        """The sessions of the clients that are connected now: who they are, what they have.
+
+        ``session.client`` and ``session.status()`` say it, for assertions.
+        """
+        with self._changed:
+            return [stream.session for stream in self._streams]
+
+    def _apply(self, event: SourceEvent) -> None:
+        with self._changed:
+            changed = self._catalog.apply(event)
+            for stream in self._streams:
+                stream.session.changed(changed)
+            self._changed.notify_all()
+
+    def _serve(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        stream = _Stream(ServerSession(self._catalog, delta=False))
+
+        def end() -> None:
+            with self._changed:
+                stream.ended = True
+                self._changed.notify_all()
+
+        if not context.add_callback(end):
+            return
+        with self._changed:
+            self._streams.add(stream)
+        reader = threading.Thread(target=self._read, args=(stream, requests), daemon=True)
+        reader.start()
+        try:
+            while (response := self._next(stream)) is not None:
+                yield response
+        finally:
+            with self._changed:
+                self._streams.discard(stream)
+        if stream.error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, stream.error)
+
+    def _read(self, stream: _Stream, requests: Iterator[bytes]) -> None:
+        try:
+            for request in requests:
+                with self._changed:
+                    stream.session.receive(request)
+                    self._changed.notify_all()
+        except ProtocolError as error:
+            stream.error = str(error)
+        except grpc.RpcError:
+            pass  # the client or the server has gone
+        with self._changed:
+            stream.ended = True
+            self._changed.notify_all()
+
+    def _next(self, stream: _Stream) -> bytes | None:
+        with self._changed:
+            while not stream.ended:
+                response = stream.session.next_response()
+                if response is not None:
+                    return response
+                self._changed.wait()
+            return None

@@ -1,0 +1,449 @@
+"""The decisions of a subscription: real sessions back to back, time as an argument."""
+
+from random import Random
+
+import pytest
+
+from trimtab.client.bootstrap import Bootstrap
+from trimtab.client.subscriber import (
+    FALLBACK_AFTER_S,
+    KEEPALIVE_S,
+    LINGER_S,
+    POLITE_KEEPALIVE_S,
+    SILENCE_S,
+    Connect,
+    Disconnect,
+    Fail,
+    Log,
+    Send,
+    Subscriber,
+    Update,
+)
+from trimtab.model import Endpoint, Removed, ServicePort, Snapshot, Synced, Updated
+from trimtab.xds.catalog import Catalog
+from trimtab.xds.client_session import ClientSession, NodeInfo
+from trimtab.xds.server_session import ServerSession
+
+NAME = "orders.shop:grpc"
+
+
+def snapshot(*addresses, service="orders"):
+    port = ServicePort(service, "shop", 8080, "grpc")
+    return Snapshot(port.cluster, tuple(Endpoint(a, 50051) for a in addresses), service=port)
+
+
+class Plane:
+    """A control plane that can be down, and that answers in memory."""
+
+    def __init__(self, *snapshots, synced=True):
+        self.up = True
+        self.garbage = False
+        self.catalog = Catalog()
+        for each in snapshots:
+            self.catalog.apply(Updated(each))
+        if synced:
+            self.catalog.apply(Synced())
+        self.sessions = {}
+        self.keepalives = []
+
+    def apply(self, event):
+        changed = self.catalog.apply(event)
+        for session in self.sessions.values():
+            session.changed(changed)
+
+
+class World:
+    """A subscriber and its control planes; ``run`` plays until nothing more happens."""
+
+    def __init__(self, *planes):
+        self.now = 1000.0
+        self.planes = {f"cp{i}:1": plane for i, plane in enumerate(planes)}
+        bootstrap = Bootstrap.of(*self.planes, node_id="test")
+        self.subscriber = Subscriber(
+            bootstrap, lambda: ClientSession(node=NodeInfo(id="test")), Random(1), self.now
+        )
+        self.seen = {}
+        self.logs = []
+        self.connects = []
+
+    def watch(self, watcher, name=NAME):
+        self.seen[watcher] = []
+        self.subscriber.watch(watcher, name, self.now)
+        self.run()
+        return self.seen[watcher]
+
+    def unwatch(self, watcher, name=NAME):
+        self.subscriber.unwatch(watcher, name, self.now)
+        self.run()
+
+    def run(self):
+        for _ in range(1000):
+            if not (self.effects() + self.responses()):
+                return
+        raise AssertionError("it never comes to rest")
+
+    def effects(self):  # noqa: C901 - one case per effect
+        effects = self.subscriber.poll(self.now)
+        for effect in effects:
+            match effect:
+                case Connect(number, server, keepalive):
+                    self.connects.append(server.uri)
+                    plane = self.planes[server.uri]
+                    plane.keepalives.append(keepalive)
+                    if plane.up:
+                        plane.sessions[number] = ServerSession(plane.catalog, delta=False)
+                    else:
+                        self.subscriber.closed(number, "UNAVAILABLE: refused", self.now)
+                case Send(number, request):
+                    for plane in self.planes.values():
+                        if number in plane.sessions:
+                            plane.sessions[number].receive(request)
+                case Disconnect(number):
+                    for plane in self.planes.values():
+                        plane.sessions.pop(number, None)
+                case Update(watcher, got):
+                    self.seen[watcher].append(got)
+                case Fail(watcher, reason):
+                    self.seen[watcher].append(reason)
+                case Log(_, text):
+                    self.logs.append(text)
+        return len(effects)
+
+    def responses(self):
+        count = 0
+        for plane in self.planes.values():
+            for number, session in list(plane.sessions.items()):
+                while (response := session.next_response()) is not None:
+                    count += 1
+                    data = b"\xff\xff" if plane.garbage else response
+                    self.subscriber.received(number, data, self.now)
+                    if plane.garbage:
+                        break
+        return count
+
+    def down(self, plane, error="UNAVAILABLE: connection reset"):
+        plane.up = False
+        for number in list(plane.sessions):
+            del plane.sessions[number]
+            self.subscriber.closed(number, error, self.now)
+        self.run()
+
+    def at(self, seconds):
+        """Let time pass, waking up whenever the subscriber wants to."""
+        end = self.now + seconds
+        for _ in range(10_000):
+            self.run()
+            wakes = self.subscriber.wakes_at()
+            if wakes is None or wakes > end:
+                self.now = end
+                self.run()
+                return
+            assert wakes > self.now, "it wants to wake in the past: a busy loop"
+            self.now = wakes
+        raise AssertionError("it wakes without end")
+
+
+def streams(*planes):
+    return [len(plane.sessions) for plane in planes]
+
+
+def test_all_watchers_share_one_stream_and_hear_every_change():
+    plane = Plane(snapshot("10.0.0.1"), snapshot("10.0.0.7", service="carts"))
+    world = World(plane)
+    first, second = world.watch("a"), world.watch("b")
+    other = world.watch("c", "carts.shop")
+    assert first == second == [snapshot("10.0.0.1")]
+    assert other == [snapshot("10.0.0.7", service="carts")]
+    plane.apply(Updated(snapshot("10.0.0.1", "10.0.0.2")))
+    world.run()
+    assert first[-1] == second[-1] == snapshot("10.0.0.1", "10.0.0.2")
+    assert len(other) == 1
+    assert world.connects == ["cp0:1"]
+
+
+def test_a_later_watcher_of_the_same_name_gets_the_state_at_once():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    world.watch("a")
+    world.down(plane)
+    assert world.watch("b") == [snapshot("10.0.0.1")]
+
+
+def test_an_absent_service_is_named_with_its_neighbours_address_and_what_to_do():
+    world = World(Plane(snapshot("10.0.0.1")))
+    (reason,) = world.watch("a", "ordres.shop:grpc")
+    for part in ("ordres.shop:grpc", "orders.shop:8080", "cp0:1", "check the target"):
+        assert part in reason
+
+
+def test_a_service_that_appears_later_reaches_the_waiting_watcher():
+    plane = Plane()
+    world = World(plane)
+    seen = world.watch("a")
+    assert isinstance(seen[-1], str)
+    plane.apply(Updated(snapshot("10.0.0.1")))
+    world.run()
+    assert seen[-1] == snapshot("10.0.0.1")
+
+
+def test_a_removed_service_is_told_and_an_equal_one_that_returns_too():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    seen = world.watch("a")
+    plane.apply(Removed("orders.shop:8080"))
+    world.run()
+    assert isinstance(seen[-1], str)
+    plane.apply(Updated(snapshot("10.0.0.1")))
+    world.run()
+    assert seen[-1] == snapshot("10.0.0.1")
+
+
+def test_a_control_plane_that_is_down_is_named_with_age_error_and_origin():
+    plane = Plane(snapshot("10.0.0.1"))
+    plane.up = False
+    world = World(plane)
+    seen = world.watch("a")
+    assert len(seen) == 1
+    for part in (NAME, "control plane cp0:1 unreachable since 0 s", "UNAVAILABLE: refused"):
+        assert part in seen[0]
+    assert "argument bootstrap" in seen[0]
+    world.at(100)
+    assert "since" in seen[-1]
+    assert "since 0 s" not in seen[-1]
+    late = world.watch("b")
+    assert late, "a later watcher is told at once"
+
+
+def test_a_channel_made_before_its_control_plane_works_when_that_comes():
+    plane = Plane(snapshot("10.0.0.1"))
+    plane.up = False
+    world = World(plane)
+    seen = world.watch("a")
+    world.at(60)
+    plane.up = True
+    world.at(30)
+    assert seen[-1] == snapshot("10.0.0.1")
+    assert "answers again" in world.logs[-1]
+
+
+def test_reconnects_are_spaced_and_a_long_outage_is_logged_once():
+    plane = Plane()
+    plane.up = False
+    world = World(plane)
+    world.watch("a")
+    world.at(600)
+    assert 20 <= len(world.connects) <= 80  # about 9 in the first 50 s, then one in 15 s
+    assert len(world.logs) == 1
+
+
+def test_a_control_plane_that_restarts_is_found_again_and_watchers_hear_nothing_of_it():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    seen = world.watch("a")
+    world.at(60)
+    world.down(plane)
+    plane.up = True
+    world.at(1)
+    assert streams(plane) == [1]
+    plane.apply(Updated(snapshot("10.0.0.2")))
+    world.run()
+    assert seen == [snapshot("10.0.0.1"), snapshot("10.0.0.2")]
+
+
+def test_a_control_plane_that_answers_and_crashes_again_and_again_is_not_hammered():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    world.watch("a")
+    for _ in range(2000):
+        if world.now > 1300:
+            break
+        world.down(plane)
+        plane.up = True
+        world.at(max(0.001, (world.subscriber.wakes_at() or 0) - world.now))
+    assert len(world.connects) <= 60
+
+
+def test_garbage_ends_the_stream_keeps_the_last_good_state_and_backs_off():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    seen = world.watch("a")
+    plane.garbage = True
+    plane.apply(Updated(snapshot("10.0.0.2")))
+    world.run()
+    assert streams(plane) == [0]
+    newcomer = world.watch("b", "carts.shop:1")
+    world.at(300)
+    assert seen == [snapshot("10.0.0.1")]
+    assert "broke the protocol" in newcomer[-1]
+    assert len(world.connects) <= 50
+    plane.garbage = False
+    world.at(30)
+    assert seen[-1] == snapshot("10.0.0.2")
+
+
+def test_a_control_plane_that_says_nothing_is_named_after_the_resource_timeout():
+    plane = Plane(snapshot("10.0.0.1"), synced=False)
+    world = World(plane)
+    seen = world.watch("a")
+    world.at(SILENCE_S - 0.1)
+    assert seen == []
+    world.at(0.2)
+    assert len(seen) == 1
+    assert "cp0:1 has not sent LDS orders.shop:grpc for 15 s" in seen[0]
+    world.at(100)
+    assert len(seen) == 1
+    plane.apply(Synced())
+    for session in plane.sessions.values():
+        session.changed(plane.catalog.clusters())
+    world.run()
+    assert seen[-1] == snapshot("10.0.0.1")
+
+
+def test_the_second_server_is_used_while_the_first_is_down_and_something_is_missing():
+    first, second = Plane(snapshot("10.0.0.1")), Plane(snapshot("10.0.0.2"))
+    first.up = False
+    world = World(first, second)
+    seen = world.watch("a")
+    assert seen == [snapshot("10.0.0.2")]
+    assert streams(first, second) == [0, 1]
+
+
+def test_the_first_server_takes_over_when_it_answers_and_the_second_is_closed():
+    first, second = Plane(snapshot("10.0.0.1"), synced=False), Plane(snapshot("10.0.0.2"))
+    first.up = False
+    world = World(first, second)
+    seen = world.watch("a")
+    first.up = True
+    world.at(31)
+    assert streams(first, second) == [1, 1], "connected is not yet answered"
+    assert seen[-1] == snapshot("10.0.0.2")
+    first.apply(Synced())
+    for session in first.sessions.values():
+        session.changed(first.catalog.clusters())
+    world.run()
+    assert streams(first, second) == [1, 0]
+    assert seen[-1] == snapshot("10.0.0.1")
+
+
+def test_the_second_server_is_left_alone_while_the_first_answers_or_all_is_known():
+    first, second = Plane(snapshot("10.0.0.1")), Plane(snapshot("10.0.0.2"))
+    world = World(first, second)
+    seen = world.watch("a")
+    world.at(100)
+    world.down(first)
+    world.at(FALLBACK_AFTER_S / 4)
+    assert streams(first, second) == [0, 0]
+    first.up = True
+    world.at(FALLBACK_AFTER_S * 2)
+    assert streams(first, second) == [1, 0]
+    assert "cp1:1" not in world.connects
+    assert seen == [snapshot("10.0.0.1")]
+
+
+def test_endpoints_are_perishable_so_a_lasting_outage_uses_the_second_server():
+    first, second = Plane(snapshot("10.0.0.1")), Plane(snapshot("10.0.0.2"))
+    world = World(first, second)
+    seen = world.watch("a")
+    world.down(first)
+    world.at(FALLBACK_AFTER_S + 0.1)
+    assert seen[-1] == snapshot("10.0.0.2")
+
+
+def test_when_all_servers_are_down_each_is_named():
+    first, second = Plane(), Plane()
+    first.up = second.up = False
+    world = World(first, second)
+    (reason,) = world.watch("a")
+    assert "cp0:1 unreachable" in reason
+    assert "cp1:1 unreachable" in reason
+
+
+def test_a_name_is_unsubscribed_when_its_last_watcher_leaves():
+    plane = Plane(snapshot("10.0.0.1"), snapshot("10.0.0.7", service="carts"))
+    world = World(plane)
+    first, _, _ = world.watch("a"), world.watch("b"), world.watch("c", "carts.shop:grpc")
+    (session,) = plane.sessions.values()
+    world.unwatch("a")
+    assert any(status.name == NAME for status in session.status())
+    world.unwatch("b")
+    assert not any(status.name == NAME for status in session.status())
+    assert any(status.name == "carts.shop:grpc" for status in session.status())
+    plane.apply(Updated(snapshot("10.0.0.2")))
+    world.run()
+    assert first == [snapshot("10.0.0.1")]
+
+
+def test_the_stream_is_closed_when_nothing_was_watched_for_a_while():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    world.watch("a")
+    world.unwatch("a")
+    world.at(LINGER_S - 1)
+    assert streams(plane) == [1]
+    assert not world.subscriber.finished
+    world.at(2)
+    assert streams(plane) == [0]
+    assert world.subscriber.finished
+    assert world.watch("b")[-1] == snapshot("10.0.0.1")
+
+
+def test_nothing_is_connected_again_for_nobody():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    world.watch("a")
+    world.unwatch("a")
+    world.down(plane)
+    plane.up = True
+    world.at(LINGER_S + 1)
+    assert world.connects == ["cp0:1"]
+    assert world.subscriber.finished
+
+
+def test_a_channel_that_follows_soon_after_another_starts_with_its_endpoints():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    world.watch("a")
+    world.unwatch("a")
+    world.down(plane)
+    world.at(LINGER_S / 2)
+    assert world.watch("b") == [snapshot("10.0.0.1")]
+
+
+def test_old_endpoints_are_asked_about_first_and_shown_only_if_no_server_answers():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    world.watch("a")
+    world.unwatch("a")
+    world.at(LINGER_S * 10)
+    plane.apply(Updated(snapshot("10.0.0.2")))
+    assert world.watch("b") == [snapshot("10.0.0.2")]
+    world.unwatch("b")
+    world.at(LINGER_S * 10)
+    plane.up = False
+    assert world.watch("c") == [snapshot("10.0.0.2")]
+
+
+def test_a_control_plane_that_forbids_pings_is_pinged_less():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    seen = world.watch("a")
+    world.at(50)
+    world.down(plane, "UNAVAILABLE: Too many pings")
+    plane.up = True
+    world.at(1)
+    assert plane.keepalives == [KEEPALIVE_S, POLITE_KEEPALIVE_S]
+    assert seen == [snapshot("10.0.0.1")]
+
+
+@pytest.mark.parametrize("count", [200])
+def test_many_watchers_of_many_names_need_one_stream(count):
+    plane = Plane(*(snapshot(f"10.0.0.{i}", service=f"s{i}") for i in range(1, 51)))
+    world = World(plane)
+    for i in range(count):
+        world.watch(i, f"s{1 + i % 50}.shop:8080")
+    assert all(len(seen) == 1 and isinstance(seen[0], Snapshot) for seen in world.seen.values())
+    assert world.connects == ["cp0:1"]
+    for i in range(count):
+        world.unwatch(i, f"s{1 + i % 50}.shop:8080")
+    world.at(LINGER_S)
+    assert streams(plane) == [0]
