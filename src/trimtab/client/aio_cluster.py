@@ -1,0 +1,275 @@
+"""The connections to one cluster's endpoints on an event loop, and who waits for them.
+
+One native channel per endpoint, each with a task that tells the balancer whether it is connected.
+Everything happens on the loop that the channel was made for, so there is no lock; snapshots cross
+from the subscription's thread by ``call_soon_threadsafe``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from trimtab.balancer import Balancer, Node
+from trimtab.client.availability import Availability, Link
+from trimtab.client.channel_spec import ChannelSpec, target_of
+from trimtab.client.watching import Fixed, Watch
+from trimtab.model import Snapshot
+
+# What a channel in TRANSIENT_FAILURE answers to any call at once names the connection error, which
+# gRPC gives nowhere else. If it connects at that very moment, the server sees a health check.
+_PROBE = "/grpc.health.v1.Health/Check"
+_PROBE_S = 1.0
+
+
+class AioLink(Link):
+    """One endpoint's native channel.
+
+    Attributes:
+        channel: the native channel.
+        task: follows its connectivity.
+        wanted: whether it is to be connected.
+    """
+
+    __slots__ = ("channel", "task", "wanted")
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        super().__init__()
+        self.channel = channel
+        self.task: asyncio.Task[None] | None = None
+        self.wanted = True
+
+
+class AioCluster:
+    """A cluster's endpoints as one channel sees them.
+
+    Args:
+        spec: what the caller asked for.
+        loop: where everything happens.
+        link: makes an endpoint's link from its native channel.
+        on_ready: called with True when calls can leave at once, with False when they can't.
+
+    Raises:
+        ConfigError: the policy is unknown or has a bad parameter.
+    """
+
+    def __init__(
+        self,
+        spec: ChannelSpec,
+        loop: asyncio.AbstractEventLoop,
+        link: Callable[[grpc.aio.Channel], AioLink],
+        on_ready: Callable[[bool], None],
+    ) -> None:
+        clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
+        self.balancer = Balancer(spec.service, clock=clock, random=Random(), policy=spec.policy)
+        self.availability = Availability(spec.service, self.balancer, clock)
+        self._spec = spec
+        self._loop = loop
+        self._link = link
+        self._on_ready = on_ready
+        self._links: set[AioLink] = set()
+        self._closings: set[asyncio.Task[None]] = set()
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._refreshing = False
+        self._watch: Watch = Fixed()
+
+    def start(self) -> None:
+        """Begin to follow the endpoints.
+
+        Raises:
+            ConfigError: a wrong endpoint or bootstrap.
+        """
+        self._watch = self._spec.watch(self)
+
+    # What the watch calls, from any thread.
+
+    def updated(self, snapshot: Snapshot) -> None:
+        """See ``Watcher``."""
+        self._on_loop(self._update, snapshot)
+
+    def failed(self, reason: str) -> None:
+        """See ``Watcher``."""
+        self._on_loop(self._fail, reason)
+
+    def _on_loop(self, step: Callable[..., None], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(step, *args)
+        except RuntimeError:  # the loop was closed, and the channel with it
+            self._watch.close()
+
+    # On the loop from here on.
+
+    def _update(self, snapshot: Snapshot) -> None:
+        if self.availability.closed:
+            return
+        change = self.balancer.update(snapshot)
+        self.availability.updated()
+        for node in change.removed:
+            self._let_go(node)
+        for node in self.balancer.nodes.values():
+            self._want(node)
+        self._refresh()
+
+    def _fail(self, reason: str) -> None:
+        self.availability.failure = reason
+        self._refresh()
+
+    def _want(self, node: Node) -> None:
+        """Connect an endpoint that may get requests; leave the others as they are."""
+        link: AioLink | None = node.transport
+        if link is None:
+            if node.usable:
+                link = node.transport = self._connect(node)
+                self._links.add(link)
+                link.task = self._loop.create_task(self._follow(node, link))
+        elif link.wanted is not node.usable:
+            link.wanted = node.usable
+            link.channel.get_state(try_to_connect=link.wanted)
+
+    def _connect(self, node: Node) -> AioLink:
+        spec, where = self._spec, target_of(node.endpoint)
+        if spec.credentials is None:
+            channel = grpc.aio.insecure_channel(where, spec.options, spec.compression)
+        else:
+            channel = grpc.aio.secure_channel(
+                where, spec.credentials, spec.options, spec.compression
+            )
+        return self._link(channel)
+
+    def _let_go(self, node: Node) -> None:
+        link: AioLink | None = node.transport
+        if link is not None:
+            link.leaving = True
+            if not node.in_flight:
+                self.release(link)
+
+    def release(self, link: AioLink) -> None:
+        """Close the channel of an endpoint that has left and has nothing in flight."""
+        if link in self._links:
+            self._links.discard(link)
+            if link.task is not None:
+                link.task.cancel()
+            closing = self._loop.create_task(link.channel.close())
+            self._closings.add(closing)
+            closing.add_done_callback(self._closings.discard)
+
+    async def _follow(self, node: Node, link: AioLink) -> None:
+        channel = link.channel
+        while True:
+            state = channel.get_state(try_to_connect=link.wanted)
+            connected = state is grpc.ChannelConnectivity.READY
+            if connected:
+                link.failing = False
+                link.error = ""
+            if node.connected is not connected:
+                self.balancer.set_connected(node, connected)
+                self._changed()
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not link.failing:
+                link.error = await _connection_error(channel)
+                link.failing = True
+                self._changed()
+            await channel.wait_for_state_change(state)
+
+    def _changed(self) -> None:
+        """Look at the standing once, however many endpoints change in this round of the loop."""
+        if not self._refreshing:
+            self._refreshing = True
+            self._loop.call_soon(self._refresh)
+
+    def _refresh(self) -> None:
+        self._refreshing = False
+        if self.availability.refresh():
+            self._on_ready(self.availability.ready())
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # What calls wait for.
+
+    async def change(self) -> None:
+        """Wait until something about the endpoints changes."""
+        waiter = self._loop.create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    async def until_ready(self, budget: float | None, wait_for_ready: bool | None) -> float | None:
+        """Wait until a call can leave; return what is left of its deadline's ``budget`` [s].
+
+        Raises:
+            grpc.aio.AioRpcError: UNAVAILABLE or DEADLINE_EXCEEDED, with the reason.
+            asyncio.CancelledError: the channel was closed.
+        """
+        availability = self.availability
+        if availability.ready():
+            return budget
+        begin = self._loop.time()
+        try:
+            async with asyncio.timeout(budget):
+                while not availability.ready():
+                    if availability.closed:
+                        raise asyncio.CancelledError
+                    if availability.fails(wait_for_ready):
+                        raise _error(grpc.StatusCode.UNAVAILABLE, availability.explain())
+                    await self.change()
+        except TimeoutError:
+            raise _error(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"Deadline Exceeded while waiting: {availability.explain()}",
+            ) from None
+        return None if budget is None else max(0.0, budget - (self._loop.time() - begin))
+
+    # The end.
+
+    def close(self) -> None:
+        """Let no call leave any more; wake those that wait."""
+        self.availability.closed = True
+        self._watch.close()
+        self._refresh()
+
+    async def release_all(self) -> None:
+        """Close all endpoints' channels, whatever is in flight on them."""
+        for link in list(self._links):
+            self.release(link)
+        if self._closings:
+            await asyncio.wait(self._closings)
+
+    def abandon(self) -> None:
+        """The channel was dropped without being closed; from any thread, even after the loop."""
+        self._watch.close()
+        try:
+            self._loop.call_soon_threadsafe(self._abandon)
+        except (
+            RuntimeError
+        ):  # the loop was closed: its tasks have ended, channels close unreferenced
+            self._links.clear()
+
+    def _abandon(self) -> None:
+        self.close()
+        for link in list(self._links):
+            self.release(link)
+
+
+async def _connection_error(channel: grpc.aio.Channel) -> str:
+    probe: Any = channel.unary_unary(_PROBE)
+    try:
+        await probe(b"", timeout=_PROBE_S)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return error.details() or ""
+    return ""
+
+
+def _error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(
+        code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details, debug_error_string=details
+    )

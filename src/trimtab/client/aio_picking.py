@@ -1,0 +1,305 @@
+"""The asyncio channel's hot path: gRPC's own channel class over an object that picks.
+
+gRPC's multicallables ask one native object, cygrpc's ``AioChannel``, for a call. ``Picker`` stands
+in its place: it picks an endpoint and lets that endpoint's ``AioChannel`` make the call. So the
+pick is below the caller's interceptors, a retry picks anew, and calls are gRPC's own objects.
+
+The names used are private; ``missing_hook`` says at import whether they are what this module
+expects, and ``aio_public`` stands in if they are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from trimtab.attempt import outcome_of_grpc
+from trimtab.balancer import Balancer, Pick
+from trimtab.client.aio_cluster import AioCluster, AioLink
+from trimtab.client.aio_waiting import Waiting
+from trimtab.client.channel_spec import ChannelSpec
+from trimtab.policies import Outcome
+
+_native: Any = importlib.import_module("grpc.aio._channel")
+_interceptors: Any = importlib.import_module("grpc.aio._interceptor")
+_cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
+
+_LISTS = (
+    "_unary_unary_interceptors",
+    "_unary_stream_interceptors",
+    "_stream_unary_interceptors",
+    "_stream_stream_interceptors",
+)
+_CANCELLED = grpc.StatusCode.CANCELLED.value[0]
+_CLOSED = "Channel is closed."
+_CANCELLED_BY_CLOSE = "Locally cancelled by application!"
+
+
+def missing_hook() -> str:
+    """The first private name of gRPC that is not as this module needs it; "" if all are."""
+    for owner, name in (
+        (_native, "Channel"),
+        (_cygrpc, "AioChannel"),
+        (_cygrpc, "_AioCall"),
+        (_interceptors, "InterceptedCall"),
+    ):
+        if not hasattr(owner, name):
+            return f"{owner.__name__}.{name}"
+    for name in ("add_done_callback", "cancel", "is_locally_cancelled", "_status"):
+        if not hasattr(_cygrpc._AioCall, name):  # noqa: SLF001 - as above
+            return f"cygrpc._AioCall.{name}"
+    known = _native.Channel.__init__.__code__.co_names
+    for name in (*_LISTS, "_channel"):
+        if name not in known:
+            return f"grpc.aio._channel.Channel.{name}"
+    parameters = list(inspect.signature(_cygrpc.AioChannel.call).parameters)
+    if parameters[:5] != [
+        "self",
+        "method",
+        "deadline",
+        "python_call_credentials",
+        "wait_for_ready",
+    ]:
+        return f"cygrpc.AioChannel.call{parameters}"
+    return ""
+
+
+_TAKES_HANDLE = (
+    not missing_hook() and len(inspect.signature(_cygrpc.AioChannel.call).parameters) > 5  # noqa: PLR2004
+)
+_OUTCOMES = tuple(outcome_of_grpc(code) for code in range(17))
+
+
+class PickingLink(AioLink):
+    """A link with what the hot path needs of its native channel.
+
+    Attributes:
+        call: the native ``AioChannel.call``.
+        handles: this channel's handles of methods that generated code registered.
+    """
+
+    __slots__ = ("_native", "call", "handles")
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        super().__init__(channel)
+        self._native: Any = channel._channel  # type: ignore[attr-defined]  # noqa: SLF001 - the hook
+        self.call: Any = self._native.call
+        self.handles: dict[bytes, int] = {}
+
+    def handle(self, method: bytes) -> int:
+        """The handle of a method seen for the first time; handles belong to one channel."""
+        handle: int = self._native.get_registered_call_handle(method)
+        self.handles[method] = handle
+        return handle
+
+
+class Attempt:
+    """One call's end. Called by the native call, once, when its status is there.
+
+    It refers to the native call and never to the Python one, so that a call which the caller drops
+    is cancelled by gRPC as ever.
+    """
+
+    __slots__ = ("_pick", "_picker", "call")
+
+    def __init__(self, picker: Picker, pick: Pick, call: Any) -> None:
+        self._picker = picker
+        self._pick = pick
+        self.call = call
+
+    def __call__(self) -> None:
+        """The call has its status."""
+        call = self.call
+        self.call = None  # the call refers to this object: leave no cycle
+        code = call._status.code()  # noqa: SLF001 - the hook
+        # A call that races a GOAWAY ends as CANCELLED without anybody having cancelled it.
+        if code == _CANCELLED and not call.is_locally_cancelled():
+            outcome = Outcome.FAILURE
+        else:
+            outcome = _OUTCOMES[code] if 0 <= code <= 16 else Outcome.FAILURE  # noqa: PLR2004
+        self._picker.ended(self, self._pick, outcome)
+
+
+class Picker:
+    """What gRPC's multicallables take for a native channel."""
+
+    __slots__ = ("_closed", "_cluster", "_pick", "open")
+
+    def __init__(self, cluster: AioCluster) -> None:
+        self._cluster = cluster
+        self._pick = cluster.balancer.pick
+        self._closed = False
+        self.open: set[Attempt] = set()
+
+    def call(
+        self,
+        method: bytes,
+        deadline: float | None,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        handle: int | None = 0,
+    ) -> Any:
+        """Pick an endpoint and make the native call there."""
+        if self._closed:
+            raise grpc.aio.UsageError(_CLOSED)
+        pick = self._pick()
+        link: PickingLink = pick.node.transport
+        try:
+            if handle:
+                handle = link.handles.get(method) or link.handle(method)
+                call = link.call(method, deadline, credentials, wait_for_ready, handle)
+            else:
+                call = link.call(method, deadline, credentials, wait_for_ready)
+        except BaseException:
+            pick.finish(Outcome.CANCELLED)
+            raise
+        attempt = Attempt(self, pick, call)
+        self.open.add(attempt)
+        call.add_done_callback(attempt)
+        return call
+
+    def ended(self, attempt: Attempt, pick: Pick, outcome: Outcome) -> None:
+        """A call has its status."""
+        self.open.discard(attempt)
+        pick.finish(outcome)
+        link: PickingLink = pick.node.transport
+        if link.leaving and not pick.node.in_flight:
+            self._cluster.release(link)
+
+    def get_registered_call_handle(self, method: bytes) -> int:  # noqa: ARG002 - gRPC's signature
+        """Whether to register is all that is known before the pick."""
+        return 1 if _TAKES_HANDLE else 0
+
+    def closing(self) -> None:
+        """Let no new call leave."""
+        self._closed = True
+
+    def closed(self) -> bool:
+        """Whether no call may leave."""
+        return self._closed
+
+    def close(self) -> None:
+        """The channel was dropped."""
+        self._closed = True
+        self._cluster.abandon()
+
+
+class Gate:
+    """Puts the waiting interceptor into gRPC's lists and takes it out again.
+
+    Multicallables hold these very lists and look whether they are empty, so calls that can leave
+    at once pay nothing. Below the caller's interceptors it stays, since they may take their time.
+    It knows the lists and not the channel, which can be dropped while endpoints are followed.
+    """
+
+    def __init__(self, lists: Sequence[list[Any]]) -> None:
+        self._lists = lists
+        self._waiting: Waiting | None = None
+
+    def start(self, cluster: AioCluster) -> None:
+        """Nothing can leave yet."""
+        self._waiting = Waiting(cluster)
+        for interceptors in self._lists:
+            interceptors.append(self._waiting)
+
+    def __call__(self, ready: bool) -> None:
+        """Whether calls can leave at once."""
+        for interceptors in self._lists:
+            if ready and interceptors == [self._waiting]:
+                interceptors.clear()
+            elif not ready and not interceptors:
+                interceptors.append(self._waiting)
+
+
+class PickingChannel(_native.Channel):  # type: ignore[misc]  # gRPC has no types here
+    """A ``grpc.aio.Channel`` that sends each call to the endpoint that the policy picks."""
+
+    def __init__(
+        self, spec: ChannelSpec, interceptors: Sequence[grpc.aio.ClientInterceptor] | None
+    ) -> None:
+        # gRPC sorts the interceptors and refuses bad options; the channel that it opens for this
+        # is never connected.
+        super().__init__(
+            "ipv4:127.0.0.1:1",
+            spec.options,
+            None if spec.credentials is None else spec.credentials._credentials,  # type: ignore[attr-defined]  # noqa: SLF001 - as gRPC itself does
+            spec.compression,
+            interceptors,
+        )
+        unused: Any = self._channel
+        unused.close()
+        gate = Gate([getattr(self, name) for name in _LISTS])
+        self._cluster = AioCluster(spec, self._loop, PickingLink, gate)
+        self._picker = Picker(self._cluster)
+        self._channel: Any = self._picker
+        self._calls: weakref.WeakSet[grpc.aio.Call] = weakref.WeakSet()
+        gate.start(self._cluster)
+        self._cluster.start()
+
+    @property
+    def trimtab(self) -> Balancer:
+        """The balancer behind this channel: its nodes, their states, what is in flight."""
+        return self._cluster.balancer
+
+    def __repr__(self) -> str:
+        return f"<trimtab.aio.Channel {self.get_state().name}: {self._cluster.balancer!r}>"
+
+    def _register_call(self, call: grpc.aio.Call) -> None:
+        """Remember calls that ``close`` must cancel as a whole; unary ones end with their attempt.
+
+        gRPC's own method adds a callback which keeps a dropped stream alive (grpc/grpc#43462).
+        """
+        if type(call) is not grpc.aio.UnaryUnaryCall:
+            self._calls.add(call)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002
+        """READY when a call can leave at once. Endpoints are always being connected."""
+        return self._cluster.availability.connectivity
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Return once the state differs from ``last_observed_state``."""
+        while self._cluster.availability.connectivity is last_observed_state:
+            await self._cluster.change()
+
+    async def _close(self, grace: float | None) -> None:
+        if self._picker.closed():
+            return
+        if grace and grace < 0:
+            raise ValueError(f"grace must be non-negative, got {grace}.")
+        self._picker.closing()
+        self._cluster.close()
+        if grace:
+            await _all_ended(self._picker.open, grace)
+        for call in list(self._calls):
+            call.cancel()
+        for attempt in list(self._picker.open):
+            attempt.call.cancel(_CANCELLED_BY_CLOSE)
+        await self._cluster.release_all()
+
+
+async def _all_ended(attempts: Iterable[Attempt], within: float) -> None:
+    """Wait until all of these calls have ended, at most ``within`` seconds."""
+    ended = asyncio.Event()
+    left = {attempt.call for attempt in attempts}
+    if not left:
+        return
+
+    def end(call: Any) -> None:
+        left.discard(call)
+        if not left:
+            ended.set()
+
+    for call in tuple(left):
+        call.add_done_callback(lambda call=call: end(call))
+    try:
+        async with asyncio.timeout(within):
+            await ended.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,50 @@
+"""The interceptor that lets a call wait until an endpoint can take it.
+
+It stands last, just above the pick, and only while nothing can leave (or below the caller's
+interceptors, which may take their time). So a waiting call of any arity is gRPC's own object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc.aio
+
+from trimtab.client.aio_cluster import AioCluster
+
+Details = grpc.aio.ClientCallDetails
+Continuation = Callable[[Details, Any], Awaitable[Any]]
+
+
+class Waiting(
+    grpc.aio.UnaryUnaryClientInterceptor,
+    grpc.aio.UnaryStreamClientInterceptor,
+    grpc.aio.StreamUnaryClientInterceptor,
+    grpc.aio.StreamStreamClientInterceptor,
+):
+    """All four arities wait alike. The deadline covers the waiting and the call."""
+
+    def __init__(self, cluster: AioCluster) -> None:
+        self._cluster = cluster
+
+    async def _go_on(self, continuation: Continuation, details: Details, request: Any) -> Any:
+        return await continuation(await self.wait(details), request)
+
+    async def wait(self, details: Details) -> Details:
+        """Wait; return the details with what is left of the timeout."""
+        left = await self._cluster.until_ready(details.timeout, details.wait_for_ready)
+        if left == details.timeout:
+            return details
+        return grpc.aio.ClientCallDetails(
+            method=details.method,
+            timeout=left,
+            metadata=details.metadata,
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+        )
+
+    intercept_unary_unary: Any = _go_on
+    intercept_unary_stream: Any = _go_on
+    intercept_stream_unary: Any = _go_on
+    intercept_stream_stream: Any = _go_on

@@ -1,0 +1,169 @@
+"""Whether a call can leave now, should wait, or must fail, and in which words. For both doors.
+
+The rules are native gRPC's (doc/wait-for-ready.md, doc/connectivity-semantics-and-api.md):
+nothing is known yet, or connections are being made: wait up to the deadline. It is known that
+there is nobody to call: fail at once with UNAVAILABLE, unless the call waits for ready.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+
+import grpc
+
+from trimtab.balancer import Balancer, Node
+from trimtab.model import Health
+
+_SHOWN = 3
+_PREFIX = "failed to connect to all addresses; last error: "  # of one address
+
+
+class Standing(enum.Enum):
+    """What a channel can do for a call; the value is its connectivity as gRPC names it."""
+
+    READY = enum.auto()
+    UNKNOWN = enum.auto()
+    UNAVAILABLE = enum.auto()
+    EMPTY = enum.auto()
+    CONNECTING = enum.auto()
+    FAILING = enum.auto()
+    CLOSED = enum.auto()
+
+
+_CONNECTIVITY = {
+    Standing.READY: grpc.ChannelConnectivity.READY,
+    Standing.UNKNOWN: grpc.ChannelConnectivity.CONNECTING,
+    Standing.UNAVAILABLE: grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    Standing.EMPTY: grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    Standing.CONNECTING: grpc.ChannelConnectivity.CONNECTING,
+    Standing.FAILING: grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    Standing.CLOSED: grpc.ChannelConnectivity.SHUTDOWN,
+}
+_HOPELESS = frozenset({Standing.UNAVAILABLE, Standing.EMPTY, Standing.FAILING})
+
+
+class Link:
+    """What both doors know of one endpoint's connection. ``Node.transport`` is one of these.
+
+    Attributes:
+        failing: it could not be connected since it was last connected, or ever.
+        error: gRPC's text of the last connection error, "" if there was none or it is not known.
+        leaving: its endpoint has left; it closes when its last request ends.
+    """
+
+    __slots__ = ("error", "failing", "leaving")
+
+    def __init__(self) -> None:
+        self.failing = False
+        self.error = ""
+        self.leaving = False
+
+
+class Availability:
+    """The standing of one channel. The door calls ``refresh`` after every change.
+
+    Args:
+        balancer: whose nodes' ``transport`` is a ``Link`` or None.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, service: str, balancer: Balancer, clock: Callable[[], float]) -> None:
+        self._service = service
+        self._balancer = balancer
+        self._clock = clock
+        self._since = 0.0
+        self.failure = ""
+        self.closed = False
+        self.standing = Standing.UNKNOWN
+
+    def updated(self) -> None:
+        """A new snapshot is in the balancer."""
+        self._since = self._clock()
+        self.failure = ""
+
+    def refresh(self) -> bool:
+        """Find the standing anew, O(endpoints) at worst; whether it differs from before."""
+        before = self.standing
+        self.standing = self._find()
+        return self.standing is not before
+
+    def _find(self) -> Standing:
+        if self.closed:
+            return Standing.CLOSED
+        if self._balancer.snapshot is None:
+            return Standing.UNAVAILABLE if self.failure else Standing.UNKNOWN
+        if not self._balancer.pickable:
+            return Standing.EMPTY
+        if self._balancer.connected:
+            return Standing.READY
+        if all(_failing(node) for node in self._usable()):
+            return Standing.FAILING
+        return Standing.CONNECTING
+
+    def ready(self) -> bool:
+        """Whether a call can leave now."""
+        return self.standing is Standing.READY
+
+    @property
+    def connectivity(self) -> grpc.ChannelConnectivity:
+        """The standing in gRPC's terms."""
+        return _CONNECTIVITY[self.standing]
+
+    def fails(self, wait_for_ready: bool | None) -> bool:
+        """Whether a call that would have to wait fails at once instead."""
+        return not wait_for_ready and self.standing in _HOPELESS
+
+    def explain(self) -> str:
+        """Why a call can't leave now: the service, what is known, how old it is, what to do."""
+        match self.standing:
+            case Standing.UNAVAILABLE:
+                return self.failure
+            case Standing.UNKNOWN:
+                return (
+                    f"{self._service}: no endpoints received yet; trimtab keeps waiting for the "
+                    "control plane; check that it runs and knows the service"
+                )
+            case Standing.EMPTY:
+                return (
+                    f"{self._balancer.why_empty()}{self._facts()}; check that its pods are running "
+                    "and ready; trimtab takes them up as soon as one is"
+                )
+            case Standing.CONNECTING:
+                return (
+                    f"{self._service}: not connected to any endpoint yet{self._facts()}; "
+                    "trimtab goes on connecting"
+                )
+            case _:
+                return (
+                    f"{self._service}: no endpoint accepts connections{self._facts()}"
+                    f"{self._last_errors()}; trimtab tries again and again; check that the pods "
+                    "listen on these ports and can be reached from here"
+                )
+
+    def _facts(self) -> str:
+        snapshot = self._balancer.snapshot
+        counts = snapshot.counts() if snapshot else {}
+        states = ", ".join(f"{counts.get(h, 0)} {h.value}" for h in Health)
+        facts = f" (endpoints: {states}; list received {self._clock() - self._since:.0f} s ago"
+        # A failure after a good snapshot leaves that in use, so it is a fact and not the reason.
+        return f"{facts}; since then: {self.failure})" if self.failure else f"{facts})"
+
+    def _last_errors(self) -> str:
+        errors = [
+            f"{node.endpoint.target}: {node.transport.error.removeprefix(_PREFIX)}"
+            for node in self._usable()
+            if node.transport is not None and node.transport.error
+        ]
+        if not errors:
+            return ""
+        more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+        return f"; last errors: {'; '.join(errors[:_SHOWN])}{more}"
+
+    def _usable(self) -> list[Node]:
+        return [node for node in self._balancer.nodes.values() if node.usable]
+
+
+def _failing(node: Node) -> bool:
+    link: Link | None = node.transport
+    return link is not None and link.failing

@@ -1,0 +1,80 @@
+"""The asyncio door: a drop-in for ``grpc.aio.insecure_channel`` and ``secure_channel``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+import grpc.aio
+
+from trimtab.client.aio_picking import PickingChannel
+from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Options
+from trimtab.model import PolicyConfig
+
+
+def insecure_channel(
+    target: str,
+    options: Options | None = None,
+    compression: grpc.Compression | None = None,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None = None,
+    *,
+    policy: str | PolicyConfig | None = None,
+    endpoints: Endpoints | None = None,
+    bootstrap: BootstrapSource | None = None,
+) -> grpc.aio.Channel:
+    """Like ``grpc.aio.insecure_channel``, balanced per request over the target's endpoints.
+
+    Args:
+        target: ``xds:///SERVICE.NAMESPACE:PORT``, or that name alone.
+        options: of each endpoint's native channel.
+        compression: the default of all calls.
+        interceptors: run above the pick, so a retry may land on another endpoint.
+        policy: a policy's name or configuration; None follows the control plane, else ``p2c``.
+        endpoints: a fixed list of ``"host:port"`` or ``Endpoint``; then no control plane is asked.
+        bootstrap: a file's path, its content as a mapping or a ``Bootstrap``; None takes it from
+            the environment (``GRPC_XDS_BOOTSTRAP``, ``GRPC_XDS_BOOTSTRAP_CONFIG``,
+            ``TRIMTAB_CONTROL_PLANE``).
+
+    Raises:
+        ConfigError: a wrong target, policy, endpoint or bootstrap.
+    """
+    spec = ChannelSpec.of(
+        target,
+        None,
+        options,
+        compression,
+        policy=policy,
+        endpoints=endpoints,
+        bootstrap=bootstrap,
+    )
+    return PickingChannel(spec, interceptors)
+
+
+def secure_channel(
+    target: str,
+    credentials: grpc.ChannelCredentials,
+    options: Options | None = None,
+    compression: grpc.Compression | None = None,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] | None = None,
+    *,
+    policy: str | PolicyConfig | None = None,
+    endpoints: Endpoints | None = None,
+    bootstrap: BootstrapSource | None = None,
+) -> grpc.aio.Channel:
+    """Like ``grpc.aio.secure_channel``; see ``insecure_channel`` for the rest.
+
+    The certificate must be good for the service's name in the target, as with native xDS channels.
+
+    Raises:
+        ConfigError: a wrong target, policy, endpoint or bootstrap.
+    """
+    spec = ChannelSpec.of(
+        target,
+        credentials,
+        options,
+        compression,
+        policy=policy,
+        endpoints=endpoints,
+        bootstrap=bootstrap,
+    )
+    return PickingChannel(spec, interceptors)
