@@ -33,6 +33,7 @@ __all__ = ["Catalog", "Client", "ClientKind", "Resource"]
 
 _MAX_SUBSETS = 8  # per cluster: each is as large as a message may be
 _MAX_RESOLVED = 100_000  # names are chosen by clients, so what is remembered of them is bounded
+_NODE = "gRPC Node"  # how gRPC for Node begins its user_agent_name
 
 
 class ClientKind(enum.Enum):
@@ -155,7 +156,7 @@ class Catalog:
         self._snapshots: dict[str, Snapshot] = {}
         self._departed = NameTable(aliases)
         self._resolved: dict[tuple[str, str], str] = {}
-        self._missing: dict[str, Resource] = {}
+        self._missing: dict[tuple[str, bool], Resource] = {}
 
     def apply(self, event: SourceEvent) -> frozenset[str]:
         """Take in what a source says; return the clusters whose content changed."""
@@ -190,11 +191,13 @@ class Catalog:
         """What to send in place of a resource that never existed, if anything helps."""
         if type_url != type_urls.LDS or client.kind is not ClientKind.GRPC:
             return None
-        found = self._missing.get(name)
+        routeless = client.user_agent.startswith(_NODE)
+        found = self._missing.get((name, routeless))
         if found is None:
             if len(self._missing) >= _MAX_RESOLVED:
                 self._missing.clear()
-            found = self._missing[name] = missing_listener_resource(name)
+            found = missing_listener_resource(name, routeless=routeless)
+            self._missing[name, routeless] = found
         return found
 
     def wildcard(self, type_url: str, client: Client) -> tuple[str, ...]:  # noqa: ARG002 - a view may differ by client

@@ -12,14 +12,13 @@ from trimtab.errors import ProtocolError
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.decoding import (
-    Assignment,
-    AssignmentDecoder,
     ClusterFacts,
     ListenerFacts,
     decode_cluster,
     decode_listener,
     decode_routes,
 )
+from trimtab.xds.endpoint_decoding import Assignment, AssignmentDecoder
 from trimtab.xds.routing import cluster_for
 
 T = TypeVar("T")

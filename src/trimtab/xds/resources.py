@@ -113,11 +113,19 @@ def listener_resource(name: str, cluster: str) -> Resource:
     return _listener(name, _routes(name, "*", cluster))
 
 
-def missing_listener_resource(name: str) -> Resource:
+def missing_listener_resource(name: str, *, routeless: bool = False) -> Resource:
     """A Listener that makes a native gRPC client fail at once: no virtual host matches.
 
     Without one it waits 15 s before it says that there is no such service.
+
+    Args:
+        name: as it was asked for.
+        routeless: a virtual host matches, but has no route. gRPC for Node (grpc-js-xds 1.14)
+            fails at once on this, and waits for ever where no virtual host matches.
     """
+    if routeless:
+        nowhere = wire.VirtualHost(name=name, domains=["*"])
+        return _listener(name, wire.RouteConfiguration(name=name, virtual_hosts=[nowhere]))
     return _listener(name, _routes(name, "no-such-service.invalid", "no-such-service"))
 
 

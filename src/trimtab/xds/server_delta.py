@@ -8,9 +8,10 @@ reported as removed.
 from __future__ import annotations
 
 from trimtab.xds import wire_pb2 as wire
+from trimtab.xds.parsing import parsed
 from trimtab.xds.resources import Resource
 from trimtab.xds.server_events import Subscribed
-from trimtab.xds.server_stream import Stream, parsed_request, resource_error
+from trimtab.xds.server_stream import Stream, resource_error
 from trimtab.xds.server_subscription import MAX_MESSAGE, Entry, Subscription
 
 _ROOM = MAX_MESSAGE - 4096  # bytes for resources, errors and removed names in a response
@@ -23,7 +24,7 @@ def receive(stream: Stream, raw: bytes) -> None:
     Raises:
         ProtocolError: it breaks a rule or a limit; the stream must end.
     """
-    request = parsed_request(wire.DeltaDiscoveryRequest, raw)
+    request = parsed(wire.DeltaDiscoveryRequest, raw)
     sub = stream.subscription(request.type_url, request.node if request.HasField("node") else None)
     if sub is None:
         return

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trimtab.xds import wire_pb2 as wire
+from trimtab.xds.parsing import parsed
 from trimtab.xds.resources import Resource, content_version
 from trimtab.xds.server_events import Subscribed, TooLarge
-from trimtab.xds.server_stream import Stream, parsed_request, resource_error
+from trimtab.xds.server_stream import Stream, resource_error
 from trimtab.xds.server_subscription import MAX_MESSAGE, Entry, Subscription
 
 _ROOM = MAX_MESSAGE - 4096  # bytes for resources and errors in a response
@@ -27,7 +28,7 @@ def receive(stream: Stream, raw: bytes) -> None:
         if _is_plain_ack(sub, raw):
             stream.answered(sub, next(iter(sub.outstanding)), None)
             return
-    request = parsed_request(wire.DiscoveryRequest, raw)
+    request = parsed(wire.DiscoveryRequest, raw)
     found = stream.subscription(
         request.type_url, request.node if request.HasField("node") else None
     )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-
-from google.protobuf.message import DecodeError
 
 from trimtab.errors import ProtocolError
 from trimtab.xds import type_urls
@@ -158,18 +155,3 @@ def resource_error(name: str, text: str) -> wire.ResourceError:
         resource_name=wire.ResourceName(name=name),
         error_detail=wire.Status(code=_NOT_FOUND, message=text),
     )
-
-
-Request = TypeVar("Request", wire.DiscoveryRequest, wire.DeltaDiscoveryRequest)
-
-
-def parsed_request(kind: type[Request], raw: bytes) -> Request:
-    """Read a request.
-
-    Raises:
-        ProtocolError: the bytes are no such message.
-    """
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise ProtocolError(f"request: not a {kind.DESCRIPTOR.name}: {error}") from error
