@@ -97,4 +97,4 @@ def test_the_timeline_puts_each_request_where_it_was_due():
     assert [slot.at_s for slot in slots] == [0.125, 0.375, 0.875]
     assert [slot.failed for slot in slots] == [1, 0, 0]
     assert slots[0].p50_ms == 20
-    assert slots[0].p90_ms == 40
+    assert slots[0].p99_ms == 40

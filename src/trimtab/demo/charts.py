@@ -43,6 +43,7 @@ def css() -> str:
         "svg text.small{font-size:11px}",
         "svg text.small.dim{font-size:11px}",
         "svg text.head{font-size:15px;font-weight:600}",
+        "svg text.halo{paint-order:stroke;stroke:var(--paper);stroke-width:3px}",
         "svg .paper{fill:var(--paper)}",
         "svg .grid{stroke:var(--grid);stroke-width:1}",
         "svg .mean{stroke:var(--ink);stroke-width:1;stroke-dasharray:4 3;opacity:.7}",
@@ -85,17 +86,21 @@ def servers_panel(
     drawing.text(x, y + 14, title or mode.value, f"head {mode.value}")
     evenness = report.modes[mode.value].max_over_mean
     if evenness is not None:
-        drawing.text(x + width, y + 14, f"max/mean {evenness:.2f}", "small dim", "end")
-    floor, room = y + height - 34, height - 34 - 42
+        drawing.text(x, y + 30, f"max/mean {evenness:.2f}", "dim")
+    floor, room = y + height - 34, height - 34 - 54
     step = width / len(counts)
     for n, count in enumerate(counts):
         tall = room * count / top
         left = x + n * step + step * 0.12
-        middle = x + (n + 0.5) * step
         drawing.rect(
             left, floor - tall, (step * 0.76, tall), mode.value, f"server {n + 1}: {count} requests"
         )
-        css_class = "small" if count else "small dim"
+    even = floor - room * (sum(counts) / len(counts)) / top
+    drawing.line(x, even, x + width, even, "mean")
+    for n, count in enumerate(counts):
+        middle = x + (n + 0.5) * step
+        tall = room * count / top
+        css_class = "small halo" if count else "small dim"
         drawing.text(middle, floor - tall - 4, f"{count:,}", css_class, "middle")
         drawing.text(middle, floor + 14, str(n + 1), "dim", "middle")
         if n + 1 == setting.slow_server:
@@ -104,8 +109,6 @@ def servers_panel(
     drawing.line(new_from + step * 0.12, floor + 19, x + width - step * 0.12, floor + 19, "grid")
     drawing.text((new_from + x + width) / 2, floor + 31, "new", "small dim", "middle")
     drawing.line(x, floor, x + width, floor, "grid")
-    even = floor - room * (sum(counts) / len(counts)) / top
-    drawing.line(x, even, x + width, even, "mean")
 
 
 def servers(report: Report) -> str:
@@ -241,11 +244,11 @@ def _time_panel(
     mark = left + width * scale_up_s / phase_s
     drawing.line(mark, top, mark, floor, "mark")
     drawing.text(mark + 4, top + 8, "scale-up", "small dim")
-    drawing.path(points("p90"), f"{mode.value} faint")
+    drawing.path(points("p99"), f"{mode.value} faint")
     drawing.path(points("p50"), mode.value)
     drawing.text(left, floor + 16, "0 s", "small dim")
     drawing.text(left + width, floor + 16, f"{phase_s:g} s", "small dim", "end")
 
 
 def _of(slot: Slot, value: str) -> float:
-    return slot.p90_ms if value == "p90" else slot.p50_ms
+    return slot.p99_ms if value == "p99" else slot.p50_ms

@@ -106,13 +106,13 @@ class Slot(msgspec.Struct, frozen=True):
     Attributes:
         at_s: its middle, in seconds from the phase's start.
         p50_ms: median latency of the requests that were due in it.
-        p90_ms: 90th percentile.
+        p99_ms: 99th percentile.
         failed: how many of them failed.
     """
 
     at_s: float
     p50_ms: float
-    p90_ms: float
+    p99_ms: float
     failed: int
 
 
@@ -132,7 +132,7 @@ def timeline(
             Slot(
                 at_s=round((index + 0.5) * width_s, 3),
                 p50_ms=_milliseconds(ordered, 0.5) or 0.0,
-                p90_ms=_milliseconds(ordered, 0.9) or 0.0,
+                p99_ms=_milliseconds(ordered, 0.99) or 0.0,
                 failed=sum(failed for _, failed in slots[index]),
             )
         )

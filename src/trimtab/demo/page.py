@@ -24,7 +24,7 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;marg
 th,td{text-align:right;padding:6px 10px;border-bottom:1px solid var(--grid);white-space:nowrap}
 th{font-weight:600;color:var(--dim);font-size:14px}
 th:first-child,td:first-child{text-align:left;padding-left:0}
-td.words{text-align:left;white-space:normal}
+td.words{text-align:left;white-space:normal;min-width:200px}
 th.words{text-align:left}
 dt{font-weight:600;margin-top:12px}
 dd{margin:2px 0 0;max-width:76ch}
@@ -67,7 +67,7 @@ def page(report: Report) -> str:
 <h2>How to read it</h2>
 <dl>{_readings(report)}</dl>
 <h2>Latency over the phase</h2>
-<p class="note">Median (strong) and 90th percentile (faint) of the requests due in each quarter of a
+<p class="note">Median (strong) and p99 (faint) of the requests due in each quarter of a
 second.</p>
 <div class="chart">{charts.over_time(report)}</div>
 <h2>The fine print</h2>

@@ -121,8 +121,9 @@ def readings(report: Report) -> list[Reading]:
             f"{slow_even} of the requests; its {capacity:.0f}/s of capacity is less than an even "
             f"share of {share:g}/s, and the queue from before the scale-up can't drain. trimtab "
             f"looks at what is in flight, not equal counts, and gives it {slow_trimtab} (max/mean "
-            f"{_number(trimtab.max_over_mean, 2)}). p99: {_number(even.p99_ms, 0)} ms and "
-            f"{_number(trimtab.p99_ms, 0)} ms.",
+            f"{_number(trimtab.max_over_mean, 2)}; among the other servers the differences are "
+            f"chance, which shrinks with the number of requests). p99: {_number(even.p99_ms, 0)} "
+            f"ms and {_number(trimtab.p99_ms, 0)} ms.",
         ),
         Reading(
             "What this doesn't show",
