@@ -6,10 +6,10 @@ import pytest
 
 from harness.client import Client, Road
 from harness.envoy import Envoy, aggregated, endpoints_only
-from harness.fixtures import backends, control_plane, manifests, orders, started
+from harness.fixtures import backends, control_plane, limits, manifests, orders, started
 from harness.native import native_client
 
-__all__ = ["backends", "control_plane", "manifests", "orders", "started"]
+__all__ = ["backends", "control_plane", "limits", "manifests", "orders", "started"]
 
 EDS_CLUSTERS = {
     "orders": "orders.shop:8080",

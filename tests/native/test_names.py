@@ -26,24 +26,12 @@ def test_native_grpc_reaches_a_service_under_each_of_its_names(native):
     assert [(n, a.error) for n, a in answers.items() if a.server not in {"a", "b"}] == []
 
 
-def test_native_grpc_reaches_a_headless_service_under_a_configured_name(
-    native, backends, manifests
-):
-    pods = backends.open("limits")
-    manifests.write(
-        "ratelimit-headless", "ratelimit", pods, port=1081, port_name="grpc-limits", headless=True
-    )
+def test_native_grpc_reaches_a_headless_service_under_a_configured_name(native):
     assert native.call(Road("xds:///ratelimit-headless.ratelimit:1081")).server == "limits"
     assert native.call(Road("xds:///ratelimit-eds")).server == "limits"
 
 
-def test_envoy_reaches_services_under_canonical_and_configured_names(
-    native, envoys, backends, manifests
-):
-    pods = backends.open("limits")
-    manifests.write(
-        "ratelimit-headless", "ratelimit", pods, port=1081, port_name="grpc-limits", headless=True
-    )
+def test_envoy_reaches_services_under_canonical_and_configured_names(native, envoys):
     clusters = {
         "ads": {
             "orders.shop:8080": "ab",

@@ -44,8 +44,10 @@ def grpc_bootstrap(server: Address, identity: Identity) -> str:
 
     ``ignore_resource_deletion`` (gRFC A53): a client keeps what it has when a control plane stops
     naming it, so that a mistake there is not an outage here; a Service that is really gone still
-    shows, since its endpoints are.
+    shows, since its endpoints are. ``locality`` stands there even when it is empty: gRPC for Node
+    refuses a node without one.
     """
+    node = {"locality": {}, **identity.node()}
     document = {
         "xds_servers": [
             {
@@ -54,7 +56,7 @@ def grpc_bootstrap(server: Address, identity: Identity) -> str:
                 "server_features": ["xds_v3", "ignore_resource_deletion"],
             }
         ],
-        "node": identity.node(),
+        "node": node,
     }
     return json.dumps(document, indent=2) + "\n"
 

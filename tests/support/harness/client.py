@@ -103,7 +103,7 @@ class Load:
         return {r: e for r in self._roads if (e := report.get(r, {}).get("errors"))}
 
     def assert_no_errors(self):
-        assert self.errors() == {}
+        self._assert_none_failed()
         idle = [road for road, served in self.served().items() if not served]
         assert not idle, f"no request was answered over {idle}"
 
@@ -119,7 +119,7 @@ class Load:
                     begin[road] = served  # an earlier answer of another; count again from here
                 if set(new) != set(servers) or min(new.values()) < FEWEST_PER_SERVER:
                     missing[road] = dict(new)
-            assert self.errors() == {}
+            self._assert_none_failed()
             return Unmet(f"{missing}") if missing else True
 
         eventually(look, within=within, what=f"served by {', '.join(servers)} and no other")
@@ -130,7 +130,11 @@ class Load:
 
         def look():
             more = {r: s.total() - begin[r] for r, s in self.served().items()}
-            assert self.errors() == {}
+            self._assert_none_failed()
             return min(more.values()) >= requests or Unmet(f"{more}")
 
         eventually(look, within=10, what=f"{requests} more requests on each road")
+
+    def _assert_none_failed(self):
+        errors = self.errors()
+        assert not errors, f"failed requests: {errors}; served: {self.served()}"

@@ -81,14 +81,14 @@ class ControlPlane:
         """The open streams, as /api/v1/clients shows them."""
         return json.loads(self.get("/api/v1/clients")[1])["clients"]
 
-    def wait_clients(self, number, within=15):
-        """Wait until so many streams are open."""
+    def wait_clients(self, *nodes, within=15):
+        """Wait until each of these nodes has a stream."""
 
         def look():
-            streams = [c["node"] for c in self.clients()]
-            return len(streams) == number or Unmet(f"{streams}")
+            missing = set(nodes) - {c["node"] for c in self.clients()}
+            return Unmet(f"without {sorted(missing)}") if missing else True
 
-        eventually(look, within=within, what=f"{number} streams")
+        eventually(look, within=within, what="a stream of every client")
 
     def wait_acked(self, within=15):
         """Wait until every stream has accepted everything that was sent."""

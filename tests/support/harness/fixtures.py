@@ -1,4 +1,4 @@
-"""Fixtures that a conftest takes over: a shop of two services, its servers and its control plane."""
+"""Fixtures that a conftest takes over: two Services, their servers and their control plane."""
 
 import contextlib
 
@@ -48,7 +48,16 @@ def orders(backends, manifests):
 
 
 @pytest.fixture
-def control_plane(orders, manifests, tmp_path, started):
+def limits(backends, manifests):
+    """The headless Service ``ratelimit-headless.ratelimit`` with one pod, ``limits``."""
+    pods = backends.open("limits")
+    manifests.write(
+        "ratelimit-headless", "ratelimit", pods, port=1081, port_name="grpc-limits", headless=True
+    )
+
+
+@pytest.fixture
+def control_plane(orders, limits, manifests, tmp_path, started):
     """A running control plane. At its end nobody may have rejected anything."""
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
