@@ -1,0 +1,152 @@
+"""What the README and the guides say, run as written.
+
+The examples' one fixed port, 50051, is replaced by a free one: another program may have it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_tools import protoc
+
+import trimtab
+from harness.control_plane import ControlPlane
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+PORT = "50051"
+PROTO = """
+syntax = "proto3";
+message OrderRequest { string id = 1; }
+message Order { string text = 1; }
+service Orders { rpc Get(OrderRequest) returns (Order); }
+"""
+
+
+def blocks(path, language):
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+EXAMPLES = [
+    pytest.param(code, id=f"{page.name}-{i}")
+    for page in PAGES
+    for i, code in enumerate(blocks(page, "python"))
+]
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory):
+    """The examples' generated modules, as grpcio-tools writes them."""
+    place = tmp_path_factory.mktemp("stubs")
+    (place / "orders.proto").write_text(PROTO)
+    arguments = [f"-I{place}", f"--python_out={place}", f"--grpc_python_out={place}"]
+    assert protoc.main(["protoc", *arguments, str(place / "orders.proto")]) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def port():
+    """A server for the examples; it needs no stubs to send the bytes of Order{text: ...}."""
+    answer = b"\x0a\x05order"
+    handler = grpc.method_handlers_generic_handler(
+        "Orders", {"Get": grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)}
+    )
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield str(port)
+    server.stop(None).wait()
+
+
+@pytest.fixture(scope="module")
+def manifests(tmp_path_factory, port):
+    """The README's manifests, in the directory that its commands name."""
+    place = tmp_path_factory.mktemp("shop")
+    (place / "manifests").mkdir()
+    text = blocks(ROOT / "README.md", "yaml")[0]
+    (place / "manifests" / "orders.yaml").write_text(text.replace(PORT, port))
+    return place / "manifests"
+
+
+@pytest.fixture(scope="module")
+def control_plane(manifests):
+    running = ControlPlane(str(manifests))
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_every_python_example_runs(code, stubs, port, control_plane):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("GRPC_XDS", "TRIMTAB_"))}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code.replace(PORT, port)],
+        env=clean | {"PYTHONPATH": str(stubs), "TRIMTAB_CONTROL_PLANE": control_plane.address},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "order\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.processes
+def test_the_readme_s_manifests_pass_the_check_that_it_names(manifests):
+    done = subprocess.run(
+        [sys.executable, "-m", "trimtab", "check", "manifests/"],
+        cwd=manifests.parent,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+COMMANDS = sorted(
+    {
+        line.strip().removeprefix(".venv/bin/")
+        for page in PAGES
+        for code in blocks(page, "(?:bash|sh)")
+        for line in code.splitlines()
+        if line.strip().removeprefix(".venv/bin/").startswith("trimtab ")
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_docs_takes_the_options_that_they_show(command):
+    words = command.partition(">")[0].replace('"$HOSTNAME"', "host").split()[1:]
+    done = subprocess.run(
+        [sys.executable, "-m", "trimtab", *words, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for option in (word for word in words if word.startswith("--")):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_between_pages_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith(("http:", "https:", "mailto:")):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_changelog_knows_the_version():
+    assert re.search(
+        rf"## \[(Unreleased|{trimtab.__version__})\]", (ROOT / "CHANGELOG.md").read_text()
+    )
