@@ -76,8 +76,9 @@ def test_an_empty_file_configures_nothing(tmp_path):
         ("a: &x []\nb: *x\n", ":2: is not valid YAML: aliases (*name) are not allowed"),
         ("!!python/object/apply:os.getcwd []", ":1: is not valid YAML: "),
         (
-            "clusters:\n- {name: a, namespace: b, service: c, port: 1}\n"
-            "- {name: a, namespace: b, service: d, port: 1}",
+            '{"clusters": ['
+            + ", ".join([f'{{"name":"a","namespace":"b","service":"{s}","port":1}}' for s in "cd"])
+            + "]}",
             ": clusters[1].name: 'a' is already the name of clusters[0]; names are unique",
         ),
         (b"\xff\xfe", ": byte 0 is not UTF-8; save it as UTF-8"),

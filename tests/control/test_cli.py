@@ -1,0 +1,318 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import grpc
+import pytest
+import yaml
+
+from harness.manifests import Manifests, Pod
+from harness.process import Process
+from harness.waiting import Deadline, eventually
+from plane import ADS
+from trimtab.cli import cli
+
+pytestmark = pytest.mark.processes
+
+TRIMTAB = [sys.executable, "-m", "trimtab"]
+READY = r"^trimtab: serving xDS on (127\.0\.0\.1:\d+), admin on http://(127\.0\.0\.1:\d+)$"
+START_S = 20
+
+
+@pytest.fixture
+def manifests(tmp_path):
+    (tmp_path / "manifests").mkdir()
+    found = Manifests(tmp_path / "manifests")
+    found.write("orders", "shop", [Pod("a", 9001), Pod("b", 9002)])
+    return found
+
+
+@pytest.fixture
+def serve(manifests):
+    started = []
+
+    def start(*arguments, env=None):
+        command = [*TRIMTAB, "serve", "--manifests", manifests.path]
+        command += ["--xds", "127.0.0.1:0", "--admin", "127.0.0.1:0", *arguments]
+        process = Process("trimtab serve", command, env=env)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.running:
+            process.kill()
+
+
+def run(*arguments, env=None, within=30):
+    """Exit code, stdout, stderr."""
+    found = subprocess.run(
+        [*TRIMTAB, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=within,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+    return found.returncode, found.stdout, found.stderr
+
+
+def never(done):
+    """Requests that don't come before the test is over."""
+    done.wait()
+    yield from ()
+
+
+def page(admin, path):
+    try:
+        with urllib.request.urlopen(f"http://{admin}{path}", timeout=5) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def test_serve_says_where_it_answers_and_is_ready_and_sigterm_ends_it_with_0(serve):
+    process = serve()
+    _, admin = process.expect(READY, within=START_S).groups()
+    assert page(admin, "/readyz")[0] == 200
+    (cluster,) = page(admin, "/api/v1/clusters")[1]["clusters"]
+    assert cluster["name"] == "orders.shop:8080"
+    assert process.terminate() == 0
+    assert not process.lines("Traceback")
+
+
+def test_a_change_on_disk_is_seen_and_a_broken_file_keeps_the_last_good_state(serve, manifests):
+    process = serve()
+    _, admin = process.expect(READY, within=START_S).groups()
+
+    def ready():
+        return page(admin, "/api/v1/clusters")[1]["clusters"][0]["counts"]["ready"]
+
+    manifests.write("orders", "shop", [Pod("a", 9001)])
+    eventually(lambda: ready() == 1, within=5, what="one endpoint is left")
+    manifests.put("shop-orders.yaml", "kind: [")
+    eventually(
+        lambda: page(admin, "/api/v1/clusters")[1]["problems"], within=5, what="a problem is shown"
+    )
+    assert ready() == 1
+    code, out, err = run("endpoints", "--server", admin)
+    assert code == 0
+    assert "orders.shop:8080" in out
+    assert "shop-orders.yaml" in err
+
+
+def test_on_sigterm_it_is_not_ready_while_it_drains_and_a_second_sigterm_is_quick(serve):
+    process = serve("--drain", "30")
+    xds, admin = process.expect(READY, within=START_S).groups()
+    done = threading.Event()
+    with grpc.insecure_channel(xds) as channel:
+        calls = [
+            channel.stream_stream(f"{ADS}/StreamAggregatedResources")(never(done)) for _ in "abc"
+        ]
+        eventually(
+            lambda: len(page(admin, "/api/v1/clients")[1]["clients"]) == 3,
+            within=10,
+            what="the streams are open",
+        )
+        os.kill(process._child.pid, signal.SIGTERM)
+        _, body = eventually(
+            lambda: (found := page(admin, "/readyz"))[0] == 503 and found,
+            within=5,
+            what="not ready",
+        )
+        assert "shutting down" in body["reason"]
+        deadline = Deadline(5)
+        assert process.terminate() == 0
+        assert not deadline.passed
+        for call in calls:
+            assert call.code() is grpc.StatusCode.UNAVAILABLE
+        done.set()
+    assert not process.lines("Traceback")
+
+
+def test_without_manifests_it_waits_to_be_told_and_names_what_is_missing(tmp_path):
+    code, _, err = run("serve")
+    assert code == 2
+    assert "--manifests" in err
+    code, _, err = run(
+        "serve",
+        "--manifests",
+        tmp_path / "nowhere",
+        "--xds",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    )
+    assert code == 1
+    assert "nowhere" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("flag", ["--xds", "--admin"])
+def test_a_port_in_use_is_named_with_its_flag(serve, manifests, flag):
+    first = serve()
+    xds, admin = first.expect(READY, within=START_S).groups()
+    taken = xds if flag == "--xds" else admin
+    arguments = {"--xds": "127.0.0.1:0", "--admin": "127.0.0.1:0", flag: taken}
+    code, _, err = run(
+        "serve",
+        "--manifests",
+        manifests.path,
+        *(part for pair in arguments.items() for part in pair),
+    )
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert last.startswith(f"trimtab: {flag} {taken}: cannot listen there")
+    assert "Traceback" not in err
+
+
+def test_a_bad_configuration_is_refused_before_anything_starts(manifests, tmp_path):
+    bad = tmp_path / "trimtab.yaml"
+    bad.write_text("clusters: [{name: a, namespace: b, service: c, port: none-of-it!, x: 1}]")
+    code, _, err = run("serve", "--manifests", manifests.path, "--config", bad)
+    assert code == 1
+    assert err.splitlines()[-1].startswith(f"trimtab: {bad}: clusters[0].x: unknown field")
+
+
+@pytest.mark.parametrize("flag", ["--xds", "--admin"])
+def test_plaintext_beyond_loopback_needs_insecure(manifests, flag):
+    code, _, err = run("serve", "--manifests", manifests.path, flag, "0.0.0.0:0")
+    assert code == 2
+    assert "--insecure" in err
+    assert "TLS" in err
+
+
+def test_with_insecure_it_listens_everywhere_and_warns(serve):
+    process = serve("--xds", "0.0.0.0:0", "--insecure")
+    process.expect(r"xds listens on 0\.0\.0\.0:\d+ without TLS", within=START_S)
+    process.expect(r"^trimtab: serving xDS on 0\.0\.0\.0:\d+", within=START_S)
+    assert process.terminate() == 0
+
+
+def test_options_come_from_the_environment_and_logs_can_be_json(manifests):
+    env = {
+        "TRIMTAB_SERVE_MANIFESTS": str(manifests.path),
+        "TRIMTAB_SERVE_XDS": "127.0.0.1:0",
+        "TRIMTAB_SERVE_ADMIN": "127.0.0.1:0",
+        "TRIMTAB_SERVE_LOG_FORMAT": "json",
+    }
+    process = Process("trimtab serve", [*TRIMTAB, "serve"], env=env)
+    try:
+        process.expect(READY, within=START_S)
+        (line,) = process.lines("all sources synced")
+        assert json.loads(line)["level"] == "info"
+        assert process.terminate() == 0
+    finally:
+        process.kill()
+
+
+def test_endpoints_and_clients_print_tables_or_json(serve):
+    process = serve()
+    _, admin = process.expect(READY, within=START_S).groups()
+    env = {"TRIMTAB_ADMIN": admin}
+    code, out, _ = run("endpoints", env=env)
+    assert code == 0
+    assert out.splitlines()[0].split()[:2] == ["CLUSTER", "READY"]
+    code, out, _ = run("endpoints", "orders.shop:grpc", env=env)
+    assert "127.0.0.1:9001" in out
+    code, out, _ = run("endpoints", "--output", "json", env=env)
+    assert json.loads(out)["clusters"][0]["counts"]["ready"] == 2
+    code, out, err = run("endpoints", "order.shop", env=env)
+    assert (code, out) == (1, "")
+    assert "similar names: orders.shop:8080" in err
+    code, out, _ = run("clients", "--output", "json", env=env)
+    assert json.loads(out) == {"clients": []}
+
+
+def test_no_answer_from_the_admin_pages_says_what_to_do():
+    code, out, err = run("endpoints", "--server", "127.0.0.1:1")
+    assert (code, out) == (1, "")
+    assert err.startswith("trimtab: no answer from the admin pages at 127.0.0.1:1")
+    assert "TRIMTAB_ADMIN" in err
+
+
+def test_bootstraps_are_what_each_client_reads():
+    identity = ["--node-id", "n1", "--zone", "z1", "--namespace", "shop"]
+    code, out, _ = run("bootstrap", "--for", "grpc", "--server", "trimtab:18000", *identity)
+    assert code == 0
+    document = json.loads(out)
+    assert document["xds_servers"][0]["server_uri"] == "trimtab:18000"
+    assert "xds_v3" in document["xds_servers"][0]["server_features"]
+    assert document["node"]["id"] == "n1"
+    assert document["node"]["locality"] == {"zone": "z1"}
+    assert document["node"]["metadata"] == {"namespace": "shop"}
+    code, out, _ = run("bootstrap", "--for", "envoy", "--server", "[::1]:5", *identity)
+    document = yaml.safe_load(out)
+    assert document["node"]["id"] == "n1"
+    (cluster,) = document["static_resources"]["clusters"]
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": "::1", "port_value": 5}
+    code, out, _ = run("bootstrap", "--for", "trimtab", "--namespace", "shop")
+    assert out.splitlines() == [
+        "export TRIMTAB_CONTROL_PLANE=127.0.0.1:18000",
+        "export TRIMTAB_NAMESPACE=shop",
+    ]
+    code, out, err = run("bootstrap", "--for", "trimtab", "--node-id", "n1")
+    assert (code, out) == (1, "")
+    assert "no node id" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["serve", "--nonsense"],
+        ["bootstrap"],
+        ["bootstrap", "--for", "smoke"],
+        ["endpoints", "--output", "xml"],
+        ["serve", "--manifests", "x", "--xds", "5"],
+    ],
+)
+def test_wrong_use_exits_with_2_and_says_what_is_wrong(arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "Error: " in err
+
+
+def test_help_of_every_command_shows_an_example_and_every_option_an_environment_variable():
+    for name, command in cli.commands.items():
+        assert f"trimtab {name}" in command.help
+        for option in command.params:
+            if option.param_type_name == "option":
+                assert option.envvar.startswith("TRIMTAB_"), f"{name} {option.opts}"
+                assert option.show_envvar, f"{name} {option.opts}"
+                assert option.help, f"{name} {option.opts}"
+
+
+def test_help_does_not_import_what_commands_need():
+    script = (
+        "import sys; import trimtab.cli as c;"
+        "c.cli(['--help'], standalone_mode=False);"
+        "print([m for m in ('grpc', 'aiohttp', 'rich', 'yaml') if m in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert out.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("missing", ["click", "aiohttp", "yaml"])
+def test_a_missing_extra_is_named(missing, manifests):
+    script = (
+        "import sys;"
+        f"sys.modules[{missing!r}] = None;"
+        f"sys.argv = ['trimtab', 'serve', '--manifests', {str(manifests.path)!r}];"
+        "from trimtab.__main__ import main; main()"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert found.returncode == 1
+    assert "pip install 'trimtab[control-plane]'" in found.stderr
+    assert "Traceback" not in found.stderr
