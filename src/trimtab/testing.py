@@ -26,6 +26,7 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,10 +36,10 @@ from trimtab.client.bootstrap import Bootstrap
 from trimtab.discovery.static import snapshot_of
 from trimtab.errors import DiscoveryError, ProtocolError
 from trimtab.model import Endpoint, Removed, Snapshot, SourceEvent, Synced, Updated
-from trimtab.xds.catalog import Catalog
-from trimtab.xds.server_session import ServerSession
+from trimtab.xds.catalog import Catalog, Client
+from trimtab.xds.server_session import ResourceStatus, ServerSession
 
-__all__ = ["ControlPlane", "FakeClock", "FakeSource"]
+__all__ = ["ConnectedClient", "ControlPlane", "FakeClock", "FakeSource"]
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _MAX_STREAMS = 64
@@ -106,6 +107,19 @@ class FakeSource:
             if isinstance(event, DiscoveryError):
                 raise event
             yield event
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedClient:
+    """One stream to a ``ControlPlane``.
+
+    Attributes:
+        node: who it says it is.
+        resources: what it subscribed to, each with the version that it was sent and accepted.
+    """
+
+    node: Client
+    resources: tuple[ResourceStatus, ...]
 
 
 class _Stream:
@@ -219,13 +233,13 @@ class ControlPlane:
         """Say that a cluster no longer exists. Unknown ones are ignored."""
         self._apply(Removed(cluster))
 
-    def streams(self) -> list[ServerSession]:
-        """The sessions of the clients that are connected now: who they are, what they have.
-
-        ``session.client`` and ``session.status()`` say it, for assertions.
-        """
+    def clients(self) -> list[ConnectedClient]:
+        """Who is connected now, and what each of them has."""
         with self._changed:
-            return [stream.session for stream in self._streams]
+            return [
+                ConnectedClient(stream.session.client or Client(), tuple(stream.session.status()))
+                for stream in self._streams
+            ]
 
     def _apply(self, event: SourceEvent) -> None:
         with self._changed:

@@ -3,6 +3,7 @@
 from random import Random
 
 import pytest
+from google.protobuf import any_pb2
 
 from trimtab.client.bootstrap import Bootstrap
 from trimtab.client.subscriber import (
@@ -20,9 +21,11 @@ from trimtab.client.subscriber import (
     Update,
 )
 from trimtab.model import Endpoint, Removed, ServicePort, Snapshot, Synced, Updated
+from trimtab.xds import type_urls
+from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.catalog import Catalog
 from trimtab.xds.client_session import ClientSession, NodeInfo
-from trimtab.xds.server_session import ServerSession
+from trimtab.xds.server_session import Nacked, ServerSession
 
 NAME = "orders.shop:grpc"
 
@@ -37,7 +40,7 @@ class Plane:
 
     def __init__(self, *snapshots, synced=True):
         self.up = True
-        self.garbage = False
+        self.spoil = lambda response: response
         self.catalog = Catalog()
         for each in snapshots:
             self.catalog.apply(Updated(each))
@@ -115,10 +118,7 @@ class World:
             for number, session in list(plane.sessions.items()):
                 while (response := session.next_response()) is not None:
                     count += 1
-                    data = b"\xff\xff" if plane.garbage else response
-                    self.subscriber.received(number, data, self.now)
-                    if plane.garbage:
-                        break
+                    self.subscriber.received(number, plane.spoil(response), self.now)
         return count
 
     def down(self, plane, error="UNAVAILABLE: connection reset"):
@@ -267,7 +267,7 @@ def test_garbage_ends_the_stream_keeps_the_last_good_state_and_backs_off():
     plane = Plane(snapshot("10.0.0.1"))
     world = World(plane)
     seen = world.watch("a")
-    plane.garbage = True
+    plane.spoil = lambda _response: b"\xff\xff"
     plane.apply(Updated(snapshot("10.0.0.2")))
     world.run()
     assert streams(plane) == [0]
@@ -276,9 +276,50 @@ def test_garbage_ends_the_stream_keeps_the_last_good_state_and_backs_off():
     assert seen == [snapshot("10.0.0.1")]
     assert "broke the protocol" in newcomer[-1]
     assert len(world.connects) <= 50
-    plane.garbage = False
+    plane.spoil = lambda response: response
     world.at(30)
     assert seen[-1] == snapshot("10.0.0.2")
+
+
+def with_two_equal_endpoints(response):
+    message = wire.DiscoveryResponse.FromString(response)
+    if message.type_url == type_urls.EDS:
+        for index, body in enumerate(message.resources):
+            wrapped = any_pb2.Any.FromString(body)
+            assignment = wire.ClusterLoadAssignment.FromString(wrapped.value)
+            endpoints = assignment.endpoints[0].lb_endpoints
+            endpoints.append(endpoints[0])
+            wrapped.value = assignment.SerializeToString()
+            message.resources[index] = wrapped.SerializeToString()
+    return message.SerializeToString()
+
+
+def test_a_bad_resource_is_refused_with_a_reason_and_the_last_good_state_stays():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    seen = world.watch("a")
+    plane.spoil = with_two_equal_endpoints
+    plane.apply(Updated(snapshot("10.0.0.2")))
+    world.run()
+    assert seen == [snapshot("10.0.0.1")]
+    (session,) = plane.sessions.values()
+    (nack,) = [e for e in session.take_events() if isinstance(e, Nacked)]
+    assert "duplicate" in nack.text
+    assert "duplicate" in world.logs[-1]
+    plane.spoil = lambda response: response
+    plane.apply(Updated(snapshot("10.0.0.3")))
+    world.run()
+    assert seen[-1] == snapshot("10.0.0.3")
+
+
+def test_whoever_has_nothing_yet_is_told_why_a_resource_was_refused():
+    plane = Plane(snapshot("10.0.0.1"), snapshot("10.0.0.7", service="carts"))
+    world = World(plane)
+    plane.spoil = with_two_equal_endpoints
+    seen = world.watch("a")
+    assert len(seen) == 1
+    for part in (NAME, "cp0:1", "duplicate"):
+        assert part in seen[0]
 
 
 def test_a_control_plane_that_says_nothing_is_named_after_the_resource_timeout():

@@ -1,6 +1,7 @@
 """The subscription's thread against real gRPC servers on loopback."""
 
 import multiprocessing
+import signal
 import subprocess
 import sys
 import threading
@@ -10,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from trimtab.client.bootstrap import Bootstrap, load
-from trimtab.client.subscription import subscribe
+from trimtab.client.ads_stream import AdsStream
+from trimtab.client.bootstrap import Bootstrap, Server, load
+from trimtab.client.subscriber import LINGER_S
+from trimtab.client.subscription import Subscribed, Subscription, subscribe
 from trimtab.errors import ConfigError
 from trimtab.model import Snapshot
-from trimtab.testing import ControlPlane
+from trimtab.testing import ControlPlane, FakeClock
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 NAME = "orders.shop:grpc"
@@ -113,7 +116,7 @@ def test_watchers_share_one_stream_and_are_called_from_one_thread(follow):
         followers = [follow(bootstrap) for _ in range(50)]
         for follower in followers:
             follower.wait_targets("10.0.0.1:1")
-        assert len(control_plane.streams()) == 1
+        assert len(control_plane.clients()) == 1
         control_plane.set(NAME, ["10.0.0.1:1", "10.0.0.2:1"])
         for follower in followers:
             follower.wait_targets("10.0.0.1:1", "10.0.0.2:1")
@@ -126,7 +129,7 @@ def test_what_was_accepted_is_acknowledged(follow):
         follower = follow(control_plane.bootstrap())
         follower.wait_targets("10.0.0.1:1")
         states = eventually(
-            lambda: {s.state for s in control_plane.streams()[0].status()},
+            lambda: {r.state for c in control_plane.clients() for r in c.resources},
             lambda states: states == {"acked"},
         )
         assert states == {"acked"}
@@ -205,7 +208,7 @@ def test_the_second_control_plane_is_used_until_the_first_answers(follow):
         first.set(NAME, ["10.0.0.1:1"])
         with first:
             follower.wait_targets("10.0.0.1:1")
-            assert eventually(second.streams, lambda streams: not streams) == []
+            assert eventually(second.clients, lambda clients: not clients) == []
 
 
 def test_a_closed_watch_hears_no_more_and_the_name_is_unsubscribed(follow):
@@ -222,9 +225,13 @@ def test_a_closed_watch_hears_no_more_and_the_name_is_unsubscribed(follow):
         staying.wait_targets("10.0.0.2:1")
         assert leaving.targets() == ["10.0.0.1:1"]
         staying.watch.close()
-        (stream,) = control_plane.streams()
         names = eventually(
-            lambda: {s.name for s in stream.status() if s.type_url.endswith("Listener")},
+            lambda: {
+                resource.name
+                for client in control_plane.clients()
+                for resource in client.resources
+                if resource.type_url.endswith("Listener")
+            },
             lambda names: NAME not in names,
         )
         assert names == {"carts.shop:grpc"}
@@ -336,3 +343,138 @@ def test_a_spawned_process_has_its_own_subscription():
         assert here.recv() == ["10.0.0.1:1"]
         child.join(15)
         assert child.exitcode == 0
+
+
+FORKED = """
+import os, sys, threading
+from trimtab.client.bootstrap import Bootstrap
+from trimtab.client.subscription import subscribe
+class Watcher:
+    def __init__(self):
+        self.done = threading.Event()
+    def updated(self, snapshot):
+        self.done.set()
+    def failed(self, reason):
+        print(reason)
+def follow(bootstrap):
+    watcher = Watcher()
+    watch = subscribe("orders.shop:grpc", watcher, bootstrap)
+    assert watcher.done.wait(10), "nothing came"
+    return watch
+bootstrap = Bootstrap.of(sys.argv[1])
+inherited = follow(bootstrap) if sys.argv[2] == "used" else None
+child = os.fork()
+follow(bootstrap)
+if inherited:
+    inherited.close()
+if child == 0:
+    sys.exit(7)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 7, status
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("parent", ["unused", "used"])
+def test_a_forked_child_starts_a_subscription_of_its_own(parent):
+    with ControlPlane() as control_plane:
+        control_plane.set(NAME, ["10.0.0.1:1"])
+        ran = subprocess.run(
+            [sys.executable, "-c", FORKED, control_plane.address, parent],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        # gRPC itself may log that it skipped its fork handlers.
+        assert (ran.returncode, ran.stdout, "Traceback" in ran.stderr) == (0, "", False), ran.stderr
+
+
+SERVER = """
+import sys
+from trimtab.testing import ControlPlane
+with ControlPlane() as control_plane:
+    control_plane.set("orders.shop:grpc", ["10.0.0.1:1"])
+    print(control_plane.address, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.processes
+def test_a_frozen_control_plane_is_noticed_by_its_silence_to_pings():
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            closed = threading.Event()
+            errors = []
+
+            def note(error):
+                errors.append(error)
+                closed.set()
+
+            address = server.stdout.readline().strip()
+            stream = AdsStream(Server(address), 1.0, lambda _response: None, note)
+            assert not closed.wait(2.5), f"pings are refused: {errors}"
+            server.send_signal(signal.SIGSTOP)
+            assert closed.wait(15), "1 s between pings and 5 s for the answer have passed"
+            assert "ping timeout" in errors[0]
+            stream.join(5)
+        finally:
+            server.kill()
+
+
+def test_a_response_above_four_mebibytes_is_read(follow):
+    def huge(requests, context):
+        next(requests)
+        yield b"\xff" * (8 * 1024 * 1024)
+        for _ in requests:
+            pass
+
+    with Scripted(huge) as server:
+        follower = follow(Bootstrap.of(server.address, node_id="huge"))
+        follower.wait_reason("broke the protocol")
+
+
+def test_a_control_plane_that_ends_every_stream_politely_is_a_failure_too(follow):
+    def goodbye(requests, context):
+        next(requests)
+        yield from ()
+
+    with Scripted(goodbye) as server:
+        follower = follow(Bootstrap.of(server.address, node_id="goodbye"))
+        follower.wait_reason(server.address, "ended the stream")
+
+
+def test_metadata_that_is_not_json_is_refused_at_the_call():
+    servers = [{"server_uri": "127.0.0.1:1", "channel_creds": [{"type": "insecure"}]}]
+    wrong = load({"xds_servers": servers, "node": {"id": "x", "metadata": {"when": object()}}})
+    with pytest.raises(ConfigError, match=r"node\.metadata"):
+        subscribe(NAME, Follower(), wrong)
+
+
+def test_the_thread_ends_when_nothing_is_watched_and_starts_again():
+    clock = FakeClock(1000.0)
+    lock = threading.Lock()
+    with ControlPlane() as control_plane:
+        control_plane.set(NAME, ["10.0.0.1:1"])
+        subscription = Subscription(control_plane.bootstrap(), lock, clock)
+
+        def follow_once():
+            follower = Follower()
+            claim = Subscribed(subscription, NAME, follower)
+            with lock:
+                subscription.post(lambda subscriber, now: subscriber.watch(claim, NAME, now))
+                subscription.start()
+            follower.wait_targets("10.0.0.1:1")
+            claim.close()
+            (left,) = eventually(control_plane.clients, lambda clients: not clients[0].resources)
+            assert left.resources == ()
+
+        follow_once()
+        clock.advance(LINGER_S + 1)
+        subscription.post(lambda _subscriber, _now: None)
+        assert eventually(lambda: subscription.running, lambda running: not running) is False
+        assert eventually(control_plane.clients, lambda clients: not clients) == []
+        follow_once()
+        subscription.stop()

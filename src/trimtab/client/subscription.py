@@ -130,6 +130,11 @@ class Subscription:
             self._thread = threading.Thread(target=self._run, name="trimtab-xds", daemon=True)
             self._thread.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread is not None
+
     def stop(self) -> None:
         """End the stream and the thread, for the end of the process; waits a moment for both."""
         thread = self._thread
