@@ -64,6 +64,9 @@ class Fragments:
         self._known[key] = (endpoint, weight, body)
         return body
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def keep_only(self, endpoints: Iterable[Endpoint]) -> None:
         """Forget endpoints that left, once they outnumber those that stayed."""
         kept = {(e.address, e.port) for e in endpoints}
@@ -120,7 +123,9 @@ def assignment_resource(
     return resource(type_urls.EDS, name, message, salt=salt)
 
 
-def subset(snapshot: Snapshot, view: View, fragments: Fragments, seat: str) -> list[Endpoint]:
+def subset(
+    snapshot: Snapshot, view: View, fragments: Fragments, seat: str, *, room: int = MAX_BODY
+) -> list[Endpoint]:
     """As many endpoints as fit into one message, different ones for each client.
 
     Rendezvous hashing: a client keeps its endpoints while others come and go, every replica chooses
@@ -131,6 +136,7 @@ def subset(snapshot: Snapshot, view: View, fragments: Fragments, seat: str) -> l
         view: see the module.
         fragments: for the sizes.
         seat: what tells the client from others: its node id.
+        room: bytes that the encoded resource may have.
     """
     key = hashlib.blake2b(seat.encode(), digest_size=32).digest()
 
@@ -140,7 +146,7 @@ def subset(snapshot: Snapshot, view: View, fragments: Fragments, seat: str) -> l
 
     chosen: list[Endpoint] = []
     localities: set[tuple[int, Locality]] = set()
-    room = MAX_BODY - _OVERHEAD
+    room -= _OVERHEAD
     for endpoint in sorted(endpoints_of(snapshot, view), key=score):
         room -= len(fragments.of(endpoint, endpoint.weight)) + 4
         if (endpoint.priority, endpoint.locality) not in localities:

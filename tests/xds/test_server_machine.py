@@ -1,0 +1,340 @@
+"""Any order of requests, answers and changes against a model of a client.
+
+The model is a client in the protocol's terms: it applies what it receives as Envoy (a response with
+one bad resource is refused as a whole) or as gRPC (the good ones are used). Responses and requests
+travel one by one, so that each side acts on what it has seen. Whenever both sides come to rest, the
+client must have what the catalog has.
+"""
+
+from collections import deque
+
+from envoy.service.discovery.v3 import discovery_pb2
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from trimtab.model import PolicyConfig, Removed, Synced, Updated
+from trimtab.xds.catalog import Catalog
+from trimtab.xds.server_session import ServerSession
+from trimtab.xds.type_urls import FULL_SET
+from xds_peer import CDS, EDS, LDS, RDS, name_of, node, opened, service, snapshot
+
+TYPES = st.sampled_from([CDS, EDS, LDS, RDS])
+CLUSTERS = st.sampled_from(["a", "b"])
+NAMES = ["a.shop:8080", "b.shop:8080", "a.shop", "zz.shop:1"]
+CONTENT = st.tuples(
+    st.sampled_from(["10.0.0.1", "10.0.0.2"]), st.sampled_from([None, "random", "round_robin"])
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """What the two variants share: the catalog, the wires, and what rest means."""
+
+    def __init__(self):
+        super().__init__()
+        self.catalog = Catalog()
+        self.wanted = {t: set() for t in (CDS, EDS, LDS, RDS)}
+        self.wildcard = set()
+        self.applied = {t: {} for t in self.wanted}  # name -> body
+        self.forget()
+
+    def forget(self):
+        """A new stream: what was said on the old one is gone."""
+        self.session = ServerSession(self.catalog, delta=self.delta)
+        self.node = node(self.agent)
+        self.to_client = deque()
+        self.nonces = set()
+        self.refused = {t: set() for t in self.wanted}  # (name, body)
+        self.told = {t: set() for t in self.wanted}  # names whose absence was told
+
+    @property
+    def whole(self):
+        return self.agent == "envoy"
+
+    @initialize(agent=st.sampled_from(["envoy", "gRPC Go"]), synced=st.booleans())
+    def begin(self, agent, synced):
+        self.agent = agent
+        self.node = node(agent)
+        if synced:
+            self.catalog.apply(Synced())
+
+    @rule(cluster=CLUSTERS, content=CONTENT)
+    def update(self, cluster, content):
+        address, policy = content
+        snap = snapshot(
+            address, of=service(cluster), policy=PolicyConfig(policy) if policy else None
+        )
+        self.tell(Updated(snap))
+
+    @rule(cluster=CLUSTERS)
+    def remove(self, cluster):
+        self.tell(Removed(f"{cluster}.shop:8080"))
+
+    @rule()
+    def sync(self):
+        self.tell(Synced())
+
+    def tell(self, event):
+        self.session.changed(self.catalog.apply(event))
+
+    @rule()
+    def server_writes(self):
+        raw = self.session.next_response()
+        if raw is None:
+            return
+        response = self.message.FromString(raw)
+        assert self.catalog.synced
+        assert response.nonce not in self.nonces
+        self.nonces.add(response.nonce)
+        resources = self.resources(response)
+        for name, body in resources.items():
+            assert (name, body) not in self.refused[response.type_url], "sent again after a NACK"
+        self.told[response.type_url] |= {e.resource_name.name for e in response.resource_errors}
+        self.to_client.append(response)
+
+    @precondition(lambda self: self.to_client)
+    @rule(bad=st.integers(0, 3) | st.none())
+    def client_answers(self, bad):
+        response = self.to_client.popleft()
+        kind = response.type_url
+        resources = self.resources(response)
+        news = [n for n, body in resources.items() if self.applied[kind].get(n) != body]
+        if bad is None or bad >= len(news):
+            self.apply(response, set())
+            self.answer(response, None)
+            return
+        name = news[bad]
+        self.refused[kind].add((name, resources[name]))
+        if not self.whole:
+            self.apply(response, {name})
+        self.answer(response, f"{name}: bad")
+
+    @rule()
+    def rest(self):
+        self.server_writes()
+        while self.to_client:
+            self.client_answers(None)
+            self.server_writes()
+        if self.catalog.synced:
+            self.check()
+
+    def check(self):
+        client = self.session.client
+        if client is None:
+            return
+        for kind, names in self.wanted.items():
+            targets = {n: self.catalog.get(kind, n, client) for n in names}
+            if kind in self.wildcard:
+                for n in self.catalog.wildcard(kind, client):
+                    targets[n] = self.catalog.get(kind, n, client)
+            for name, target in targets.items():
+                has = self.applied[kind].get(name)
+                if target is None:
+                    assert self.is_absent(kind, name, has), (kind, name)
+                elif (name, target.body) not in self.refused[kind]:
+                    assert has == target.body, (kind, name, target.body, has)
+
+    @invariant()
+    def status_never_fails(self):
+        assert repr(self.session)
+        self.session.take_events()
+
+
+class SotwMachine(Machine):
+    delta = False
+    agent = "envoy"
+    message = discovery_pb2.DiscoveryResponse
+
+    def forget(self):
+        super().forget()
+        self.last = dict.fromkeys(self.wanted, "")  # nonces that the client has seen
+        self.old = []
+        self.asked = set()
+        self.version = getattr(self, "version", dict.fromkeys(self.wanted, ""))
+
+    @staticmethod
+    def resources(response):
+        return {name_of(opened(r)): r.SerializeToString() for r in response.resources}
+
+    @rule(kind=TYPES, names=st.sets(st.sampled_from(NAMES)))
+    def subscribe(self, kind, names):
+        if not names and kind not in self.asked:
+            if kind not in FULL_SET:
+                return
+            self.wildcard.add(kind)
+        elif kind in self.wildcard and names:
+            self.wildcard.discard(kind)
+        self.wanted[kind] = names
+        self.applied[kind] = {n: b for n, b in self.applied[kind].items() if self.wants(kind, n)}
+        self.request(kind, self.last[kind])
+
+    def wants(self, kind, name):
+        return name in self.wanted[kind] or kind in self.wildcard
+
+    @rule(kind=TYPES, names=st.sets(st.sampled_from(NAMES)))
+    @precondition(lambda self: self.old)
+    def a_stale_request_changes_nothing(self, kind, names):
+        kind, nonce = self.old[-1]
+        if nonce != self.last[kind]:
+            self.send(
+                discovery_pb2.DiscoveryRequest(
+                    type_url=kind, resource_names=names, response_nonce=nonce
+                )
+            )
+
+    @rule()
+    def reconnect(self):
+        self.forget()
+        for kind in self.wanted:
+            if self.wanted[kind] or kind in self.wildcard:
+                self.request(kind, "")
+
+    def apply(self, response, bad):
+        kind = response.type_url
+        new = {
+            n: b
+            for n, b in self.resources(response).items()
+            if n not in bad and self.wants(kind, n)
+        }
+        if kind in FULL_SET:
+            # What is left out is deleted; what is bad stays as it was.
+            kept = {n: b for n, b in self.applied[kind].items() if n in bad}
+            self.applied[kind] = kept | new
+        else:
+            self.applied[kind] |= new
+
+    def answer(self, response, error):
+        kind = response.type_url
+        if self.last[kind]:
+            self.old.append((kind, self.last[kind]))
+        self.last[kind] = response.nonce
+        if error is None:
+            self.version[kind] = response.version_info
+        self.request(kind, response.nonce, error)
+
+    def request(self, kind, nonce, error=None):
+        self.asked.add(kind)
+        request = discovery_pb2.DiscoveryRequest(
+            type_url=kind,
+            resource_names=sorted(self.wanted[kind]),
+            response_nonce=nonce,
+            version_info=self.version[kind],
+        )
+        if error:
+            request.error_detail.message = error
+        self.send(request)
+
+    def send(self, request):
+        if self.node is not None:
+            request.node.CopyFrom(self.node)
+            self.node = None
+        self.session.receive(request.SerializeToString())
+
+    def is_absent(self, kind, name, has):
+        # Endpoints and routes can't be deleted: the client may keep old ones.
+        return kind not in FULL_SET or has is None or b"no-such-service" in has
+
+
+class DeltaMachine(Machine):
+    delta = True
+    agent = "envoy"
+    message = discovery_pb2.DeltaDiscoveryResponse
+
+    def forget(self):
+        super().forget()
+        self.versions = getattr(self, "versions", {t: {} for t in self.wanted})
+        self.started = set()
+
+    @staticmethod
+    def resources(response):
+        found = {r.name: r.resource.SerializeToString() for r in response.resources}
+        names = [r.name for r in response.resources] + list(response.removed_resources)
+        assert len(names) == len(set(names)), "a name stands twice in a response"
+        return found
+
+    @rule(kind=TYPES, names=st.sets(st.sampled_from(NAMES), min_size=1), star=st.booleans())
+    def subscribe(self, kind, names, star):
+        self.started.add(kind)
+        if star and kind in FULL_SET:
+            self.wildcard.add(kind)
+            names = {*names, "*"}
+        self.wanted[kind] |= names - {"*"}
+        self.send(
+            discovery_pb2.DeltaDiscoveryRequest(
+                type_url=kind, resource_names_subscribe=sorted(names)
+            )
+        )
+
+    @rule(kind=TYPES, names=st.sets(st.sampled_from([*NAMES, "*"]), min_size=1))
+    def unsubscribe(self, kind, names):
+        self.started.add(kind)
+        if "*" in names:
+            self.wildcard.discard(kind)
+        self.wanted[kind] -= names
+        if kind not in self.wildcard:
+            kept = self.wanted[kind]
+            for table in (self.applied[kind], self.versions[kind]):
+                for name in set(table) - kept:
+                    del table[name]
+        self.send(
+            discovery_pb2.DeltaDiscoveryRequest(
+                type_url=kind, resource_names_unsubscribe=sorted(names)
+            )
+        )
+
+    @rule()
+    def reconnect(self):
+        self.forget()
+        for kind in self.wanted:
+            names = self.wanted[kind] | ({"*"} if kind in self.wildcard else set())
+            if names:
+                self.started.add(kind)
+                self.send(
+                    discovery_pb2.DeltaDiscoveryRequest(
+                        type_url=kind,
+                        resource_names_subscribe=sorted(names),
+                        initial_resource_versions=self.versions[kind],
+                    )
+                )
+
+    def apply(self, response, bad):
+        kind = response.type_url
+        bodies = self.resources(response)
+        for resource in response.resources:
+            wanted = resource.name in self.wanted[kind] or kind in self.wildcard
+            if wanted and resource.name not in bad:
+                self.applied[kind][resource.name] = bodies[resource.name]
+                self.versions[kind][resource.name] = resource.version
+        for name in response.removed_resources:
+            self.applied[kind].pop(name, None)
+            self.versions[kind].pop(name, None)
+
+    def answer(self, response, error):
+        request = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=response.type_url, response_nonce=response.nonce
+        )
+        if error:
+            request.error_detail.message = error
+        self.send(request)
+
+    def send(self, request):
+        if self.node is not None:
+            request.node.CopyFrom(self.node)
+            self.node = None
+        self.session.receive(request.SerializeToString())
+
+    def is_absent(self, kind, name, has):
+        return has is None or b"no-such-service" in has
+
+
+TestSotw = SotwMachine.TestCase
+TestDelta = DeltaMachine.TestCase
+TestSotw.settings = TestDelta.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None
+)
