@@ -41,7 +41,7 @@ def test_a_restart_with_a_slow_source_costs_no_request(
         load.comes_from("a", "b")
         control_plane.kill()
         manifests.write("orders", "shop", [*orders.values(), c])
-        manifests.write_slow_to_read()
+        manifests.put_what_takes_seconds_to_read()
         control_plane.start_silent()
         control_plane.wait_clients(*traffic.roads, within=RETURN_WITHIN_S)
         assert control_plane.get("/readyz")[0] == 503
@@ -49,3 +49,18 @@ def test_a_restart_with_a_slow_source_costs_no_request(
         assert control_plane.get("/readyz")[0] == 503
         control_plane.wait_ready()
         load.comes_from("a", "b", "c")
+
+
+def test_a_restart_onto_a_broken_manifest_costs_no_request(
+    traffic, orders, control_plane, manifests
+):
+    with traffic.load() as load:
+        load.comes_from("a", "b")
+        control_plane.kill()
+        manifests.put("shop-orders.yaml", "kind: [Service\n")
+        control_plane.start_silent()
+        control_plane.wait_clients(*traffic.roads, within=RETURN_WITHIN_S)
+        load.goes_on(15)
+        manifests.write("orders", "shop", [orders["b"]])
+        control_plane.wait_ready()
+        load.comes_from("b", within=RETURN_WITHIN_S)

@@ -39,10 +39,11 @@ Identity = tuple[type[KubeObject], str, str]
 
 @dataclass(slots=True)
 class _File:
-    """What a file held when it was last good."""
+    """What a file held when it was last good; ``unread`` if it never was."""
 
     stamp: tuple[int, int, int]
     objects: dict[Identity, KubeObject] = field(default_factory=dict)
+    unread: bool = False
 
 
 class Manifests:
@@ -66,6 +67,9 @@ class Manifests:
     async def events(self) -> AsyncIterator[SourceEvent]:
         """Yield changes for ever.
 
+        ``Synced`` waits until each file was good once: what a file says that was broken from the
+        beginning is unknown, and taking that for "nothing" would take its Services down.
+
         Raises:
             DiscoveryError: the path is not there at the start, or can't be read.
         """
@@ -80,9 +84,12 @@ class Manifests:
             pending = asyncio.ensure_future(anext(changes))
             for event in await self._read():
                 yield event
-            self._report_orphans()
-            yield Synced()
+            synced = False
             while True:
+                if not synced and not any(file.unread for file in self._files.values()):
+                    self._report_orphans()
+                    yield Synced()
+                    synced = True
                 await pending
                 pending = asyncio.ensure_future(anext(changes))
                 for event in await self._read():
@@ -133,7 +140,11 @@ class Manifests:
             file = await asyncio.to_thread(self._load, path, stamp)
             if file is None:
                 # Broken: its last good objects stay, and it is not read again until it changes.
-                self._files[path] = _File(stamp, known.objects if known else {})
+                self._files[path] = (
+                    _File(stamp, known.objects, known.unread)
+                    if known
+                    else _File(stamp, unread=True)
+                )
             else:
                 self._files[path] = file
             changed = True
@@ -161,6 +172,7 @@ class Manifests:
 
     def _load(self, path: Path, stamp: tuple[int, int, int]) -> _File | None:
         """Read one file; on a thread, since a large one takes seconds."""
+        known = self._files.get(path)
         size = stamp[1]
         if size > self._max_bytes:
             self._problem(path, f"it has {size:,} bytes, more than {self._max_bytes:,}; split it")
@@ -172,10 +184,13 @@ class Manifests:
             self._problem(path, f"it can't be read: {error.strerror}")
             return None
         except BrokenFile as error:
-            self._problem(path, f"{error}; its last good state stays in use", error.line)
+            if known is None or known.unread:
+                then = "mend or remove it: a source syncs once each file was good"
+            else:
+                then = "its last good state stays in use"
+            self._problem(path, f"{error}; {then}", error.line)
             return None
         file = _File(stamp)
-        known = self._files.get(path)
         for i, document in enumerate(raw):
             obj = decode(document, f"{path.name}, document {i + 1}")
             if isinstance(obj, Problem):

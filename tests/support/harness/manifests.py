@@ -1,8 +1,12 @@
 """Ordinary Kubernetes objects in a directory, replaced as editors and kubelets do: by rename."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import yaml
+
+# Objects of other kinds, as a dump of a namespace has: 10 MB take some seconds to read.
+_BULKY = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: bulky, namespace: shop}\ndata:\n"
+_BULKY_KEYS, _BULKY_OBJECTS = 1_000, 400
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,6 @@ class Manifests:
     """The directory behind ``--manifests``."""
 
     path: object
-    _service: dict = field(default_factory=dict)
 
     def write(self, service, namespace, pods, *, port=8080, port_name="grpc", **extra):
         """Write ``SERVICE.NAMESPACE`` with these pods, in place of what was there.
@@ -48,6 +51,11 @@ class Manifests:
         draft = self.path / f".{name}.draft"
         draft.write_text(text)
         draft.replace(self.path / name)
+
+    def put_what_takes_seconds_to_read(self):
+        """Put a large file there that says nothing of Services."""
+        keys = "".join(f"  key-{n}: value of key number {n}\n" for n in range(_BULKY_KEYS))
+        self.put("bulky.yaml", (_BULKY + keys) * _BULKY_OBJECTS)
 
     def remove(self, service, namespace):
         (self.path / f"{namespace}-{service}.yaml").unlink()
