@@ -426,6 +426,31 @@ def test_the_stream_is_closed_when_nothing_was_watched_for_a_while():
     assert streams(plane) == [0]
     assert world.subscriber.finished
     assert world.watch("b")[-1] == snapshot("10.0.0.1")
+    assert not world.subscriber.finished
+
+
+def test_a_server_is_not_called_lost_since_a_time_when_nobody_asked_it():
+    plane = Plane()
+    plane.up = False
+    world = World(plane)
+    world.watch("a")
+    world.unwatch("a")
+    world.at(LINGER_S * 10)
+    (reason,) = world.watch("b")
+    assert "unreachable since 0 s" in reason
+
+
+def test_a_server_that_was_lost_long_ago_is_tried_again_before_it_is_called_lost():
+    first, second = Plane(snapshot("10.0.0.1")), Plane(snapshot("10.0.0.7", service="carts"))
+    first.up = second.up = False
+    world = World(first, second)
+    world.watch("a")
+    first.up = True
+    world.at(60)
+    second.up = True
+    world.down(first)
+    world.at(FALLBACK_AFTER_S / 2)
+    assert world.watch("b", "carts.shop:grpc") == [snapshot("10.0.0.7", service="carts")]
 
 
 def test_nothing_is_connected_again_for_nobody():
