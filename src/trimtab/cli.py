@@ -209,8 +209,8 @@ def endpoints(name: str | None, server: str, output: str) -> None:
       trimtab endpoints orders.shop:grpc
       trimtab endpoints --output json | jq '.clusters[].name'
 
-    NAME may be any name that a client may use. Parts of the input that were rejected are listed
-    below the table; the last good state stays in use.
+    NAME may be any name that a client may use. Parts of the input that were rejected lately are
+    listed below the table, on stderr; their last good state stays in use until they are mended.
     """
     from trimtab.control.admin_client import ask
 
@@ -228,7 +228,9 @@ def endpoints(name: str | None, server: str, output: str) -> None:
     if not answer["synced"]:
         click.echo("not synced yet: clients are not answered before everything was read", err=True)
     for problem in answer["problems"]:
-        click.echo(f"rejected: {problem['text']}", err=True)
+        click.echo(
+            f"rejected {tables.duration(problem['age_seconds'])} ago: {problem['text']}", err=True
+        )
 
 
 @cli.command(short_help="Who is connected, and what they accepted.")
@@ -325,11 +327,11 @@ def bootstrap(kind: str, server: Address, node_id: str, zone: str, namespace: st
 @click.option(
     "--seed",
     type=int,
-    default=1,
+    default=13,
     show_default=True,
     envvar="TRIMTAB_DEMO_SEED",
     show_envvar=True,
-    help="Which requests come when, and which servers the pinned channels get.",
+    help="Which requests come when, and which servers the pinned channels get (13 is typical).",
 )
 @click.option(
     "--json",

@@ -81,6 +81,7 @@ async def test_problems_are_listed_with_object_field_value_and_fix(source):
         await plane.store.synced.wait()
         report = plane.store.report("manifests")
         report(Problem("EndpointSlice shop/a", "ports[0].port", "70000", "use 1 to 65535"))
+        await eventually(lambda: len(plane.store.problems) == 1)
         _, _, body = await get(plane.admin_address, "/api/v1/clusters")
         (problem,) = body["problems"]
         assert problem["where"] == "EndpointSlice shop/a"
@@ -107,7 +108,7 @@ async def test_clients_show_who_is_connected_and_what_they_acked_or_nacked(sourc
             )
         )
         _, _, body = await get(plane.admin_address, "/api/v1/clients")
-    one, two = body["clients"]
+    one, two = sorted(body["clients"], key=lambda c: c["kind"])
     assert (one["node"], one["kind"], one["transport"]) == ("test-node", "envoy", "sotw")
     assert (two["kind"], two["transport"], two["service"]) == ("grpc", "delta", "ads")
     assert one["peer"].startswith("ipv4:127.0.0.1:")

@@ -11,6 +11,7 @@ import grpc
 import pytest
 import yaml
 
+from harness.envoy import envoy_binary
 from harness.manifests import Manifests, Pod
 from harness.process import Process
 from harness.waiting import Deadline, eventually
@@ -261,6 +262,26 @@ def test_bootstraps_are_what_each_client_reads():
     code, out, err = run("bootstrap", "--for", "trimtab", "--node-id", "n1")
     assert (code, out) == (1, "")
     assert "no node id" in err
+
+
+def test_the_real_envoy_accepts_its_bootstrap_and_the_endpoints_only_form_in_its_comments(tmp_path):
+    _, out, _ = run("bootstrap", "--for", "envoy", "--zone", "z1", "--namespace", "shop")
+    comments = [line[1:] for line in out.splitlines() if line.startswith("#  ")]
+    endpoints_only = yaml.safe_load(out)
+    del endpoints_only["dynamic_resources"]
+    endpoints_only["static_resources"]["clusters"] += yaml.safe_load("\n".join(comments))
+    assert len(endpoints_only["static_resources"]["clusters"]) == 2
+    for text in (out, yaml.safe_dump(endpoints_only)):
+        config = tmp_path / "envoy.yaml"
+        config.write_text(text)
+        found = subprocess.run(
+            [envoy_binary(), "--mode", "validate", "-c", config],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize(

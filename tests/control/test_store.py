@@ -6,6 +6,7 @@ import pytest
 from plane import QueueSource, eventually, snapshot, updated
 from trimtab.control import metrics
 from trimtab.control.batching import Batching
+from trimtab.control.problems import MAX_PROBLEMS, Problems
 from trimtab.control.store import Store
 from trimtab.errors import DiscoveryError
 from trimtab.model import Health, Problem, Removed, Synced
@@ -142,8 +143,9 @@ async def test_problems_are_kept_by_object_and_field_and_logged_once(caplog):
     report = store.report("manifests")
     bad = Problem("EndpointSlice shop/a", "ports[0].port", "70000", "use 1 to 65535")
     for _ in range(3):
-        report(bad)
-    assert [(s.problem, s.times) for s in store.problems] == [(bad, 3)]
+        await asyncio.to_thread(report, bad)
+    await eventually(lambda: [(s.problem, s.times) for s in store.problems] == [(bad, 3)])
+    assert store._counters.get(metrics.PROBLEMS, "manifests") == 3
     assert len([r for r in caplog.records if "70000" in r.getMessage()]) == 1
 
 
@@ -168,3 +170,14 @@ async def test_gauges_count_clusters_and_endpoints_by_health():
 
 def test_the_snapshot_of_these_tests_is_known_by_its_service():
     assert snapshot("orders", 1).service.cluster == "orders.shop:8080"
+
+
+def test_the_latest_problem_stands_first_and_the_oldest_makes_room():
+    problems = Problems()
+    for i in range(MAX_PROBLEMS + 5):
+        problems.report("m", Problem(f"Service shop/s{i}", "", "", "fix it"), float(i))
+    problems.report("m", Problem("Service shop/s7", "", "", "fix it"), 999.0)
+    assert len(problems) == MAX_PROBLEMS
+    first, second, *_ = problems
+    assert (first.problem.where, first.times) == ("Service shop/s7", 2)
+    assert second.problem.where == f"Service shop/s{MAX_PROBLEMS + 4}"

@@ -30,8 +30,7 @@ PROTOCOL_ERRORS = "trimtab_protocol_errors_total"
 CLUSTERS = "trimtab_clusters"
 ENDPOINTS = "trimtab_endpoints"
 EMPTY_CLUSTERS = "trimtab_empty_clusters"
-PROBLEMS = "trimtab_problems"
-PROBLEMS_TOTAL = "trimtab_problems_total"
+PROBLEMS = "trimtab_problems_total"
 SOURCE_SYNCED = "trimtab_source_synced"
 SOURCE_AGE = "trimtab_source_last_event_age_seconds"
 READY = "trimtab_ready"
@@ -41,8 +40,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(READY, "gauge", "1 while xDS is answered: every source synced, not draining."),
     Metric(SOURCE_SYNCED, "gauge", "1 once a source delivered all it began with.", ("source",)),
     Metric(SOURCE_AGE, "gauge", "Seconds since a source last said anything.", ("source",)),
-    Metric(PROBLEMS, "gauge", "Rejected parts of the input at present.", ("source",)),
-    Metric(PROBLEMS_TOTAL, "counter", "Rejected parts of the input, each time.", ("source",)),
+    Metric(PROBLEMS, "counter", "Rejected parts of the input.", ("source",)),
     Metric(CLUSTERS, "gauge", "Known clusters."),
     Metric(EMPTY_CLUSTERS, "gauge", "Known clusters in which no endpoint may get a request."),
     Metric(ENDPOINTS, "gauge", "Known endpoints by health.", ("health",)),

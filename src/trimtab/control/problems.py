@@ -1,4 +1,8 @@
-"""The rejected parts of the input, as operators see them: which, since when, how often."""
+"""The rejected parts of the input, as operators see them: which, since when, how often.
+
+A source says when it rejects something, not when that was mended. So this is a list of reports, the
+latest first, with their ages; it is not a list of what is wrong now.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass
 
 from trimtab.model import Problem
 
-MAX_PROBLEMS = 1000  # per control plane; a broken generator must not fill the memory
+MAX_PROBLEMS = 200  # per control plane; a broken generator must not fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +21,18 @@ class Sighting:
     Attributes:
         source: the source's name.
         problem: what was rejected.
-        first: when it was first reported [s, monotonic].
+        last: when it was last reported [s, monotonic].
         times: how often it was reported.
     """
 
     source: str
     problem: Problem
-    first: float
+    last: float
     times: int
 
 
 class Problems:
-    """Problems by source, object and field; the oldest makes room for a new one."""
+    """Problems by source, object and field; the oldest report makes room for a new one."""
 
     def __init__(self) -> None:
         self._sightings: dict[tuple[str, str, str], Sighting] = {}
@@ -36,17 +40,17 @@ class Problems:
     def report(self, source: str, problem: Problem, now: float) -> bool:
         """Note a problem. True if it is news: not known yet, or with another value."""
         key = (source, problem.where, problem.field)
-        known = self._sightings.get(key)
-        if known is not None and known.problem == problem:
-            self._sightings[key] = Sighting(source, problem, known.first, known.times + 1)
-            return False
-        if known is None and len(self._sightings) >= MAX_PROBLEMS:
+        known = self._sightings.pop(key, None)
+        same = known is not None and known.problem == problem
+        times = known.times + 1 if known is not None and same else 1
+        self._sightings[key] = Sighting(source, problem, now, times)
+        if len(self._sightings) > MAX_PROBLEMS:
             del self._sightings[next(iter(self._sightings))]
-        self._sightings[key] = Sighting(source, problem, now, 1)
-        return True
+        return not same
 
     def __iter__(self) -> Iterator[Sighting]:
-        return iter(self._sightings.values())
+        """The latest report first."""
+        return reversed(self._sightings.values())
 
     def __len__(self) -> int:
         return len(self._sightings)

@@ -102,14 +102,18 @@ class Store:
         return tuple(s.name for s in self.sources if not s.synced)
 
     def report(self, source: str) -> Callable[[Problem], None]:
-        """Where the source of that name reports what it rejects."""
+        """Where the source of that name reports what it rejects, from any thread."""
+        loop = asyncio.get_running_loop()
 
         def report(problem: Problem) -> None:
-            self._counters.add(metrics.PROBLEMS_TOTAL, source)
-            if self.problems.report(source, problem, self._clock()):
-                _LOG.warning("%s: %s (the last good state stays in use)", source, problem)
+            loop.call_soon_threadsafe(self._note_problem, source, problem)
 
         return report
+
+    def _note_problem(self, source: str, problem: Problem) -> None:
+        self._counters.add(metrics.PROBLEMS, source)
+        if self.problems.report(source, problem, self._clock()):
+            _LOG.warning("%s: %s (the last good state stays in use)", source, problem)
 
     def measure(self) -> None:
         """Bring the gauges up to date, before they are read."""
@@ -127,8 +131,6 @@ class Store:
         for state, count in health.items():
             counters.set(metrics.ENDPOINTS, count, state.value)
         for source in self.sources:
-            found = sum(1 for s in self.problems if s.source == source.name)
-            counters.set(metrics.PROBLEMS, found, source.name)
             if source.last_event is not None:
                 counters.set(metrics.SOURCE_AGE, now - source.last_event, source.name)
 

@@ -64,7 +64,7 @@ def problem_view(sighting: Sighting, now: float) -> View:
         "value": problem.value,
         "fix": problem.fix,
         "text": str(problem),
-        "age_seconds": _age(now, sighting.first),
+        "age_seconds": _age(now, sighting.last),
         "times": sighting.times,
     }
 
