@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import statistics
 
 import pytest
 
@@ -68,3 +69,14 @@ def test_one_server_of_the_first_is_three_times_slower():
 def test_an_impossible_length_is_refused_with_the_value_and_the_range(seconds):
     with pytest.raises(ConfigError, match=r"seconds .* is not from 4 to 3600"):
         Experiment(seconds=seconds)
+
+
+def test_the_default_seed_gives_pinned_channels_a_typical_draw():
+    def busiest_and_slow(experiment):
+        counts = [pins(experiment).count(server) for server in range(4)]
+        return max(counts), counts[experiment.slow_server]
+
+    draws = [busiest_and_slow(Experiment(seed=seed)) for seed in range(1000)]
+    busiest, slow = busiest_and_slow(Experiment())
+    assert busiest == statistics.median(draw[0] for draw in draws)
+    assert slow == statistics.median(draw[1] for draw in draws)

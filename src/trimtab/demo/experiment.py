@@ -15,6 +15,7 @@ from trimtab.errors import ConfigError
 
 SHORTEST_S = 4.0
 LONGEST_S = 3600.0
+TYPICAL_SEED = 13  # its pinned channels fall 5, 7, 5 (the slow server), 3: the median of all seeds
 
 
 class Mode(enum.Enum):
@@ -46,7 +47,7 @@ class Experiment:
     """
 
     seconds: float = 24.0
-    seed: int = 1
+    seed: int = TYPICAL_SEED
     rate: float = 600.0
     channels: int = 20
     load_processes: int = 2

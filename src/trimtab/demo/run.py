@@ -1,31 +1,20 @@
-"""Runs the demo: starts everything, one phase after the other, ends everything."""
+"""Runs the demo: one phase after the other, each kind of channel under the same requests."""
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from trimtab.demo.experiment import Arrival, Experiment, Mode, arrivals
 from trimtab.demo.figures import Figures, figures, timeline
-from trimtab.demo.messages import (
-    Close,
-    Closed,
-    Finished,
-    Go,
-    Learn,
-    Open,
-    Opened,
-    Prepare,
-    Ready,
-)
-from trimtab.demo.processes import Child, ControlPlane, DemoError, LoadChild, ServerChild
+from trimtab.demo.messages import Closed, Finished, Go, Learn, Prepare, Ready
+from trimtab.demo.processes import DemoError
 from trimtab.demo.report import Detail, Report, setting, this_machine
-from trimtab.demo.rollout import CLUSTER, PodState, Rollout
+from trimtab.demo.rollout import CLUSTER, PodState
+from trimtab.demo.stage import Stage, stage
 
 HEAD_START_S = 0.4  # from the order to begin until the first request, so that all have read it
 ANNOUNCED_AHEAD_S = 0.2  # how long the new pods exist before they are ready
@@ -71,87 +60,6 @@ class View(Protocol):
         """A phase is over."""
 
 
-@dataclass
-class Stage:
-    """The processes, and the directory that the control plane reads."""
-
-    experiment: Experiment
-    servers: Sequence[ServerChild]
-    loads: Sequence[LoadChild]
-    rollout: Rollout
-    control_plane: str = ""
-    ports: dict[int, int] = field(default_factory=dict)
-
-    async def open_servers(self, indices: range) -> None:
-        """Let these servers listen."""
-        opened = await asyncio.gather(*(self.servers[n].ask(Open(), Opened) for n in indices))
-        self.ports.update({n: answer.port for n, answer in zip(indices, opened, strict=True)})
-
-    async def close_servers(self) -> list[Closed]:
-        """End all servers' listening; what they counted."""
-        self.ports.clear()
-        return list(await asyncio.gather(*(s.ask(Close(), Closed) for s in self.servers)))
-
-    def announce(self, phase: Mode, state: PodState) -> None:
-        """Write the manifests: the first servers are ready, later ones are in ``state``."""
-        first = self.experiment.first_servers
-        self.rollout.write(
-            {
-                f"orders-{phase.value.replace('_', '-')}-{n + 1}": (
-                    port,
-                    PodState.READY if n < first else state,
-                )
-                for n, port in self.ports.items()
-            }
-        )
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """``host:port`` of the servers that listen now."""
-        return tuple(f"127.0.0.1:{self.ports[n]}" for n in sorted(self.ports))
-
-
-@asynccontextmanager
-async def stage(experiment: Experiment, view: View) -> AsyncIterator[Stage]:
-    """Start all processes; end them on the way out, whatever happened.
-
-    Raises:
-        DemoError: a process failed, now or while the body runs.
-    """
-    servers = [ServerChild(n) for n in range(experiment.servers)]
-    loads = [LoadChild(n) for n in range(experiment.load_processes)]
-    plane = ControlPlane()
-    children: list[Child] = [*servers, *loads, plane]
-    with tempfile.TemporaryDirectory(prefix="trimtab-demo-") as directory:
-        rollout = Rollout(Path(directory))
-        rollout.write({})
-        made = Stage(experiment, servers, loads, rollout)
-        try:
-            async with asyncio.TaskGroup() as listening:
-                view.starting("control plane")
-                await plane.serve(rollout.directory)
-                tasks = [listening.create_task(plane.listen())]
-                view.starting(f"{len(servers)} servers")
-                for server in servers:
-                    await server.start("trimtab.demo.server_process", str(server.index))
-                    tasks.append(listening.create_task(server.listen()))
-                view.starting(f"{len(loads)} client processes, {experiment.channels} channels")
-                for load in loads:
-                    await load.start("trimtab.demo.load_process")
-                    tasks.append(listening.create_task(load.listen()))
-                made.control_plane = await plane.ready()
-                yield made
-                for task in tasks:
-                    task.cancel()
-        except BaseExceptionGroup as errors:
-            failures = errors.subgroup(DemoError)
-            if failures is None:
-                raise
-            raise _first(failures) from None
-        finally:
-            await asyncio.gather(*(child.stop() for child in children))
-
-
 async def run(experiment: Experiment, view: View) -> Report:
     """The whole demo.
 
@@ -161,7 +69,7 @@ async def run(experiment: Experiment, view: View) -> Report:
     results: dict[str, Figures] = {}
     details: dict[str, Detail] = {}
     schedule = arrivals(experiment)
-    async with stage(experiment, view) as made:
+    async with stage(experiment, view.starting) as made:
         for mode in Mode:
             result, detail = await phase(made, mode, schedule, view)
             results[mode.value], details[mode.value] = result, detail
@@ -182,9 +90,9 @@ async def phase(
     experiment = made.experiment
     loop = asyncio.get_running_loop()
     for server in made.servers:
-        server.received = server.in_flight = 0
+        server.forget()
     for load in made.loads:
-        load.answers.clear()
+        load.forget()
     await made.open_servers(range(experiment.first_servers))
     made.announce(mode, PodState.READY)
     prepare = [
@@ -272,7 +180,7 @@ def _progress(made: Stage, mode: Mode, elapsed_s: float) -> Progress:
         in_flight=tuple(server.in_flight for server in made.servers),
         present=len(made.ports),
         answered=sum(map(len, answers)),
-        failed=sum(answer.failed for some in answers for answer in some),
+        failed=sum(load.failed for load in made.loads),
         recent_ms=tuple(recent),
     )
 
@@ -300,9 +208,3 @@ async def _until(when: float) -> None:
     reached = asyncio.Event()
     asyncio.get_running_loop().call_at(when, reached.set)
     await reached.wait()
-
-
-def _first(errors: BaseExceptionGroup[DemoError]) -> DemoError:
-    for error in errors.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError  # a group is never empty
