@@ -1,1 +1,41 @@
-"""trimtab: per-request load balancing for Kubernetes services."""
+"""trimtab: per-request load balancing for Kubernetes services.
+
+Use ``trimtab`` where you use ``grpc``, and ``trimtab.aio`` where you use ``grpc.aio``::
+
+    import trimtab
+
+    channel = trimtab.insecure_channel("xds:///orders.shop:grpc")
+    stub = OrdersStub(channel)
+"""
+
+from importlib.metadata import version
+
+from trimtab.client.grpc_sync import insecure_channel, secure_channel
+from trimtab.errors import (
+    ConfigError,
+    DiscoveryError,
+    NoEndpoints,
+    ProtocolError,
+    TransportError,
+    TrimtabError,
+)
+from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
+
+__all__ = [
+    "ConfigError",
+    "DiscoveryError",
+    "Endpoint",
+    "Health",
+    "Locality",
+    "NoEndpoints",
+    "PolicyConfig",
+    "ProtocolError",
+    "Snapshot",
+    "TransportError",
+    "TrimtabError",
+    "__version__",
+    "insecure_channel",
+    "secure_channel",
+]
+
+__version__ = version("trimtab")

@@ -1,0 +1,278 @@
+"""The door for threads: a drop-in for ``grpc.insecure_channel`` and ``grpc.secure_channel``."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from trimtab.balancer import Balancer
+from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Options
+from trimtab.client.sync_calls import (
+    Calls,
+    StreamStream,
+    StreamUnary,
+    UnaryStream,
+    UnaryUnary,
+    single_threaded,
+)
+from trimtab.client.sync_cluster import AskState, SyncCluster, ask_by_call, ask_by_subscription
+from trimtab.model import PolicyConfig
+
+_log = logging.getLogger("trimtab.client")
+_log.addHandler(logging.NullHandler())
+
+Serializer = Callable[[Any], bytes] | None
+Deserializer = Callable[[bytes], Any] | None
+_Kind = TypeVar("_Kind", bound=Calls)
+
+
+def missing_hook() -> str:
+    """The first private name of gRPC that is not as ``ask_by_call`` needs it; "" if all are."""
+    native: Any = importlib.import_module("grpc._channel")
+    cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
+    channel = getattr(native, "Channel", None)
+    if channel is None or "_channel" not in channel.__init__.__code__.co_names:
+        return "grpc._channel.Channel._channel"
+    if not hasattr(cygrpc.Channel, "check_connectivity_state"):
+        return "cygrpc.Channel.check_connectivity_state"
+    return ""
+
+
+def _choose_ask() -> Callable[[grpc.Channel], AskState]:
+    missing = missing_hook()
+    if missing:
+        _log.warning(
+            "this grpcio has no %s: sync channels take a thread per endpoint to follow it", missing
+        )
+        return ask_by_subscription
+    return ask_by_call
+
+
+_ask = _choose_ask()
+
+
+class BalancedChannel(grpc.Channel):
+    """A ``grpc.Channel`` that sends each call to the endpoint that the policy picks.
+
+    Args:
+        spec: what the caller asked for.
+        ask: how native channels are asked for their state.
+
+    Raises:
+        ConfigError: a wrong policy, endpoint or bootstrap.
+    """
+
+    def __init__(self, spec: ChannelSpec, ask: Callable[[grpc.Channel], AskState] = _ask) -> None:
+        self._refuse_bad_options(spec)
+        self._single_threaded = single_threaded(spec.options)
+        self._cluster = SyncCluster(spec, ask)
+        self._cluster.start()
+
+    @staticmethod
+    def _refuse_bad_options(spec: ChannelSpec) -> None:
+        """Let gRPC look at options and credentials now, and not when an endpoint appears."""
+        where = "ipv4:127.0.0.1:1"
+        if spec.credentials is None:
+            grpc.insecure_channel(where, spec.options, spec.compression).close()
+        else:
+            grpc.secure_channel(where, spec.credentials, spec.options, spec.compression).close()
+
+    @property
+    def trimtab(self) -> Balancer:
+        """The balancer behind this channel: its nodes, their states, what is in flight."""
+        return self._cluster.balancer
+
+    def __repr__(self) -> str:
+        state = self._cluster.availability.connectivity.name
+        return f"<trimtab.Channel {state}: {self._cluster.balancer!r}>"
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryUnary:
+        """See ``grpc.Channel``."""
+        return self._made(
+            UnaryUnary,
+            "unary_unary",
+            method,
+            request_serializer,
+            response_deserializer,
+            _registered_method,
+        )
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryStream:
+        """See ``grpc.Channel``."""
+        return self._made(
+            UnaryStream,
+            "unary_stream",
+            method,
+            request_serializer,
+            response_deserializer,
+            _registered_method,
+            drop_counts=self._single_threaded,
+        )
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> StreamUnary:
+        """See ``grpc.Channel``."""
+        return self._made(
+            StreamUnary,
+            "stream_unary",
+            method,
+            request_serializer,
+            response_deserializer,
+            _registered_method,
+        )
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> StreamStream:
+        """See ``grpc.Channel``."""
+        return self._made(
+            StreamStream,
+            "stream_stream",
+            method,
+            request_serializer,
+            response_deserializer,
+            _registered_method,
+        )
+
+    def _made(
+        self,
+        kind: type[_Kind],
+        arity: str,
+        method: str,
+        request_serializer: Serializer,
+        response_deserializer: Deserializer,
+        registered: bool | None,
+        *,
+        drop_counts: bool = False,
+    ) -> _Kind:
+        def make(channel: grpc.Channel) -> Any:
+            return getattr(channel, arity)(
+                method, request_serializer, response_deserializer, _registered_method=registered
+            )
+
+        return kind(self, self._cluster, make, drop_counts=drop_counts)
+
+    def subscribe(
+        self,
+        callback: Callable[[grpc.ChannelConnectivity], None],
+        try_to_connect: bool | None = False,  # noqa: ARG002 - endpoints are always being connected
+    ) -> None:
+        """Tell ``callback`` the connectivity of the whole, now and when it changes."""
+        self._cluster.subscribers.add(callback)
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        """Tell ``callback`` no more."""
+        self._cluster.subscribers.remove(callback)
+
+    def close(self) -> None:
+        """Cancel what is in flight and let go of all connections. Idempotent."""
+        self._cluster.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        cluster = getattr(self, "_cluster", None)  # None if __init__ raised
+        if cluster is not None:
+            cluster.abandon()
+
+
+def insecure_channel(
+    target: str,
+    options: Options | None = None,
+    compression: grpc.Compression | None = None,
+    *,
+    policy: str | PolicyConfig | None = None,
+    endpoints: Endpoints | None = None,
+    bootstrap: BootstrapSource | None = None,
+) -> grpc.Channel:
+    """Like ``grpc.insecure_channel``, balanced per request over the target's endpoints.
+
+    Args:
+        target: ``xds:///SERVICE.NAMESPACE:PORT``, or that name alone.
+        options: of each endpoint's native channel.
+        compression: the default of all calls.
+        policy: a policy's name or configuration; None follows the control plane, else ``p2c``.
+        endpoints: a fixed list of ``"host:port"`` or ``Endpoint``; then no control plane is asked.
+        bootstrap: a file's path, its content as a mapping or a ``Bootstrap``; None takes it from
+            the environment (``GRPC_XDS_BOOTSTRAP``, ``GRPC_XDS_BOOTSTRAP_CONFIG``,
+            ``TRIMTAB_CONTROL_PLANE``).
+
+    Raises:
+        ConfigError: a wrong target, policy, endpoint or bootstrap.
+    """
+    return BalancedChannel(
+        ChannelSpec.of(
+            target,
+            None,
+            options,
+            compression,
+            policy=policy,
+            endpoints=endpoints,
+            bootstrap=bootstrap,
+        )
+    )
+
+
+def secure_channel(
+    target: str,
+    credentials: grpc.ChannelCredentials,
+    options: Options | None = None,
+    compression: grpc.Compression | None = None,
+    *,
+    policy: str | PolicyConfig | None = None,
+    endpoints: Endpoints | None = None,
+    bootstrap: BootstrapSource | None = None,
+) -> grpc.Channel:
+    """Like ``grpc.secure_channel``; see ``insecure_channel`` for the rest.
+
+    The certificate must be good for the service's name in the target, as with native xDS channels.
+
+    Raises:
+        ConfigError: a wrong target, policy, endpoint or bootstrap.
+    """
+    return BalancedChannel(
+        ChannelSpec.of(
+            target,
+            credentials,
+            options,
+            compression,
+            policy=policy,
+            endpoints=endpoints,
+            bootstrap=bootstrap,
+        )
+    )

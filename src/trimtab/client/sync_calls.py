@@ -1,0 +1,300 @@
+"""The four kinds of sync calls: pick, hand the call to that endpoint's native channel, count it.
+
+Blocking calls are counted by ``finally``, the others by ``RpcContext.add_callback``, whose callback
+refers to the call weakly: a call that its caller drops is cancelled by gRPC as ever.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import grpc.experimental
+
+from trimtab.attempt import outcome_of_grpc
+from trimtab.balancer import Pick
+from trimtab.client.channel_spec import Options
+from trimtab.client.sync_cluster import SyncCluster, SyncLink
+from trimtab.policies import Outcome
+
+Metadata = Any
+MakeNative = Callable[[grpc.Channel], Any]
+
+_CANCELLED = grpc.StatusCode.CANCELLED
+
+
+def single_threaded(options: Options) -> bool:
+    """Whether native channels run the callbacks of unary-stream calls only while one iterates."""
+    option = grpc.experimental.ChannelOptions.SingleThreadedUnaryStream
+    return "GRPC_SINGLE_THREADED_UNARY_STREAM" in os.environ or option in dict(options)
+
+
+class Calls:
+    """What the four kinds share: placing a call, and counting it to its end.
+
+    Args:
+        channel: the face; kept alive by its stubs.
+        cluster: who picks.
+        make: makes the native multicallable on an endpoint's channel.
+        drop_counts: see ``single_threaded``.
+    """
+
+    def __init__(
+        self, channel: grpc.Channel, cluster: SyncCluster, make: MakeNative, *, drop_counts: bool
+    ) -> None:
+        self._channel = channel
+        self._cluster = cluster
+        self._make = make
+        self._drop_counts = drop_counts
+        self._natives: dict[SyncLink, Any] = {}
+
+    def native(self, link: SyncLink) -> Any:
+        """The multicallable of an endpoint; made at its first call."""
+        native = self._natives.get(link)
+        if native is None:
+            if len(self._natives) > 2 * len(self._cluster.links) + 8:
+                self._natives = {k: v for k, v in self._natives.items() if not k.closed}
+            native = self._natives[link] = self._make(link.channel)
+        return native
+
+    def block(
+        self,
+        how: str,
+        request: Any,
+        timeout: float | None,
+        metadata: Metadata,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> Any:
+        """Make a blocking call; ``how`` is the native multicallable's method."""
+        cluster = self._cluster
+        pick, timeout = cluster.place(timeout, wait_for_ready)
+        outcome = Outcome.CANCELLED  # KeyboardInterrupt and the like
+        try:
+            call = getattr(self.native(pick.node.transport), how)
+            response = call(request, timeout, metadata, credentials, wait_for_ready, compression)
+            outcome = Outcome.SUCCESS
+        except grpc.RpcError as error:
+            outcome = _outcome(error.code())
+            raise
+        finally:
+            cluster.ended(pick, outcome)
+        return response
+
+    def begin(
+        self,
+        how: str,
+        request: Any,
+        timeout: float | None,
+        metadata: Metadata,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> Any:
+        """Begin a call and return it at once, if need be before it has left."""
+
+        def start(left: float | None) -> Any:
+            pick = self._cluster.try_place()
+            if pick is None:
+                return None
+            try:
+                begin = getattr(self.native(pick.node.transport), how)
+                call = begin(request, left, metadata, credentials, wait_for_ready, compression)
+            except BaseException:
+                self._cluster.ended(pick, Outcome.CANCELLED)
+                raise
+            self._count(pick, call)
+            return call
+
+        call = start(timeout)
+        if call is not None:
+            return call
+        if self._cluster.availability.fails(wait_for_ready):
+            return self._cluster.unavailable()
+        return self._cluster.defer(start, timeout, wait_for_ready)
+
+    def _count(self, pick: Pick, call: Any) -> None:
+        cluster = self._cluster
+        ref = weakref.ref(call)
+
+        def end() -> None:
+            ended = ref()
+            if ended is None or ended.cancelled():
+                cluster.ended(pick, Outcome.CANCELLED)
+            else:
+                cluster.ended(pick, _outcome(ended.code()))
+
+        if not call.add_callback(end):
+            end()
+        elif self._drop_counts:
+            _end_without_callbacks(call, end)
+
+
+def _end_without_callbacks(call: Any, end: Callable[[], None]) -> None:
+    """End the count also when the call is cancelled or dropped and nobody iterates any more."""
+    ref = weakref.ref(call)
+    cancel_native = type(call).cancel
+
+    def cancel() -> bool:
+        held = ref()
+        cancelled = held is not None and cancel_native(held)
+        end()
+        return cancelled
+
+    call.cancel = cancel
+    weakref.finalize(call, end).atexit = False
+
+
+def _outcome(code: grpc.StatusCode) -> Outcome:
+    # Who cancels a call has said so; one that races a GOAWAY ends as CANCELLED all by itself.
+    return Outcome.FAILURE if code is _CANCELLED else outcome_of_grpc(code.value[0])
+
+
+class UnaryUnary(Calls, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # generic in stubs only
+    """See ``grpc.UnaryUnaryMultiCallable``."""
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The response. Raises ``grpc.RpcError``."""
+        return self.block(
+            "__call__", request, timeout, metadata, credentials, wait_for_ready, compression
+        )
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The response and the call. Raises ``grpc.RpcError``."""
+        return self.block(
+            "with_call", request, timeout, metadata, credentials, wait_for_ready, compression
+        )
+
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The call, which is a future of the response."""
+        return self.begin(
+            "future", request, timeout, metadata, credentials, wait_for_ready, compression
+        )
+
+
+class UnaryStream(Calls, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]  # generic in stubs only
+    """See ``grpc.UnaryStreamMultiCallable``."""
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The call, which is an iterator of the responses."""
+        return self.begin(
+            "__call__", request, timeout, metadata, credentials, wait_for_ready, compression
+        )
+
+
+class StreamUnary(Calls, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # generic in stubs only
+    """See ``grpc.StreamUnaryMultiCallable``."""
+
+    def __call__(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The response. Raises ``grpc.RpcError``."""
+        return self.block(
+            "__call__",
+            request_iterator,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+        )
+
+    def with_call(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The response and the call. Raises ``grpc.RpcError``."""
+        return self.block(
+            "with_call",
+            request_iterator,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+        )
+
+    def future(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The call, which is a future of the response."""
+        return self.begin(
+            "future", request_iterator, timeout, metadata, credentials, wait_for_ready, compression
+        )
+
+
+class StreamStream(Calls, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]  # generic in stubs only
+    """See ``grpc.StreamStreamMultiCallable``."""
+
+    def __call__(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The call, which is an iterator of the responses."""
+        return self.begin(
+            "__call__",
+            request_iterator,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+        )

@@ -1,0 +1,450 @@
+"""The connections to one cluster's endpoints for threads, and who waits for them.
+
+One native channel per endpoint and one daemon thread per channel. Native sync channels tell their
+state by a thread each (``subscribe``) or when asked, which takes a third of a microsecond. So each
+pick asks the endpoint that it chose, and the thread asks the others: often while some are being
+connected, else once a second. Snapshots, connections and closings happen on that thread only; the
+balancer's lock is held for single decisions.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Collection
+from random import Random
+from typing import Any
+
+import grpc
+
+from trimtab.balancer import Balancer, Node, Pick
+from trimtab.client.availability import Availability, Link
+from trimtab.client.channel_spec import ChannelSpec, target_of
+from trimtab.client.deferred_call import DeferredCall
+from trimtab.client.ended_call import EndedCall
+from trimtab.client.subscribers import Subscribers
+from trimtab.client.watching import Fixed, Watch
+from trimtab.errors import NoEndpoints
+from trimtab.model import Snapshot
+from trimtab.policies import Outcome
+
+_log = logging.getLogger("trimtab.client")
+
+READY: int = grpc.ChannelConnectivity.READY.value[0]
+_FAILED: int = grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0]
+CLOSED = "Cannot invoke RPC on closed channel!"
+_CLOSED_IN_FLIGHT = "Channel closed!"
+
+_PICKS = 8  # a pick may meet an endpoint whose connection has just gone; how often to pick anew
+_FIRST_LOOK_S = 0.001  # after a change: connections on a good network take about this long
+_LAST_LOOK_S = 0.05
+_SETTLED_LOOK_S = 1.0
+
+# What a channel in TRANSIENT_FAILURE answers to any call at once names the connection error, which
+# gRPC gives nowhere else. If it connects at that very moment, the server sees a health check.
+_PROBE = "/grpc.health.v1.Health/Check"
+_PROBE_S = 1.0
+
+AskState = Callable[[bool], int]
+
+
+def ask_by_call(channel: grpc.Channel) -> AskState:
+    """The native channel's own question for its state, which is private."""
+    ask: AskState = channel._channel.check_connectivity_state  # type: ignore[attr-defined]  # noqa: SLF001 - the hook
+    return ask
+
+
+def ask_by_subscription(channel: grpc.Channel) -> AskState:
+    """The public way, at the price of a thread per endpoint."""
+    seen = [grpc.ChannelConnectivity.IDLE.value[0]]
+
+    def note(state: grpc.ChannelConnectivity) -> None:
+        seen[0] = state.value[0]
+
+    def ask(try_to_connect: bool) -> int:
+        if try_to_connect and seen[0] == grpc.ChannelConnectivity.IDLE.value[0]:
+            channel.unsubscribe(note)
+            channel.subscribe(note, try_to_connect=True)
+        return seen[0]
+
+    channel.subscribe(note, try_to_connect=True)
+    return ask
+
+
+class SyncLink(Link):
+    """One endpoint's native channel.
+
+    Attributes:
+        channel: the native channel.
+        ask: its state; True makes it connect.
+        closed: it has been closed.
+        wanted: whether it is to be connected.
+    """
+
+    __slots__ = ("ask", "channel", "closed", "wanted")
+
+    def __init__(self, channel: grpc.Channel, ask: AskState) -> None:
+        super().__init__()
+        self.channel = channel
+        self.ask = ask
+        self.closed = False
+        self.wanted = True
+
+
+class SyncCluster:
+    """A cluster's endpoints as one channel sees them.
+
+    Args:
+        spec: what the caller asked for.
+        ask: how a native channel is asked for its state.
+
+    Raises:
+        ConfigError: the policy is unknown or has a bad parameter.
+    """
+
+    def __init__(self, spec: ChannelSpec, ask: Callable[[grpc.Channel], AskState]) -> None:
+        self.clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
+        # Reentrant: a finaliser that ends a call may run in the middle of a decision.
+        lock = threading.RLock()
+        self.balancer = Balancer(
+            spec.service, clock=self.clock, random=Random(), policy=spec.policy, lock=lock
+        )
+        self.availability = Availability(spec.service, self.balancer, self.clock)
+        self.subscribers = Subscribers(self.availability.connectivity)
+        self._spec = spec
+        self._ask = ask
+        self._links: dict[SyncLink, Node] = {}
+        self._unused: deque[SyncLink] = deque()
+        self._news: deque[Snapshot | str] = deque()
+        self._deferred: weakref.WeakSet[DeferredCall] = weakref.WeakSet()
+        self._kept: set[DeferredCall] = set()
+        self._deferring = threading.Lock()
+        self._wake = threading.Event()
+        self._changed = threading.Condition()
+        self._round = 0
+        self._abandoned = False
+        self._watch: Watch = Fixed()
+
+    def start(self) -> None:
+        """Begin to follow the endpoints.
+
+        Raises:
+            ConfigError: a wrong endpoint or bootstrap.
+        """
+        self._watch = self._spec.watch(self)
+        threading.Thread(target=self._run, name="trimtab-channel", daemon=True).start()
+
+    # What the watch calls, from any thread.
+
+    def updated(self, snapshot: Snapshot) -> None:
+        """See ``Watcher``."""
+        self._news.append(snapshot)
+        self._wake.set()
+
+    def failed(self, reason: str) -> None:
+        """See ``Watcher``."""
+        self._news.append(reason)
+        self._wake.set()
+
+    # What calls need, from any thread.
+
+    @property
+    def links(self) -> Collection[SyncLink]:
+        """The open links."""
+        return self._links
+
+    def try_place(self) -> Pick | None:
+        """Pick an endpoint that a request can leave for now; None if there is none.
+
+        Raises:
+            ValueError: the channel is closed.
+        """
+        if self.availability.closed:
+            raise ValueError(CLOSED)
+        for _ in range(_PICKS):
+            try:
+                pick = self.balancer.pick()
+            except NoEndpoints:
+                return None
+            link: SyncLink | None = pick.node.transport
+            try:
+                if link is not None and link.ask(False) == READY:
+                    return pick
+            except ValueError:  # the channel was closed meanwhile
+                pick.finish(Outcome.CANCELLED)
+                raise ValueError(CLOSED) from None
+            pick.finish(Outcome.CANCELLED)
+            if not pick.node.connected:  # then no other one is
+                return None
+            self.balancer.set_connected(pick.node, connected=False)
+            self._wake.set()
+        return None
+
+    def place(
+        self, timeout: float | None, wait_for_ready: bool | None
+    ) -> tuple[Pick, float | None]:
+        """Pick an endpoint, after waiting for one if need be.
+
+        Returns:
+            The pick, and what is left of ``timeout`` [s].
+
+        Raises:
+            EndedCall: UNAVAILABLE, DEADLINE_EXCEEDED or, if the channel was closed meanwhile,
+                CANCELLED, with the reason.
+            ValueError: the channel is closed.
+        """
+        pick = self.try_place()
+        if pick is not None:
+            return pick, timeout
+        deadline = None if timeout is None else self.clock() + timeout
+        while True:
+            seen = self._round
+            pick = self._try_after_waiting()
+            left = None if deadline is None else deadline - self.clock()
+            if pick is not None:
+                return pick, None if left is None else max(0.0, left)
+            if self.availability.fails(wait_for_ready):
+                raise self.unavailable()
+            if left is not None and left <= 0.0:
+                raise self._too_late()
+            with self._changed:
+                while self._round == seen and (left is None or left > 0.0):
+                    self._changed.wait(left)
+                    left = None if deadline is None else deadline - self.clock()
+
+    def _try_after_waiting(self) -> Pick | None:
+        try:
+            return self.try_place()
+        except ValueError:
+            raise _closed() from None
+
+    def ended(self, pick: Pick, outcome: Outcome) -> None:
+        """A request has ended; called at least once for each pick."""
+        pick.finish(outcome)
+        node = pick.node
+        link: SyncLink = node.transport
+        if link.leaving and not node.in_flight:
+            self._unused.append(link)
+            self._wake.set()
+
+    def defer(
+        self,
+        begin: Callable[[float | None], Any],
+        timeout: float | None,
+        wait_for_ready: bool | None,
+    ) -> DeferredCall:
+        """A call that leaves when an endpoint appears."""
+        deadline = None if timeout is None else self.clock() + timeout
+        call = DeferredCall(begin, deadline, wait_for_ready, self.clock, self._keep)
+        with self._deferring:
+            self._deferred.add(call)
+        self._wake.set()
+        return call
+
+    def _keep(self, call: DeferredCall) -> None:
+        with self._deferring:
+            self._kept.add(call)
+
+    def unavailable(self) -> EndedCall:
+        """A call that failed for want of an endpoint."""
+        return EndedCall(grpc.StatusCode.UNAVAILABLE, self.availability.explain())
+
+    def _too_late(self) -> EndedCall:
+        return EndedCall(
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            f"Deadline Exceeded while waiting: {self.availability.explain()}",
+        )
+
+    # The thread.
+
+    def _run(self) -> None:
+        pause = _FIRST_LOOK_S
+        everything_at = 0.0
+        while not self._ended():
+            woken = self._wake.is_set()
+            self._wake.clear()
+            now = self.clock()
+            everything = woken or now >= everything_at
+            if everything:
+                everything_at = now + _SETTLED_LOOK_S
+            try:
+                changed = self._take_news() | self._look(everything=everything)
+                self._close_unused()
+                if changed or woken:
+                    pause = _FIRST_LOOK_S
+                    self._publish()
+                self._settle_deferred()
+            except Exception:  # noqa: BLE001 - a bug must not leave the channel stale for ever
+                if self._ended():  # in the middle of the round
+                    break
+                _log.exception("following the endpoints of %s failed; goes on", self._spec.target)
+                pause = _LAST_LOOK_S
+            self._wake.wait(self._pause(pause, everything_at))
+            pause = min(2 * pause, _LAST_LOOK_S)
+        if not self._abandoned:  # else what is in flight holds its own connection
+            self._close_all()
+
+    def _ended(self) -> bool:
+        return self.availability.closed
+
+    def _pause(self, pause: float, everything_at: float) -> float:
+        now = self.clock()
+        until = everything_at
+        if any(link.wanted and not node.connected for link, node in self._links.items()):
+            until = min(until, now + pause)
+        with self._deferring:
+            deadlines = [call.deadline for call in self._deferred if call.deadline is not None]
+        return max(0.0, min([until, *deadlines]) - now)
+
+    def _take_news(self) -> bool:
+        """Apply what the watch has said; whether there was anything."""
+        changed = False
+        while self._news:
+            news = self._news.popleft()
+            changed = True
+            if isinstance(news, str):
+                self.availability.failure = news
+            elif not any(isinstance(later, Snapshot) for later in self._news):
+                self._update(news)
+        return changed
+
+    def _update(self, snapshot: Snapshot) -> None:
+        change = self.balancer.update(snapshot)
+        self.availability.updated()
+        for node in change.removed:
+            link: SyncLink | None = node.transport
+            if link is not None:
+                link.leaving = True
+                link.wanted = False
+                if not node.in_flight:
+                    self._unused.append(link)
+        for node in self.balancer.nodes.values():
+            if node.transport is not None:
+                node.transport.wanted = node.usable
+            elif node.usable:
+                node.transport = link = self._connect(node)
+                self._links[link] = node
+
+    def _connect(self, node: Node) -> SyncLink:
+        spec, where = self._spec, target_of(node.endpoint)
+        if spec.credentials is None:
+            channel = grpc.insecure_channel(where, spec.options, spec.compression)
+        else:
+            channel = grpc.secure_channel(where, spec.credentials, spec.options, spec.compression)
+        return SyncLink(channel, self._ask(channel))
+
+    def _look(self, *, everything: bool) -> bool:
+        """Ask the endpoints that are being connected, or all; whether one's state changed."""
+        changed = False
+        for link, node in self._links.items():
+            if node.connected and not everything:
+                continue
+            state = link.ask(link.wanted)
+            connected = state == READY
+            if connected:
+                link.failing = False
+                link.error = ""
+            elif state == _FAILED and not link.failing:
+                link.error = _connection_error(link.channel)
+                link.failing = True
+                changed = True
+            if connected is not node.connected:
+                self.balancer.set_connected(node, connected)
+                changed = True
+        return changed
+
+    def _close_unused(self) -> None:
+        # Here and not where the last request ended: that may be a thread of this very channel.
+        while self._unused:
+            link = self._unused.popleft()
+            if self._links.pop(link, None) is not None:
+                _close(link)
+
+    def _publish(self) -> None:
+        self.availability.refresh()
+        self.subscribers.publish(self.availability.connectivity)
+        with self._changed:
+            self._round += 1
+            self._changed.notify_all()
+
+    def _settle_deferred(self) -> None:
+        with self._deferring:
+            calls = list(self._deferred)
+        for call in calls:
+            if call.waiting:
+                self._settle(call)
+            if not call.waiting:
+                with self._deferring:
+                    self._deferred.discard(call)
+                    self._kept.discard(call)
+
+    def _settle(self, call: DeferredCall) -> None:
+        if self.availability.closed:
+            call.settle(_closed())
+        elif self.availability.ready():
+            left = call.left()
+            try:
+                begun = call.begin(left)
+            except Exception as error:  # noqa: BLE001 - the caller's serializer may raise anything
+                begun = self._could_not_begin(error)
+            if begun is not None and not call.settle(begun):
+                begun.cancel()
+        elif self.availability.fails(call.wait_for_ready):
+            call.settle(self.unavailable())
+        elif call.left() == 0.0:
+            call.settle(self._too_late())
+
+    def _could_not_begin(self, error: Exception) -> Any:
+        if self.availability.closed:
+            return _closed()
+        if isinstance(error, grpc.Call):  # gRPC's own, such as a request that can't be serialized
+            return error
+        return EndedCall(grpc.StatusCode.INTERNAL, f"the call could not begin: {error!r}")
+
+    # The end.
+
+    def close(self) -> None:
+        """End everything. Idempotent; from any thread."""
+        if self.availability.closed:
+            return
+        self.availability.closed = True
+        self._watch.close()
+        self._wake.set()
+        self.subscribers.clear()
+        self._publish()
+        self._settle_deferred()
+        self._close_all()
+
+    def _close_all(self) -> None:
+        for link in list(self._links):
+            _close(link)
+
+    def abandon(self) -> None:
+        """The channel was dropped: what is in flight may finish, then connections go."""
+        self._abandoned = True
+        self.availability.closed = True
+        self._watch.close()
+        self._wake.set()
+
+
+def _close(link: SyncLink) -> None:
+    if not link.closed:
+        link.closed = True
+        link.channel.close()
+
+
+def _closed() -> EndedCall:
+    return EndedCall(grpc.StatusCode.CANCELLED, _CLOSED_IN_FLIGHT)
+
+
+def _connection_error(channel: grpc.Channel) -> str:
+    probe: Any = channel.unary_unary(_PROBE)
+    try:
+        probe(b"", timeout=_PROBE_S)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return error.details() or ""
+    return ""
