@@ -21,8 +21,9 @@ import grpc
 import grpc.aio
 
 from trimtab.attempt import outcome_of_grpc
-from trimtab.balancer import Balancer, Pick
+from trimtab.balancer import Pick
 from trimtab.client.aio_cluster import AioCluster, AioLink
+from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Waiting
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.policies import Outcome
@@ -218,7 +219,7 @@ class Gate:
                 interceptors.append(self._waiting)
 
 
-class PickingChannel(_native.Channel):  # type: ignore[misc]  # gRPC has no types here
+class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has no types here
     """A ``grpc.aio.Channel`` that sends each call to the endpoint that the policy picks."""
 
     def __init__(
@@ -243,14 +244,6 @@ class PickingChannel(_native.Channel):  # type: ignore[misc]  # gRPC has no type
         gate.start(self._cluster)
         self._cluster.start()
 
-    @property
-    def trimtab(self) -> Balancer:
-        """The balancer behind this channel: its nodes, their states, what is in flight."""
-        return self._cluster.balancer
-
-    def __repr__(self) -> str:
-        return f"<trimtab.aio.Channel {self.get_state().name}: {self._cluster.balancer!r}>"
-
     def _register_call(self, call: grpc.aio.Call) -> None:
         """Remember calls that ``close`` must cancel as a whole; unary ones end with their attempt.
 
@@ -258,15 +251,6 @@ class PickingChannel(_native.Channel):  # type: ignore[misc]  # gRPC has no type
         """
         if type(call) is not grpc.aio.UnaryUnaryCall:
             self._calls.add(call)
-
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002
-        """READY when a call can leave at once. Endpoints are always being connected."""
-        return self._cluster.availability.connectivity
-
-    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Return once the state differs from ``last_observed_state``."""
-        while self._cluster.availability.connectivity is last_observed_state:
-            await self._cluster.change()
 
     async def _close(self, grace: float | None) -> None:
         if self._picker.closed():

@@ -17,18 +17,14 @@ Details = grpc.aio.ClientCallDetails
 Continuation = Callable[[Details, Any], Awaitable[Any]]
 
 
-class Waiting(
-    grpc.aio.UnaryUnaryClientInterceptor,
-    grpc.aio.UnaryStreamClientInterceptor,
-    grpc.aio.StreamUnaryClientInterceptor,
-    grpc.aio.StreamStreamClientInterceptor,
-):
+class Waiting:
     """All four arities wait alike. The deadline covers the waiting and the call."""
 
     def __init__(self, cluster: AioCluster) -> None:
         self._cluster = cluster
 
-    async def _go_on(self, continuation: Continuation, details: Details, request: Any) -> Any:
+    async def go_on(self, continuation: Continuation, details: Details, request: Any) -> Any:
+        """Wait, then let the call leave."""
         return await continuation(await self.wait(details), request)
 
     async def wait(self, details: Details) -> Details:
@@ -44,7 +40,18 @@ class Waiting(
             wait_for_ready=details.wait_for_ready,
         )
 
-    intercept_unary_unary: Any = _go_on
-    intercept_unary_stream: Any = _go_on
-    intercept_stream_unary: Any = _go_on
-    intercept_stream_stream: Any = _go_on
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """See ``grpc.aio.UnaryUnaryClientInterceptor``."""
+        return await self.go_on(continuation, details, request)
+
+    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        """See ``grpc.aio.UnaryStreamClientInterceptor``."""
+        return await self.go_on(continuation, details, request)
+
+    async def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
+        """See ``grpc.aio.StreamUnaryClientInterceptor``."""
+        return await self.go_on(continuation, details, requests)
+
+    async def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+        """See ``grpc.aio.StreamStreamClientInterceptor``."""
+        return await self.go_on(continuation, details, requests)

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 import grpc
 import grpc.aio
 
-from trimtab.client.aio_picking import PickingChannel
+from trimtab.client.aio_picking import PickingChannel, missing_hook
+from trimtab.client.aio_public import PublicChannel
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Options
 from trimtab.model import PolicyConfig
+
+_log = logging.getLogger("trimtab.client")
+_log.addHandler(logging.NullHandler())
+
+Make = Callable[
+    [ChannelSpec, Sequence[grpc.aio.ClientInterceptor] | None],
+    grpc.aio.Channel,
+]
+
+
+def _choose() -> Make:
+    missing = missing_hook()
+    if missing:
+        _log.warning(
+            "this grpcio has no %s: asyncio channels use the public interface, which is slower",
+            missing,
+        )
+        return PublicChannel
+    return PickingChannel
+
+
+_make = _choose()
 
 
 def insecure_channel(
@@ -47,7 +71,7 @@ def insecure_channel(
         endpoints=endpoints,
         bootstrap=bootstrap,
     )
-    return PickingChannel(spec, interceptors)
+    return _make(spec, interceptors)
 
 
 def secure_channel(
@@ -77,4 +101,4 @@ def secure_channel(
         endpoints=endpoints,
         bootstrap=bootstrap,
     )
-    return PickingChannel(spec, interceptors)
+    return _make(spec, interceptors)

@@ -1,0 +1,257 @@
+"""The asyncio channel on gRPC's public interface alone: slower, and there when hooks are not.
+
+Without interceptors a call goes straight to the picked endpoint's multicallable. With them, or
+while nothing can leave, it goes through a native channel that is never connected: its last
+interceptor waits, picks, and answers with the picked endpoint's call.
+
+What the public interface can't do: a stream that is dropped unfinished stays in flight until it
+ends, since the callback that counts it keeps it alive; and a call that ends as CANCELLED in a race
+with a GOAWAY looks as if its caller had cancelled it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from trimtab.attempt import outcome_of_grpc
+from trimtab.client.aio_cluster import AioCluster, AioLink
+from trimtab.client.aio_face import Face
+from trimtab.client.aio_waiting import Continuation, Details, Waiting
+from trimtab.client.channel_spec import ChannelSpec
+from trimtab.policies import Outcome
+
+_placing: ContextVar[PublicCalls] = ContextVar("trimtab_placing")
+
+
+class PublicLink(AioLink):
+    """A link with the native multicallables that were needed so far."""
+
+    __slots__ = ("natives",)
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        super().__init__(channel)
+        self.natives: dict[tuple[Any, ...], Any] = {}
+
+
+class PublicCalls:
+    """A multicallable of any arity.
+
+    Args:
+        channel: the face; kept alive by its stubs.
+        arity: the name of the channel method that makes it.
+        codec: the request serializer, the response deserializer, and whether it is registered.
+    """
+
+    def __init__(
+        self, channel: PublicChannel, arity: str, method: str, codec: tuple[Any, Any, bool | None]
+    ) -> None:
+        self._channel = channel
+        self._arity = arity
+        self._method = method
+        self._codec = codec
+        self._front = self._made_on(channel.front, method)
+
+    def _made_on(self, channel: grpc.aio.Channel, method: str) -> Any:
+        serializer, deserializer, registered = self._codec
+        make = getattr(channel, self._arity)
+        return make(method, serializer, deserializer, _registered_method=registered)
+
+    def __call__(self, *request: Any, **more: Any) -> Any:
+        """Begin a call; the arguments are those of ``grpc.aio``'s multicallables."""
+        if self._channel.direct():
+            return self.place(self._method, *request, **more)
+        token = _placing.set(self)
+        try:
+            return self._front(*request, **more)
+        finally:
+            _placing.reset(token)
+
+    def place(self, method: str, *request: Any, **more: Any) -> Any:
+        """Pick an endpoint and begin the call there."""
+        cluster = self._channel.cluster
+        pick = cluster.balancer.pick()
+        link: PublicLink = pick.node.transport
+        key = (self._arity, method, *self._codec)
+        try:
+            native = link.natives.get(key)
+            if native is None:
+                native = link.natives[key] = self._made_on(link.channel, method)
+            call = native(*request, **more)
+        except BaseException:
+            pick.finish(Outcome.CANCELLED)
+            raise
+        self._channel.open.add(call)
+
+        def ended(call: Any) -> None:
+            self._channel.open.discard(call)
+            pick.finish(_outcome(call))
+            if link.leaving and not pick.node.in_flight:
+                cluster.release(link)
+
+        call.add_done_callback(ended)
+        return call
+
+
+class _Placing(Waiting):
+    """Waits like its base, then places the call instead of going on."""
+
+    async def go_on(self, continuation: Continuation, details: Details, request: Any) -> Any:  # noqa: ARG002
+        """Wait, then pick."""
+        details = await self.wait(details)
+        method: Any = details.method
+        return _placing.get().place(
+            method.decode() if isinstance(method, bytes) else method,
+            request,
+            timeout=details.timeout,
+            metadata=details.metadata,
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+        )
+
+
+# gRPC sorts interceptors by their class, each into the list of one arity only.
+
+
+class _PlacingUnaryUnary(_Placing, grpc.aio.UnaryUnaryClientInterceptor):
+    pass
+
+
+class _PlacingUnaryStream(_Placing, grpc.aio.UnaryStreamClientInterceptor):
+    pass
+
+
+class _PlacingStreamUnary(_Placing, grpc.aio.StreamUnaryClientInterceptor):
+    pass
+
+
+class _PlacingStreamStream(_Placing, grpc.aio.StreamStreamClientInterceptor):
+    pass
+
+
+class PublicChannel(Face, grpc.aio.Channel):
+    """A ``grpc.aio.Channel`` that sends each call to the endpoint that the policy picks."""
+
+    def __init__(
+        self, spec: ChannelSpec, interceptors: Sequence[grpc.aio.ClientInterceptor] | None
+    ) -> None:
+        loop = asyncio.get_event_loop_policy().get_event_loop()
+        self.open: set[Any] = set()
+        self._intercepted = bool(interceptors)
+        self._closing = False
+        self.cluster = self._cluster = AioCluster(spec, loop, PublicLink, lambda _ready: None)
+        placing = (
+            kind(self._cluster)
+            for kind in (
+                _PlacingUnaryUnary,
+                _PlacingUnaryStream,
+                _PlacingStreamUnary,
+                _PlacingStreamStream,
+            )
+        )
+        where, all_interceptors = "ipv4:127.0.0.1:1", [*(interceptors or ()), *placing]
+        self.front = (
+            grpc.aio.insecure_channel(where, spec.options, spec.compression, all_interceptors)
+            if spec.credentials is None
+            else grpc.aio.secure_channel(
+                where, spec.credentials, spec.options, spec.compression, all_interceptors
+            )
+        )
+        self._cluster.start()
+
+    def direct(self) -> bool:
+        """Whether a call can go straight to an endpoint."""
+        if self._closing:
+            raise grpc.aio.UsageError("Channel is closed.")
+        return not self._intercepted and self._cluster.availability.ready()
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """See ``grpc.aio.Channel``."""
+        codec = (request_serializer, response_deserializer, _registered_method)
+        return PublicCalls(self, "unary_unary", method, codec)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """See ``grpc.aio.Channel``."""
+        codec = (request_serializer, response_deserializer, _registered_method)
+        return PublicCalls(self, "unary_stream", method, codec)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """See ``grpc.aio.Channel``."""
+        codec = (request_serializer, response_deserializer, _registered_method)
+        return PublicCalls(self, "stream_unary", method, codec)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
+        """See ``grpc.aio.Channel``."""
+        codec = (request_serializer, response_deserializer, _registered_method)
+        return PublicCalls(self, "stream_stream", method, codec)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Let calls in flight end within ``grace`` seconds, cancel the rest. Idempotent."""
+        if self._closing:
+            return
+        if grace and grace < 0:
+            raise ValueError(f"grace must be non-negative, got {grace}.")
+        self._closing = True
+        self._cluster.close()
+        if grace and self.open:
+            await asyncio.wait([asyncio.ensure_future(c.code()) for c in self.open], timeout=grace)
+        for call in list(self.open):
+            call.cancel()
+        await self.front.close()
+        await self._cluster.release_all()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closing", True):  # unset if __init__ raised
+            self._cluster.abandon()
+
+
+def _outcome(call: Any) -> Outcome:
+    """From a call that has ended: then its status is there, and the coroutine does not wait."""
+    asking = call.code()
+    try:
+        asking.send(None)
+    except StopIteration as answer:
+        return outcome_of_grpc(answer.value.value[0])
+    asking.close()
+    return Outcome.FAILURE
