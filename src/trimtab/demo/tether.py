@@ -7,10 +7,9 @@ this process gets SIGTERM, as it would from Kubernetes.
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import threading
-
-from trimtab.__main__ import main
 
 
 def end_with_stdin() -> None:
@@ -22,4 +21,4 @@ def end_with_stdin() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=end_with_stdin, daemon=True).start()
-    main()
+    runpy.run_module("trimtab", run_name="__main__", alter_sys=True)
