@@ -180,8 +180,8 @@ def _read(path: str, origin: str) -> Bootstrap:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{origin}: cannot be read ({error}); give a readable file, "
-            "or JSON text, or Bootstrap.of('host:port')"
+            f"{origin}: cannot be read ({error}); give a readable file or "
+            f"JSON text; an address alone goes into {SHORT_VARIABLE}"
         ) from error
     return _parse(_json(text, origin), origin)
 

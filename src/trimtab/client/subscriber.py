@@ -303,7 +303,7 @@ class Subscriber(Generic[W]):
             link.failures += 1
         if link.lost is None:
             link.lost = now
-            text = f"control plane {link.server.uri}: {error}; the last good state stays in use"
+            text = f"control plane {link.server.uri}: {error}; what is known stays in use"
             self._effects.append(Log(logging.WARNING, text))
         if "too many pings" in error.lower().replace("_", " "):
             link.keepalive_s = POLITE_KEEPALIVE_S
