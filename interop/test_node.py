@@ -14,7 +14,7 @@ pytestmark = pytest.mark.processes
 FOLDER = Path(__file__).parent / "node"
 ORDERS = Road("xds:///orders.shop:8080")
 MISSING = Road("xds:///missing.shop:8080")
-RETURN_WITHIN_S = 20
+RETURN_WITHIN_S = 30
 
 
 @pytest.fixture

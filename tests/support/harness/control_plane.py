@@ -31,7 +31,8 @@ class ControlPlane:
     def start_silent(self):
         """Start it, and return when it listens; it answers nothing before its sources are read."""
         command = [sys.executable, "-m", "trimtab", "serve", "--manifests", self._manifests]
-        command += ["--xds", self.address, "--admin", self.admin, *self._options]
+        # Streams that are ended over the usual 5 s only make clients back off for longer.
+        command += ["--xds", self.address, "--admin", self.admin, "--drain", "1", *self._options]
         self._process = Process("control plane", command)
         self._process.expect("listening for xDS", within=READY_WITHIN_S)
 
@@ -46,10 +47,11 @@ class ControlPlane:
 
     def stop(self):
         """End the test's control plane, whatever state it is in; 0 NACKs if it lives."""
-        if self._process is None or not self._process.running:
+        if self._process is None:
             return
         try:
-            self.assert_nobody_rejected_anything()
+            if self._process.running:
+                self.assert_nobody_rejected_anything()
         finally:
             self._process.kill()
 

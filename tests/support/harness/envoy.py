@@ -90,11 +90,11 @@ class Envoy:
         assert not rejected, f"{self.name}: {rejected}\n{self._process.tail()}"
 
     def stop(self):
-        if self._process.running:
-            try:
+        try:
+            if self._process.running:
                 self.assert_rejected_nothing()
-            finally:
-                self._process.kill()
+        finally:
+            self._process.kill()
 
 
 def aggregated(name, address, transport):
