@@ -106,7 +106,7 @@ async def test_nothing_is_answered_before_every_source_has_synced():
             assert assignments(await stream.read_after_silence()) == {ORDERS: [1]}
 
 
-async def test_a_client_that_does_not_read_costs_one_message_is_ended_and_disturbs_nobody():
+async def test_a_client_that_does_not_read_costs_one_message_is_ended_and_disturbs_nobody(caplog):
     fat = [f"svc{i}" for i in range(40)]
     source = QueueSource(*(updated(name, *range(1, 3000)) for name in fat), Synced())
     async with (
@@ -130,6 +130,7 @@ async def test_a_client_that_does_not_read_costs_one_message_is_ended_and_distur
         while assignments(await good.read()) != {"new.shop:8080": [7]}:
             pass
         assert plane.counters.get(metrics.STREAM_ENDS, "write_deadline") == 1
+    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
 
 
 async def test_a_fault_on_one_stream_ends_it_with_internal_and_leaves_the_others(source, caplog):
@@ -211,6 +212,7 @@ async def test_acks_responses_bytes_and_streams_are_counted(source):
         await eventually(lambda: sum(histograms[()].counts) == 1)
         stream.call.cancel()
         await eventually(lambda: not plane.server.streams)
+        assert not plane.store._listeners
         plane.server.measure()
         assert counters.get(metrics.STREAMS, "ads", "sotw", "grpc") == 0
         assert counters.get(metrics.STREAM_ENDS, "client_gone") == 1
