@@ -4,21 +4,18 @@ from random import Random
 
 import pytest
 from google.protobuf import any_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trimtab.client.bootstrap import Bootstrap
+from trimtab.client.effects import Connect, Disconnect, Fail, Log, Send, Update
 from trimtab.client.subscriber import (
     FALLBACK_AFTER_S,
     KEEPALIVE_S,
     LINGER_S,
     POLITE_KEEPALIVE_S,
     SILENCE_S,
-    Connect,
-    Disconnect,
-    Fail,
-    Log,
-    Send,
     Subscriber,
-    Update,
 )
 from trimtab.model import Endpoint, Removed, ServicePort, Snapshot, Synced, Updated
 from trimtab.xds import type_urls
@@ -513,3 +510,54 @@ def test_many_watchers_of_many_names_need_one_stream(count):
         world.unwatch(i, f"s{1 + i % 50}.shop:8080")
     world.at(LINGER_S)
     assert streams(plane) == [0]
+
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["down", "up", "garbage", "good"]), st.integers(0, 1)),
+        st.tuples(st.sampled_from(["watch", "unwatch"]), st.integers(0, 3)),
+        st.tuples(st.just("set"), st.integers(1, 5)),
+        st.tuples(st.just("time"), st.sampled_from([0.05, 1.0, 7.0, 20.0, 100.0])),
+    ),
+    max_size=30,
+)
+
+
+def act(world, planes, watching, action, value):
+    match action:
+        case "down":
+            world.down(planes[value])
+        case "up":
+            planes[value].up = True
+        case "garbage":
+            planes[value].spoil = lambda _response: b"\xff\xff"
+        case "good":
+            planes[value].spoil = lambda response: response
+        case "watch" if value not in watching:
+            watching.add(value)
+            world.watch(value)
+        case "unwatch" if value in watching:
+            watching.remove(value)
+            world.unwatch(value)
+        case "set":
+            for plane in planes:
+                plane.apply(Updated(snapshot(f"10.0.0.{value}")))
+        case "time":
+            world.at(value)
+    world.run()
+
+
+@given(ACTIONS)
+def test_after_whatever_happened_every_watcher_ends_with_the_truth_from_the_first_server(actions):
+    planes = [Plane(snapshot("10.0.0.1")), Plane(snapshot("10.0.0.1"))]
+    world = World(*planes)
+    watching = set()
+    for action, value in actions:
+        act(world, planes, watching, action, value)
+    for index in range(2):
+        act(world, planes, watching, "up", index)
+        act(world, planes, watching, "good", index)
+    world.at(2 * LINGER_S)
+    truth = planes[0].catalog.clusters()["orders.shop:8080"]
+    assert all(world.seen[watcher][-1] == truth for watcher in watching)
+    assert streams(*planes) == ([1, 0] if watching else [0, 0])

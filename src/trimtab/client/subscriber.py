@@ -27,6 +27,7 @@ from typing import Generic, TypeVar
 from trimtab.client import reasons
 from trimtab.client.backoff import HEALTHY_S, Backoff
 from trimtab.client.bootstrap import Bootstrap, Server
+from trimtab.client.effects import Connect, Disconnect, Effect, Fail, Log, Send, Update
 from trimtab.errors import ProtocolError
 from trimtab.model import Snapshot
 from trimtab.xds.client_session import Absent, ClientSession, Rejected, Resolved
@@ -38,57 +39,6 @@ KEEPALIVE_S = 10.0
 POLITE_KEEPALIVE_S = 330.0  # gRPC servers forbid pings more often than every 300 s by default
 
 W = TypeVar("W")
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Open a stream to ``server``, with pings every ``keepalive_s``."""
-
-    stream: int
-    server: Server
-    keepalive_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Write a request."""
-
-    stream: int
-    request: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """Close a stream; nothing it still says counts."""
-
-    stream: int
-
-
-@dataclass(frozen=True, slots=True)
-class Update(Generic[W]):
-    """Give a watcher a snapshot."""
-
-    watcher: W
-    snapshot: Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Fail(Generic[W]):
-    """Tell a watcher why it can't have a snapshot now."""
-
-    watcher: W
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """Say something to the operator; once per change, never per attempt."""
-
-    level: int
-    text: str
-
-
-Effect = Connect | Send | Disconnect | Update[W] | Fail[W] | Log
 
 
 @dataclass(eq=False, slots=True)

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from trimtab.client.ads_stream import AdsStream
 from trimtab.client.bootstrap import Bootstrap
-from trimtab.client.subscriber import Connect, Disconnect, Fail, Log, Send, Subscriber, Update
+from trimtab.client.effects import Connect, Disconnect, Fail, Log, Send, Update
+from trimtab.client.subscriber import Subscriber
 from trimtab.errors import ConfigError
 from trimtab.xds.client_session import ClientSession, NodeInfo
 
