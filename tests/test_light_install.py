@@ -1,0 +1,53 @@
+"""The plain install is the client: what the extras bring must not be needed by it."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+IMPORTED_AS = {"PyYAML": "yaml"}
+EXTRAS = [
+    IMPORTED_AS.get(name, name)
+    for name in (
+        requirement.partition(">")[0]
+        for requirement in PROJECT["optional-dependencies"]["control-plane"]
+    )
+]
+
+
+def run(code):
+    """Run code where no module of the extras can be imported."""
+    blocked = f"import sys\nfor name in {EXTRAS}: sys.modules[name] = None\n"
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", blocked + code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("module", ["trimtab", "trimtab.aio", "trimtab.testing"])
+def test_the_client_imports_without_the_extras(module):
+    done = run(f"import {module}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_channel_works_without_the_extras():
+    done = run(
+        "import trimtab\n"
+        "with trimtab.insecure_channel('orders', endpoints=['127.0.0.1:1']) as channel:\n"
+        "    print(channel)\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 ready" in done.stdout
+
+
+def test_the_command_line_says_which_extra_to_install():
+    done = run("from trimtab.__main__ import main\nsys.argv = ['trimtab', '--help']\nmain()")
+    assert done.returncode == 1
+    assert "pip install 'trimtab[control-plane]'" in done.stderr
+    assert "Traceback" not in done.stderr
