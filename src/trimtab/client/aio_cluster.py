@@ -185,7 +185,8 @@ class AioCluster:
     def _refresh(self) -> None:
         self._refreshing = False
         if self.availability.refresh():
-            self._on_ready(self.availability.ready())
+            # A closed channel refuses calls where it would place them.
+            self._on_ready(self.availability.ready() or self.availability.closed)
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
@@ -207,11 +208,14 @@ class AioCluster:
 
         Raises:
             grpc.aio.AioRpcError: UNAVAILABLE or DEADLINE_EXCEEDED, with the reason.
-            asyncio.CancelledError: the channel was closed.
+            grpc.aio.UsageError: the channel was closed before.
+            asyncio.CancelledError: the channel was closed meanwhile.
         """
         availability = self.availability
         if availability.ready():
             return budget
+        if availability.closed:
+            raise grpc.aio.UsageError("Channel is closed.")
         begin = self._loop.time()
         try:
             async with asyncio.timeout(budget):

@@ -4,8 +4,8 @@ Without interceptors a call goes straight to the picked endpoint's multicallable
 while nothing can leave, it goes through a native channel that is never connected: its last
 interceptor waits, picks, and answers with the picked endpoint's call.
 
-What the public interface can't do: a stream that is dropped unfinished stays in flight until it
-ends, since the callback that counts it keeps it alive; and a call that ends as CANCELLED in a race
+What the public interface can't do: a stream that is dropped unfinished stays in flight until its
+deadline or the channel's end, since the callback that counts it keeps it alive; and a call that ends as CANCELLED in a race
 with a GOAWAY looks as if its caller had cancelled it.
 """
 
@@ -141,7 +141,7 @@ class PublicChannel(Face, grpc.aio.Channel):
     def __init__(
         self, spec: ChannelSpec, interceptors: Sequence[grpc.aio.ClientInterceptor] | None
     ) -> None:
-        loop = asyncio.get_event_loop_policy().get_event_loop()
+        loop = _working_loop()
         self.open: set[Any] = set()
         self._intercepted = bool(interceptors)
         self._closing = False
@@ -244,6 +244,14 @@ class PublicChannel(Face, grpc.aio.Channel):
     def __del__(self) -> None:
         if not getattr(self, "_closing", True):  # unset if __init__ raised
             self._cluster.abandon()
+
+
+def _working_loop() -> asyncio.AbstractEventLoop:
+    """The running loop, or the one that will run, as ``grpc.aio`` chooses."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.get_event_loop_policy().get_event_loop()
 
 
 def _outcome(call: Any) -> Outcome:
