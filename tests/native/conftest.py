@@ -1,15 +1,16 @@
-"""Native gRPC and Envoy against the control plane, all real, each in a process of its own."""
+"""Native gRPC, Envoy and trimtab's client against the control plane, each a real process."""
 
+import contextlib
 from dataclasses import dataclass
 
 import pytest
 
-from harness.client import Client, Road
+from harness.client import Client, Load, Road
 from harness.envoy import Envoy, aggregated, endpoints_only
-from harness.fixtures import backends, control_plane, limits, manifests, orders, started
-from harness.native import native_client
+from harness.fixtures import addresses, backends, control_plane, limits, manifests, orders, started
+from harness.python_clients import native_client, trimtab_client
 
-__all__ = ["backends", "control_plane", "limits", "manifests", "orders", "started"]
+__all__ = ["addresses", "backends", "control_plane", "limits", "manifests", "orders", "started"]
 
 EDS_CLUSTERS = {
     "orders": "orders.shop:8080",
@@ -39,25 +40,67 @@ def envoys(control_plane, started, tmp_path):
     return running
 
 
+@pytest.fixture
+def trimtab(control_plane, started):
+    """trimtab's own client, with the same kind of bootstrap."""
+    printed = control_plane.bootstrap("grpc", node_id="trimtab", namespace="shop")
+    return started(trimtab_client(printed))
+
+
 @dataclass
 class Traffic:
-    """One client process and all the roads on which it reaches ``orders.shop``."""
+    """All the roads to ``orders.shop``, named as the nodes that ask for it.
 
-    client: Client
-    roads: dict
+    Attributes:
+        clients: which roads start at which client process.
+    """
 
-    def load(self, rate=150):
-        return self.client.load(self.roads, rate=rate)
+    clients: list[tuple[Client, dict[str, Road]]]
+
+    @property
+    def nodes(self):
+        return [name for _, roads in self.clients for name in roads]
+
+    @contextlib.contextmanager
+    def load(self, rate=30):
+        """Requests at ``rate`` per second over each road; at the end no error on any.
+
+        Yields:
+            The loads of the clients as one.
+        """
+        with contextlib.ExitStack() as stack:
+            yield Loads(
+                [
+                    stack.enter_context(client.load(roads, rate=rate * len(roads)))
+                    for client, roads in self.clients
+                ]
+            )
+
+
+@dataclass
+class Loads:
+    """Several loads; each must do what is said."""
+
+    loads: list[Load]
+
+    def comes_from(self, *servers, within=10):
+        for load in self.loads:
+            load.comes_from(*servers, within=within)
+
+    def goes_on(self, requests):
+        for load in self.loads:
+            load.goes_on(requests)
 
 
 @pytest.fixture
-def traffic(native, envoys):
-    """Native gRPC and each Envoy."""
+def traffic(native, trimtab, envoys):
+    """trimtab's client, native gRPC and, behind native gRPC, each Envoy."""
     clusters = {
         "envoy-ads-sotw": "orders.shop:8080",
         "envoy-ads-delta": "orders-eds",
         "envoy-eds-sotw": "orders-by-alias",
         "envoy-eds-delta": "orders",
     }
-    roads = {name: envoys[name].road(cluster) for name, cluster in clusters.items()}
-    return Traffic(native, {"native": Road("xds:///orders.shop:grpc"), **roads})
+    direct = Road("xds:///orders.shop:grpc")
+    proxied = {name: envoys[name].road(cluster) for name, cluster in clusters.items()}
+    return Traffic([(trimtab, {"trimtab": direct}), (native, {"native": direct, **proxied})])

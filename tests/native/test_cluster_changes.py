@@ -35,11 +35,11 @@ def test_a_changed_policy_is_active_in_envoy_at_once_and_costs_no_request(
         load.comes_from("a", "b")
 
 
-def test_a_service_with_a_new_port_is_served_on_it_at_once(traffic, envoys, orders, manifests):
+def test_a_service_with_a_new_port_is_served_on_it_at_once(native, envoys, orders, manifests):
     manifests.write("orders", "shop", orders.values(), port=9090)
     for name in ("envoy-ads-sotw", "envoy-ads-delta"):
         envoys[name].wait_cluster("orders.shop:9090", within=ACTIVE_WITHIN_S)
         road = envoys[name].road("orders.shop:9090")
-        assert traffic.client.call(road).server in {"a", "b"}
+        assert native.call(road).server in {"a", "b"}
         # The alias names the port by its name, which moved with it.
-        assert traffic.client.call(envoys[name].road("orders-eds")).server in {"a", "b"}
+        assert native.call(envoys[name].road("orders-eds")).server in {"a", "b"}

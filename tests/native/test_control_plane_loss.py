@@ -28,7 +28,7 @@ def test_an_orderly_restart_costs_no_request(traffic, control_plane):
         load.comes_from("a", "b")
         assert control_plane.terminate() == 0
         control_plane.start()
-        control_plane.wait_clients(*traffic.roads, within=RETURN_WITHIN_S)
+        control_plane.wait_clients(*traffic.nodes, within=RETURN_WITHIN_S)
         control_plane.wait_acked()
         load.comes_from("a", "b")
 
@@ -43,7 +43,7 @@ def test_a_restart_with_a_slow_source_costs_no_request(
         manifests.write("orders", "shop", [*orders.values(), c])
         manifests.put_what_takes_seconds_to_read()
         control_plane.start_silent()
-        control_plane.wait_clients(*traffic.roads, within=RETURN_WITHIN_S)
+        control_plane.wait_clients(*traffic.nodes, within=RETURN_WITHIN_S)
         assert control_plane.get("/readyz")[0] == 503
         load.comes_from("a", "b")
         assert control_plane.get("/readyz")[0] == 503
@@ -59,7 +59,7 @@ def test_a_restart_onto_a_broken_manifest_costs_no_request(
         control_plane.kill()
         manifests.put("shop-orders.yaml", "kind: [Service\n")
         control_plane.start_silent()
-        control_plane.wait_clients(*traffic.roads, within=RETURN_WITHIN_S)
+        control_plane.wait_clients(*traffic.nodes, within=RETURN_WITHIN_S)
         load.goes_on(15)
         manifests.write("orders", "shop", [orders["b"]])
         control_plane.wait_ready()

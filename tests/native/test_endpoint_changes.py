@@ -1,4 +1,4 @@
-"""Endpoints that come and go while requests flow over native gRPC and four kinds of Envoy."""
+"""Endpoints that come and go while requests flow over every kind of client."""
 
 import pytest
 
@@ -30,8 +30,9 @@ def test_a_draining_endpoint_finishes_what_it_has(traffic, orders, backends, man
         load.comes_from("a", "b")
         # Two servers take turns or are drawn: some of these calls are with the one that leaves.
         calls = [
-            traffic.client.begin_call(road, work_ms=1500)
-            for road in traffic.roads.values()
+            (client, client.begin_call(road, work_ms=1500))
+            for client, roads in traffic.clients
+            for road in roads.values()
             for _ in range(4)
         ]
         load.goes_on(5)
@@ -39,7 +40,7 @@ def test_a_draining_endpoint_finishes_what_it_has(traffic, orders, backends, man
         load.comes_from("b")
         manifests.write("orders", "shop", [b])
         assert backends.close("a") == 0
-        servers = {traffic.client.end_call(call).server for call in calls}
+        servers = {client.end_call(call).server for client, call in calls}
     assert servers == {"a", "b"}
 
 

@@ -21,8 +21,10 @@ NAMES = (
 )
 
 
-def test_native_grpc_reaches_a_service_under_each_of_its_names(native):
-    answers = {name: native.call(Road(f"xds:///{name}")) for name in NAMES}
+@pytest.mark.parametrize("kind", ["native", "trimtab"])
+def test_a_service_is_reached_under_each_of_its_names(kind, request):
+    client = request.getfixturevalue(kind)
+    answers = {name: client.call(Road(f"xds:///{name}")) for name in NAMES}
     assert [(n, a.error) for n, a in answers.items() if a.server not in {"a", "b"}] == []
 
 

@@ -7,18 +7,22 @@ from harness.client import Road
 pytestmark = pytest.mark.processes
 
 
-def test_an_unknown_service_fails_within_a_second_and_is_named(native):
-    answer = native.call(Road("xds:///missing.shop:8080"), within=5)
+@pytest.mark.parametrize("kind", ["native", "trimtab"])
+def test_an_unknown_service_fails_within_a_second_and_is_named(kind, request):
+    client = request.getfixturevalue(kind)
+    answer = client.call(Road("xds:///missing.shop:8080"), within=5)
     assert answer.error.startswith("UNAVAILABLE")
     assert "missing.shop:8080" in answer.error
     assert answer.seconds < 1
 
 
-def test_a_service_that_was_unknown_is_reached_once_it_exists(native, backends, manifests):
+@pytest.mark.parametrize("kind", ["native", "trimtab"])
+def test_a_service_that_was_unknown_is_reached_once_it_exists(kind, request, backends, manifests):
+    client = request.getfixturevalue(kind)
     road = Road("xds:///late.shop:grpc")
-    assert native.call(road, within=5).error.startswith("UNAVAILABLE")
+    assert client.call(road, within=5).error.startswith("UNAVAILABLE")
     manifests.write("late", "shop", backends.open("late"))
-    native.wait_answer(road, "late", within=5)
+    client.wait_answer(road, "late", within=5)
 
 
 def test_an_unknown_service_disturbs_no_other(native):

@@ -107,7 +107,7 @@ class Load:
         idle = [road for road, served in self.served().items() if not served]
         assert not idle, f"no request was answered over {idle}"
 
-    def comes_from(self, *servers, within=5):
+    def comes_from(self, *servers, within=10):
         """Wait until each road is served by all of these servers and by no other."""
         begin = {road: self.served()[road] for road in self._roads}
 

@@ -1,10 +1,12 @@
 """``trimtab serve`` as a process that is started, killed and started again on the same ports."""
 
+import functools
 import json
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 
 from harness.ports import free_port
 from harness.process import Process
@@ -13,14 +15,36 @@ from harness.waiting import Unmet, eventually
 READY_WITHIN_S = 20
 
 
+@dataclass(frozen=True)
+class Addresses:
+    """Where a control plane listens; the same in all its lives."""
+
+    xds: str
+    admin: str
+
+
+def free_addresses():
+    return Addresses(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
+
+
+@functools.cache
+def _printed_bootstrap(kind, server, identity):
+    command = [sys.executable, "-m", "trimtab", "bootstrap", "--for", kind, "--server", server]
+    for name, value in identity:
+        command += [f"--{name.replace('_', '-')}", value]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 class ControlPlane:
     """One control plane at fixed addresses."""
 
-    def __init__(self, manifests, *, config=None):
+    def __init__(self, addresses, manifests, *, config=None):
         self._manifests = manifests
         self._options = ["--config", config] if config else []
-        self.address = f"127.0.0.1:{free_port()}"
-        self.admin = f"127.0.0.1:{free_port()}"
+        self.address = addresses.xds
+        self.admin = addresses.admin
         self._process = None
 
     def start(self):
@@ -62,13 +86,7 @@ class ControlPlane:
 
     def bootstrap(self, kind, **identity):
         """What ``trimtab bootstrap --for KIND`` prints for this control plane."""
-        command = [sys.executable, "-m", "trimtab", "bootstrap", "--for", kind]
-        command += ["--server", self.address]
-        for name, value in identity.items():
-            command += [f"--{name.replace('_', '-')}", value]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return _printed_bootstrap(kind, self.address, tuple(identity.items()))
 
     def get(self, path):
         """An admin page: status and text."""

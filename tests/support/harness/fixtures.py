@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from harness.backends import Backends
-from harness.control_plane import ControlPlane
+from harness.control_plane import ControlPlane, free_addresses
 from harness.manifests import Manifests
 
 CONFIG = """\
@@ -56,11 +56,17 @@ def limits(backends, manifests):
     )
 
 
+@pytest.fixture(scope="session")
+def addresses():
+    """One pair for all tests: each test's control plane is gone before the next one's begins."""
+    return free_addresses()
+
+
 @pytest.fixture
-def control_plane(orders, limits, manifests, tmp_path, started):
+def control_plane(addresses, orders, limits, manifests, tmp_path, started):
     """A running control plane. At its end nobody may have rejected anything."""
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
-    plane = started(ControlPlane(manifests.path, config=config))
+    plane = started(ControlPlane(addresses, manifests.path, config=config))
     plane.start()
     return plane

@@ -1,11 +1,14 @@
-"""A native gRPC client in a process of its own: ``python -m harness.load_process``.
+"""A gRPC client in a process of its own: ``python -m harness.load_process LIBRARY``.
 
-gRPC reads its xDS bootstrap once per process. Commands: ``call`` once; ``start`` an open-loop load
+LIBRARY is ``grpc.aio`` or what has the same signatures, ``trimtab.aio``. gRPC reads its xDS
+bootstrap once per process. Commands: ``call`` once; ``start`` an open-loop load
 over several roads, told of every 100 ms; ``stop`` it and count what is left. The Node client in
 ``interop/node`` speaks the same way.
 """
 
 import asyncio
+import importlib
+import sys
 from collections import Counter
 
 import grpc
@@ -23,7 +26,8 @@ MOST_IN_FLIGHT = 500
 class Client:
     """Channels by target."""
 
-    def __init__(self):
+    def __init__(self, library):
+        self._library = library
         self._channels = {}
         self._methods = {}
 
@@ -31,7 +35,7 @@ class Client:
         """The name of the server that answered."""
         target = road["target"]
         if target not in self._channels:
-            channel = grpc.aio.insecure_channel(target)
+            channel = self._library.insecure_channel(target)
             self._channels[target] = channel
             self._methods[target] = channel.unary_unary(f"/{SERVICE}/{METHOD}")
         metadata = tuple(road.get("metadata", {}).items())
@@ -114,8 +118,8 @@ async def call(client, number, road, work_ms, within):
     tell({"called": number, "server": server, "error": error, "seconds": loop.time() - begin})
 
 
-async def serve():
-    client = Client()
+async def serve(library):
+    client = Client(library)
     load = None
     calls = set()
     async for command in read_commands():
@@ -133,4 +137,4 @@ async def serve():
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(serve(importlib.import_module(sys.argv[1])))

@@ -1,0 +1,23 @@
+"""Python clients, each in a process of its own: native gRPC's own (C-core), and trimtab's."""
+
+import sys
+from pathlib import Path
+
+from harness.client import Client
+
+SUPPORT = Path(__file__).parent.parent
+
+
+def native_client(bootstrap):
+    """Native gRPC with this standard gRPC bootstrap (JSON)."""
+    return _client("native", "grpc.aio", bootstrap)
+
+
+def trimtab_client(bootstrap):
+    """trimtab's channel in place of the native one, with the same bootstrap."""
+    return _client("trimtab", "trimtab.aio", bootstrap)
+
+
+def _client(name, library, bootstrap):
+    command = [sys.executable, "-m", "harness.load_process", library]
+    return Client(name, command, cwd=SUPPORT, env={"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap})
