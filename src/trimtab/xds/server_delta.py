@@ -111,7 +111,7 @@ def _response(
     errors: list[wire.ResourceError],
 ) -> bytes:
     nonce = stream.next_nonce()
-    sub.await_answer(nonce, sent[0][1].version if len(sent) == 1 else "", sent)
+    sub.await_answer(nonce, sent[0][1].version if len(sent) == 1 else "", sent, removed)
     return wire.DeltaDiscoveryResponse(
         resources=[
             wire.Resource(name=entry.name, version=target.version, resource=target.body)

@@ -95,7 +95,7 @@ def _is_plain_ack(sub: Subscription, raw: bytes) -> bool:
     if not sub.ack_middle or not sub.outstanding:
         return False
     nonce = next(iter(sub.outstanding))
-    head, tail = _version_field(sub.outstanding[nonce][0]), _nonce_field(nonce)
+    head, tail = _version_field(sub.outstanding[nonce].version), _nonce_field(nonce)
     return (
         len(raw) == len(head) + len(sub.ack_middle) + len(tail)
         and raw.endswith(tail)
@@ -141,12 +141,12 @@ def _changed_only(stream: Stream, sub: Subscription) -> bytes | None:
             break
     if not sent and not errors:
         return None
-    return _response(stream, sub, [target for _, target in sent], sent, errors)
+    return _response(stream, sub, [target for _, target in sent], sent, (), errors)
 
 
 def _full_set(stream: Stream, sub: Subscription) -> bytes | None:
     errors: list[wire.ResourceError] = []
-    needed = sub.answer_due
+    needed = sub.answer_due or bool(sub.farewells)
     for name in sub.dirty:
         entry = sub.entries[name]
         target = sub.target(entry)
@@ -154,6 +154,7 @@ def _full_set(stream: Stream, sub: Subscription) -> bytes | None:
         text = sub.absence_text(entry)
         if text:
             errors.append(resource_error(name, text))
+    removed = list(sub.farewells)
     sub.dirty.clear()
     sub.farewells.clear()
     sub.answer_due = False
@@ -162,24 +163,31 @@ def _full_set(stream: Stream, sub: Subscription) -> bytes | None:
     shown: list[Resource] = []
     sent: list[tuple[Entry, Resource]] = []
     for entry in list(sub.entries.values()):
-        target = sub.target(entry)
-        if target is None:
-            if entry.explicit:
-                entry.gone()
-            else:
-                sub.drop(entry.name)
-            continue
-        if target.version == entry.refused:
-            # Leaving it out would delete it: its last good version stays, if there was one.
-            entry.due = False
-            if entry.good is None:
-                continue
-            target = entry.good
-        sub.was_sent(entry, target)
-        shown.append(target)
-        if entry.acked != target.version:
-            sent.append((entry, target))
-    return _response(stream, sub, shown, sent, errors)
+        target = _kept(sub, entry)
+        if target is not None:
+            sub.was_sent(entry, target)
+            shown.append(target)
+            if entry.acked != target.version:
+                sent.append((entry, target))
+        elif entry.sent and sub.target(entry) is None:
+            removed.append(entry.name)
+            entry.gone()
+        if target is None and not entry.explicit and not sub.exists(entry):
+            sub.drop(entry.name)
+    return _response(stream, sub, shown, sent, removed, errors)
+
+
+def _kept(sub: Subscription, entry: Entry) -> Resource | None:
+    """What a full set shows under a name.
+
+    Of a resource whose present version was NACKed that is its last good version, if there was one:
+    leaving it out would delete it.
+    """
+    target = sub.target(entry)
+    if target is None or target.version not in entry.refused:
+        return target
+    entry.due = False
+    return entry.good
 
 
 def _response(
@@ -187,11 +195,12 @@ def _response(
     sub: Subscription,
     shown: Sequence[Resource],
     sent: Sequence[tuple[Entry, Resource]],
+    removed: Sequence[str],
     errors: Sequence[wire.ResourceError],
 ) -> bytes:
     version = _version_of(shown)
     nonce = stream.next_nonce()
-    sub.await_answer(nonce, version, sent)
+    sub.await_answer(nonce, version, sent, removed)
     message = wire.DiscoveryResponse(
         version_info=version,
         resources=[target.body for target in shown],

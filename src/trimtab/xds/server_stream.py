@@ -115,9 +115,8 @@ class Stream:
         if error is None:
             accepted = sub.accept(nonce)
             if accepted is not None:
-                version, sent = accepted
-                names = tuple(entry.name for entry, _ in sent)
-                self.events.append(Acked(sub.type_url, names, version))
+                names = tuple(entry.name for entry, _ in accepted.resources)
+                self.events.append(Acked(sub.type_url, names, accepted.version))
             return
         refused = sub.refuse(nonce, error.message)
         if refused is not None:

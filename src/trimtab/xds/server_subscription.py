@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from trimtab.xds import type_urls
 from trimtab.xds.catalog import Catalog, Client, ClientKind
@@ -19,6 +20,7 @@ MAX_MESSAGE = 3_500_000
 
 _MAX_OUTSTANDING = 1000  # responses without an answer that are remembered, per type
 _MAX_ERROR = 2000  # characters of a NACK's text
+_MAX_REFUSED = 8  # versions of one resource: content that goes to and fro is not sent again
 _NEAR_TEXTS = 20  # unknown names per stream and type for which similar ones are looked up
 _REJECT_WHOLE = frozenset({ClientKind.ENVOY, ClientKind.OTHER})
 # Envoy applies nothing of a response with one bad resource; gRPC applies the good ones (A46).
@@ -49,7 +51,7 @@ class Entry:
         self.explicit = False  # asked by name, not only by a wildcard
         self.sent = ""  # version sent last; "" if the client has nothing
         self.acked = ""  # version accepted last
-        self.refused = ""  # version that was NACKed
+        self.refused: tuple[str, ...] = ()  # versions that were NACKed, the latest first
         self.error = ""  # the NACK's text
         self.good: Resource | None = None  # accepted last, where responses carry the full set
         self.due = True  # must be answered, whatever the client has
@@ -71,8 +73,18 @@ class Entry:
         self.due = False
 
 
-Sent = tuple[str, tuple[tuple[Entry, Resource], ...]]
-"""A response without an answer yet: its version, and what of it the client had not accepted."""
+class Sent(NamedTuple):
+    """A response without an answer yet.
+
+    Attributes:
+        version: the response's.
+        resources: what of it the client had not accepted before.
+        removed: the names whose end it told.
+    """
+
+    version: str
+    resources: tuple[tuple[Entry, Resource], ...]
+    removed: tuple[str, ...]
 
 
 class Subscription:
@@ -113,6 +125,7 @@ class Subscription:
             self.explicit += 1
         entry.due = True
         entry.told = False
+        entry.refused = ()  # who asks again gets an answer, even that one
         self.dirty[name] = None
         return entry
 
@@ -221,7 +234,7 @@ class Subscription:
 
     def is_new(self, entry: Entry, target: Resource) -> bool:
         """Whether a resource must be sent. What was NACKed is not sent again."""
-        return target.version != entry.refused and (entry.due or target.version != entry.sent)
+        return target.version not in entry.refused and (entry.due or target.version != entry.sent)
 
     def absence_text(self, entry: Entry) -> str | None:
         """The text for a name that nothing answers to, once; None if it was told."""
@@ -244,11 +257,15 @@ class Subscription:
             entry.told = False
 
     def await_answer(
-        self, nonce: str, version: str, sent: Iterable[tuple[Entry, Resource]]
+        self,
+        nonce: str,
+        version: str,
+        sent: Iterable[tuple[Entry, Resource]],
+        removed: Iterable[str],
     ) -> None:
         """Remember a response until it is ACKed or NACKed."""
         self.nonce = nonce
-        self.outstanding[nonce] = (version, tuple(sent))
+        self.outstanding[nonce] = Sent(version, tuple(sent), tuple(removed))
         if len(self.outstanding) > _MAX_OUTSTANDING:
             del self.outstanding[next(iter(self.outstanding))]
 
@@ -258,7 +275,7 @@ class Subscription:
         """An ACK: all of the response is in use. None if nothing waits for this nonce."""
         answered = self.outstanding.pop(nonce, None)
         if answered is not None:
-            for entry, target in answered[1]:
+            for entry, target in answered.resources:
                 entry.acked = target.version
                 entry.error = ""
                 if self.full_set:
@@ -275,12 +292,14 @@ class Subscription:
         answered = self.outstanding.pop(nonce, None)
         if answered is None:
             return None
-        version, sent = answered
+        version, sent, removed = answered
         blamed = [(e, r) for e, r in sent if _names(text, e.name)] or list(sent)
         for entry, target in blamed:
-            entry.refused = target.version
+            entry.refused = (target.version, *entry.refused)[:_MAX_REFUSED]
             entry.error = text[-_MAX_ERROR:]
-        innocent = [(e, r) for e, r in sent if e.refused != r.version]
+            if entry.good is not None and entry.good.version == target.version:
+                entry.good = None  # it was accepted once, and no longer is
+        innocent = [(e, r) for e, r in sent if r.version not in e.refused]
         for entry, target in innocent:
             if self._client.kind not in _REJECT_WHOLE:
                 entry.acked = target.version
@@ -289,7 +308,16 @@ class Subscription:
             elif self.entries.get(entry.name) is entry and entry.sent == target.version:
                 entry.due = entry.alone = True
                 self.dirty[entry.name] = None
+        if removed and self._client.kind in _REJECT_WHOLE:
+            self._tell_again(removed)
         return version, [entry for entry, _ in blamed]
+
+    def _tell_again(self, removed: Iterable[str]) -> None:
+        """The client refused the response that told it of the end of these."""
+        for name in removed:
+            entry = self.entries.get(name)
+            if entry is None or not entry.sent:
+                self.farewells[name] = None
 
     def status(self) -> Iterator[ResourceStatus]:
         """Every name and what the client has of it."""
