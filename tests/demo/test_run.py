@@ -19,15 +19,16 @@ GONE_WITHIN_S = 10
 class Demo:
     """A running ``trimtab demo`` whose processes carry a mark, so that no other's are counted."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, temporary: Path, *options: str) -> None:
         self.mark = f"DEMO_TEST={uuid.uuid4()}"
         name, value = self.mark.split("=")
+        self.temporary = temporary
         self.process = subprocess.Popen(
             [sys.executable, "-m", "trimtab", "demo", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, name: value, "COLUMNS": "100"},
+            env={**os.environ, name: value, "COLUMNS": "100", "TMPDIR": str(temporary)},
         )
 
     def wait_for(self, text: str) -> None:
@@ -61,11 +62,11 @@ class Demo:
 
 
 @pytest.fixture
-def demo():
+def demo(tmp_path_factory):
     started = []
 
     def start(*options: str) -> Demo:
-        started.append(Demo(*options))
+        started.append(Demo(tmp_path_factory.mktemp("demo"), *options))
         return started[-1]
 
     yield start
@@ -81,7 +82,8 @@ def test_a_short_run_measures_all_four_modes_and_leaves_nothing(demo, tmp_path):
     run = demo("--seconds", "8", "--seed", "3", *options)
     code, out, errors = run.end()
     assert code == 0, errors
-    run.assert_nothing_is_left()
+    assert run.alive() == {}
+    assert list(run.temporary.iterdir()) == []
 
     told = json.loads(files["json"].read_text())
     modes = told["modes"]
@@ -112,6 +114,7 @@ def test_an_interrupted_demo_ends_in_order_and_leaves_nothing(demo, number):
     assert code == 1
     assert errors == "demo: interrupted; all its processes have ended\n"
     assert run.alive() == {}
+    assert list(run.temporary.iterdir()) == []
 
 
 def test_a_killed_demo_takes_its_processes_with_it(demo):
