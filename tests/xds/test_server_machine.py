@@ -50,8 +50,8 @@ class Machine(RuleBasedStateMachine):
         self.node = node(self.agent)
         self.to_client = deque()
         self.nonces = set()
-        self.refused = {t: set() for t in self.wanted}  # (name, body)
-        self.told = {t: set() for t in self.wanted}  # names whose absence was told
+        self.refused = {t: set() for t in self.wanted}  # (name, content)
+        self.owed = {t: set() for t in self.wanted}  # names that must be answered
 
     @property
     def whole(self):
@@ -61,8 +61,21 @@ class Machine(RuleBasedStateMachine):
     def begin(self, agent, synced):
         self.agent = agent
         self.node = node(agent)
+        self.update("a", ("10.0.0.1", None))
         if synced:
             self.catalog.apply(Synced())
+        for kind in (CDS, EDS, LDS):
+            self.subscribe_to(kind, {NAMES[0], NAMES[1]})
+
+    @rule(
+        cluster=CLUSTERS, contents=st.lists(CONTENT, min_size=2, max_size=4), bad=st.integers(0, 3)
+    )
+    def contents_come_and_go_while_one_is_refused(self, cluster, contents, bad):
+        for number, content in enumerate([*contents, *contents]):
+            self.update(cluster, content)
+            self.server_writes()
+            if self.to_client:
+                self.client_answers(0 if number == bad else None)
 
     @rule(cluster=CLUSTERS, content=CONTENT)
     def update(self, cluster, content):
@@ -93,27 +106,37 @@ class Machine(RuleBasedStateMachine):
         assert response.nonce not in self.nonces
         self.nonces.add(response.nonce)
         resources = self.resources(response)
-        for name, body in resources.items():
-            assert (name, body) not in self.refused[response.type_url], "sent again after a NACK"
-        self.told[response.type_url] |= {e.resource_name.name for e in response.resource_errors}
-        self.to_client.append(response)
+        contents = {n: self.content(response.type_url, n, b) for n, b in resources.items()}
+        for name, content in contents.items():
+            refused = (name, content) in self.refused[response.type_url]
+            assert not refused, f"{name} was sent again after a NACK"
+        told = {e.resource_name.name for e in response.resource_errors}
+        told |= {*resources, *getattr(response, "removed_resources", ())}
+        self.owed[response.type_url] -= told
+        self.to_client.append((response, contents))
+
+    def content(self, kind, name, body):
+        """What makes a resource another one: endpoints count as changed with their Cluster."""
+        cluster = self.catalog.get(CDS, name, self.session.client) if kind == EDS else None
+        return (body, cluster.version if cluster else "")
 
     @precondition(lambda self: self.to_client)
     @rule(bad=st.integers(0, 3) | st.none())
     def client_answers(self, bad):
-        response = self.to_client.popleft()
+        response, contents = self.to_client.popleft()
         kind = response.type_url
         resources = self.resources(response)
         news = [n for n, body in resources.items() if self.applied[kind].get(n) != body]
-        if bad is None or bad >= len(news):
+        if bad is not None and bad < len(news):
+            self.refused[kind].add((news[bad], contents[news[bad]]))
+        known_bad = {n for n, content in contents.items() if (n, content) in self.refused[kind]}
+        if not known_bad:
             self.apply(response, set())
             self.answer(response, None)
             return
-        name = news[bad]
-        self.refused[kind].add((name, resources[name]))
         if not self.whole:
-            self.apply(response, {name})
-        self.answer(response, f"{name}: bad")
+            self.apply(response, known_bad)
+        self.answer(response, "; ".join(f"{name}: bad" for name in sorted(known_bad)))
 
     @rule()
     def rest(self):
@@ -129,6 +152,7 @@ class Machine(RuleBasedStateMachine):
         if client is None:
             return
         for kind, names in self.wanted.items():
+            assert not self.owed[kind] & names, f"{kind} was named and not answered"
             targets = {n: self.catalog.get(kind, n, client) for n in names}
             if kind in self.wildcard:
                 for n in self.catalog.wildcard(kind, client):
@@ -137,7 +161,7 @@ class Machine(RuleBasedStateMachine):
                 has = self.applied[kind].get(name)
                 if target is None:
                     assert self.is_absent(kind, name, has), (kind, name)
-                elif (name, target.body) not in self.refused[kind]:
+                elif (name, self.content(kind, name, target.body)) not in self.refused[kind]:
                     assert has == target.body, (kind, name, target.body, has)
 
     @invariant()
@@ -164,12 +188,18 @@ class SotwMachine(Machine):
 
     @rule(kind=TYPES, names=st.sets(st.sampled_from(NAMES)))
     def subscribe(self, kind, names):
+        self.subscribe_to(kind, names)
+
+    def subscribe_to(self, kind, names):
         if not names and kind not in self.asked:
             if kind not in FULL_SET:
                 return
             self.wildcard.add(kind)
         elif kind in self.wildcard and names:
             self.wildcard.discard(kind)
+        if not self.to_client:  # else the server may have to ignore the request as stale
+            self.owed[kind] |= names - self.wanted[kind]
+        self.refused[kind] = {(n, b) for n, b in self.refused[kind] if n in names}
         self.wanted[kind] = names
         self.applied[kind] = {n: b for n, b in self.applied[kind].items() if self.wants(kind, n)}
         self.request(kind, self.last[kind])
@@ -260,10 +290,14 @@ class DeltaMachine(Machine):
 
     @rule(kind=TYPES, names=st.sets(st.sampled_from(NAMES), min_size=1), star=st.booleans())
     def subscribe(self, kind, names, star):
+        self.subscribe_to(kind, {*names, "*"} if star and kind in FULL_SET else names)
+
+    def subscribe_to(self, kind, names):
         self.started.add(kind)
-        if star and kind in FULL_SET:
+        if "*" in names:
             self.wildcard.add(kind)
-            names = {*names, "*"}
+        self.owed[kind] |= names - {"*"}
+        self.refused[kind] = {(n, b) for n, b in self.refused[kind] if n not in names}
         self.wanted[kind] |= names - {"*"}
         self.send(
             discovery_pb2.DeltaDiscoveryRequest(
@@ -336,5 +370,5 @@ class DeltaMachine(Machine):
 TestSotw = SotwMachine.TestCase
 TestDelta = DeltaMachine.TestCase
 TestSotw.settings = TestDelta.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None
+    max_examples=60, stateful_step_count=25, deadline=None
 )

@@ -165,9 +165,11 @@ def _full_set(stream: Stream, sub: Subscription) -> bytes | None:
     for entry in list(sub.entries.values()):
         target = _kept(sub, entry)
         if target is not None:
+            # Accepted, and nothing else under way: the client can't find fault with it.
+            settled = entry.acked == entry.sent == target.version
             sub.was_sent(entry, target)
             shown.append(target)
-            if entry.acked != target.version:
+            if not settled:
                 sent.append((entry, target))
         elif entry.sent and sub.target(entry) is None:
             removed.append(entry.name)

@@ -314,10 +314,14 @@ class Subscription:
 
     def _tell_again(self, removed: Iterable[str]) -> None:
         """The client refused the response that told it of the end of these."""
+        self.answer_due = self.answer_due or self.full_set
         for name in removed:
             entry = self.entries.get(name)
-            if entry is None or not entry.sent:
+            if entry is None:
                 self.farewells[name] = None
+            elif not entry.sent:
+                entry.due = True
+                self.dirty[name] = None
 
     def status(self) -> Iterator[ResourceStatus]:
         """Every name and what the client has of it."""
@@ -354,6 +358,7 @@ class Subscription:
 
     def _insert(self, name: str) -> Entry:
         entry = self.entries[name] = Entry(name)
+        self.farewells.pop(name, None)
         self._link(entry, self._catalog.concerns(self.type_url, name, self._client))
         return entry
 
