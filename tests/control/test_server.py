@@ -1,7 +1,9 @@
 import asyncio
 import logging
+from pathlib import Path
 
 import grpc
+import grpc._cython.cygrpc
 import pytest
 
 from plane import (
@@ -15,6 +17,7 @@ from plane import (
     updated,
 )
 from trimtab.control import metrics
+from trimtab.control.server import _OPTIONS
 from trimtab.model import Removed, Synced
 from trimtab.xds import type_urls
 from trimtab.xds.type_urls import CDS, EDS
@@ -274,6 +277,13 @@ async def test_stopping_with_open_streams_is_quick_and_leaves_no_traceback(sourc
             code, _ = await stream.status()
             assert code is grpc.StatusCode.UNAVAILABLE
     assert caplog.text == ""
+
+
+def test_grpc_knows_every_option_that_the_server_sets():
+    # It ignores an unknown name in silence, and with it whatever the option was to prevent.
+    core = Path(grpc._cython.cygrpc.__file__).read_bytes()
+    for name, _ in _OPTIONS:
+        assert name.encode() + b"\0" in core, name
 
 
 async def test_many_streams_at_once_are_all_served(source):
