@@ -1,0 +1,199 @@
+"""What a unary call costs the client's processor, beside gRPC's own channels in the same run.
+
+One server process with eight ports on one core, this process on another. Blocks of calls through
+each channel alternate in shuffled order; each block's processor time (all threads of this process)
+is divided by that of the peer's block in the same round. The second native channel of each kind is
+the control: what its ratio is off 1 is noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
+import grpc
+import grpc.aio
+
+import trimtab
+import trimtab.aio
+from machine import publish
+
+METHOD = "/trimtab.bench.Echo/Say"
+PAYLOAD = b"x" * 100
+PORTS = 8
+BATCH = 50
+TARGET = 1.04
+ROUND_ROBIN = (
+    "grpc.service_config",
+    json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}),
+)
+OWN = ("grpc.use_local_subchannel_pool", 1)
+
+PICK_FIRST, PICK_FIRST_2 = "native pick_first, 1 endpoint", "the same again (control)"
+RR, RR_2 = "native round_robin, 8 endpoints", "round_robin again (control)"
+OURS_1, OURS_8 = "trimtab p2c, 1 endpoint", "trimtab p2c, 8 endpoints"
+CASES = (PICK_FIRST, PICK_FIRST_2, RR, RR_2, OURS_1, OURS_8)
+PEERS = {PICK_FIRST_2: PICK_FIRST, OURS_1: PICK_FIRST, RR_2: RR, OURS_8: RR, RR: PICK_FIRST}
+
+
+async def serve() -> None:
+    async def say(request: bytes, _context: object) -> bytes:
+        return request
+
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(say)
+    service = grpc.method_handlers_generic_handler("trimtab.bench.Echo", {"Say": handler})
+    server.add_generic_rpc_handlers((service,))
+    ports = [server.add_insecure_port("127.0.0.1:0") for _ in range(PORTS)]
+    await server.start()
+    print(json.dumps(ports), flush=True)
+    await asyncio.to_thread(sys.stdin.read)  # until the client goes
+    await server.stop(None)
+
+
+def channels(module: Any, ours: Any, ports: list[int]) -> dict[str, Any]:
+    targets = [f"127.0.0.1:{port}" for port in ports]
+    one, all_of_them = f"ipv4:{targets[0]}", "ipv4:" + ",".join(targets)
+    return {
+        PICK_FIRST: module.insecure_channel(one, options=[OWN]),
+        PICK_FIRST_2: module.insecure_channel(one, options=[OWN]),
+        RR: module.insecure_channel(all_of_them, options=[OWN, ROUND_ROBIN]),
+        RR_2: module.insecure_channel(all_of_them, options=[OWN, ROUND_ROBIN]),
+        OURS_1: ours.insecure_channel("bench", endpoints=targets[:1]),
+        OURS_8: ours.insecure_channel("bench", endpoints=targets),
+    }
+
+
+Block = Callable[[Any], Awaitable[None]]
+
+
+async def measure(
+    stubs: dict[str, Any], block: Block, rounds: int, calls: int
+) -> dict[str, list[float]]:
+    """Microseconds of processor time per call, by case, one figure per round."""
+    found: dict[str, list[float]] = {case: [] for case in CASES}
+    order, shuffle = list(CASES), Random(5)
+    for case in CASES:
+        for _ in range(10):
+            await block(stubs[case])
+    gc.collect()
+    gc.freeze()
+    for _ in range(rounds):
+        shuffle.shuffle(order)
+        for case in order:
+            begin = time.process_time_ns()
+            await block(stubs[case])
+            found[case].append((time.process_time_ns() - begin) / 1e3 / calls)
+    gc.unfreeze()
+    return found
+
+
+async def measure_aio(ports: list[int], rounds: int) -> dict[str, list[float]]:
+    made = channels(grpc.aio, trimtab.aio, ports)
+    for channel in made.values():
+        await channel.channel_ready()
+    await connected(made[OURS_8])
+
+    async def block(stub: Any) -> None:
+        await asyncio.gather(*(stub(PAYLOAD) for _ in range(BATCH)))
+
+    stubs = {case: channel.unary_unary(METHOD) for case, channel in made.items()}
+    found = await measure(stubs, block, rounds, BATCH)
+    for channel in made.values():
+        await channel.close()
+    return found
+
+
+async def measure_sync(ports: list[int], rounds: int) -> dict[str, list[float]]:
+    made = channels(grpc, trimtab, ports)
+    for channel in made.values():
+        grpc.channel_ready_future(channel).result(10)
+    await connected(made[OURS_8])
+
+    async def block(stub: Any) -> None:
+        for _ in range(BATCH):
+            stub(PAYLOAD)
+
+    stubs = {case: channel.unary_unary(METHOD) for case, channel in made.items()}
+    found = await measure(stubs, block, rounds, BATCH)
+    for channel in made.values():
+        channel.close()
+    return found
+
+
+async def connected(channel: Any) -> None:
+    while not all(n.connected for n in channel.trimtab.nodes.values()):  # noqa: ASYNC110 - no event is public
+        await asyncio.sleep(0.01)
+
+
+def table(found: dict[str, list[float]]) -> tuple[str, float]:
+    """The rows, and the median ratio that the target speaks of."""
+    rows = [
+        "| channel | µs per call, median | compared with | ratio, median | ratio, p25 |",
+        "|---|---|---|---|---|",
+    ]
+    ours = 0.0
+    for case in CASES:
+        cells = [case, f"{statistics.median(found[case]):.1f}"]
+        peer = PEERS.get(case)
+        if peer is None:
+            rows.append(f"| {' | '.join(cells)} | | | |")
+            continue
+        ratios = [a / b for a, b in zip(found[case], found[peer], strict=True)]
+        quarter, median, _ = statistics.quantiles(ratios, n=4)
+        if case == OURS_8:
+            ours = median
+        cells += [peer, f"{median:.3f}", f"{quarter:.3f}"]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows), ours
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", metavar="FILE", help="write the page to FILE as well")
+    parser.add_argument("--quick", action="store_true", help="few rounds, to see that it runs")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    if options.serve:
+        os.sched_setaffinity(0, {cores[-1]})
+        asyncio.run(serve())
+        return
+
+    rounds_aio, rounds_sync = (20, 10) if options.quick else (600, 200)
+    server = subprocess.Popen(
+        [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        ports = json.loads(server.stdout.readline())
+        os.sched_setaffinity(0, {cores[0]})
+        aio, ratio = table(asyncio.run(measure_aio(ports, rounds_aio)))
+        sync, _ = table(asyncio.run(measure_sync(ports, rounds_sync)))
+    finally:
+        server.communicate()
+    publish(
+        "A unary call's processor time",
+        f"Processor time of the whole client process per call of {len(PAYLOAD)} bytes, on one core; "
+        f"the server on another. Ratios are within a round.\n\n"
+        f"## asyncio, {BATCH} calls at once, {rounds_aio} rounds\n\n{aio}\n\n"
+        f"Target: at most {TARGET} of native round_robin over 8 endpoints; "
+        f"{'reached' if ratio <= TARGET else 'missed'} ({ratio:.3f}).\n\n"
+        f"## threads, one call after the other, {rounds_sync} rounds of {BATCH}\n\n{sync}",
+        options.write,
+        "grpcio",
+    )
+
+
+if __name__ == "__main__":
+    main()
