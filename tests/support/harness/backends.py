@@ -1,7 +1,6 @@
 """The servers of a test, all in one process of their own."""
 
 import sys
-from itertools import count
 from pathlib import Path
 
 from harness.manifests import Pod
@@ -15,7 +14,6 @@ class Backends:
 
     def __init__(self):
         self._talk = Talk("servers", [sys.executable, "-m", "harness.echo_process"], cwd=SUPPORT)
-        self._numbers = count()
 
     def open(self, *names, zone="z1"):
         """Start servers; a Pod for each."""
@@ -27,12 +25,6 @@ class Backends:
         """Stop a server as a well-behaved pod does. Returns how many requests were cut off."""
         self._talk.say(do="close", name=name, grace=grace)
         return self._talk.answer(closed=name)["cut_off"]
-
-    def received(self):
-        """Requests received so far, by server name."""
-        number = next(self._numbers)
-        self._talk.say(do="count", number=number)
-        return self._talk.answer(counted=number)["received"]
 
     def stop(self):
         self._talk.stop()

@@ -144,6 +144,3 @@ class ControlPlane:
             if r["error"]
         ]
         assert not rejected, f"{rejected} {details}\n{self._process.tail()}"
-
-    def tail(self):
-        return self._process.tail()

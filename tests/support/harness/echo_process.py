@@ -1,7 +1,7 @@
 """gRPC servers that answer with their name, all in this process: ``python -m harness.echo_process``.
 
 A request's payload is the number of milliseconds it takes. Commands: ``open`` a server, ``close`` it
-(new calls are refused, those under way finish), ``count`` what each received.
+(new calls are refused, those under way finish).
 """
 
 import asyncio
@@ -19,7 +19,6 @@ class Echo:
 
     def __init__(self, name):
         self.name = name
-        self.received = 0
         self.cut_off = 0
         self._server = grpc.aio.server()
         handler = grpc.unary_unary_rpc_method_handler(self._who)
@@ -36,7 +35,6 @@ class Echo:
         await self._server.stop(grace)
 
     async def _who(self, request, _context):
-        self.received += 1
         try:
             done = asyncio.Event()
             asyncio.get_running_loop().call_later(int(request) / 1e3, done.set)
@@ -58,9 +56,6 @@ async def serve():
             case "close":
                 await echoes[name].close(command["grace"])
                 tell({"closed": name, "cut_off": echoes[name].cut_off})
-            case "count":
-                counts = {e.name: e.received for e in echoes.values()}
-                tell({"counted": command["number"], "received": counts})
     for echo in echoes.values():
         await echo.close(0)
 

@@ -57,9 +57,6 @@ class Manifests:
         keys = "".join(f"  key-{n}: value of key number {n}\n" for n in range(_BULKY_KEYS))
         self.put("bulky.yaml", (_BULKY + keys) * _BULKY_OBJECTS)
 
-    def remove(self, service, namespace):
-        (self.path / f"{namespace}-{service}.yaml").unlink()
-
 
 def _service(
     name, namespace, port, port_name, *, annotations=None, headless=False, app_protocol=None

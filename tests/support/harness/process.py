@@ -66,11 +66,6 @@ class Process:
             )
         return found
 
-    def lines(self, pattern=""):
-        """All lines so far that fit ``pattern``."""
-        with self._news:
-            return [line for line in self._lines if re.search(pattern, line)]
-
     def tail(self):
         with self._news:
             return "\n".join(f"    {line}" for line in list(self._lines)[-SHOWN_LINES:])

@@ -47,13 +47,3 @@ class Unmet(str):
     """What was seen instead of what is waited for."""
 
     __slots__ = ()
-
-
-def stays(look, *, seconds, what):
-    """``look`` is true now and each time it is called in the next ``seconds``."""
-    deadline = Deadline(seconds)
-    while not deadline.passed:
-        seen = look()
-        if not seen or isinstance(seen, Unmet):
-            raise AssertionError(f"ended after {deadline.elapsed:.2f} s: {what}; now: {seen}")
-        pause()
