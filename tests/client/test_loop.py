@@ -1,0 +1,147 @@
+"""What only the asyncio door promises."""
+
+import asyncio
+import gc
+from random import Random
+
+import grpc
+import grpc.aio
+import pytest
+
+import trimtab.aio
+from doors.servers import Servers
+from harness.waiting import eventually
+from trimtab.balancer import Balancer
+from trimtab.client.aio_picking import Attempt, PickingChannel, missing_hook
+from trimtab.client.grpc_aio import insecure_channel
+from trimtab.model import Endpoint, Snapshot
+from trimtab.policies import Outcome
+
+
+@pytest.fixture
+def servers(echo):
+    made = Servers(echo)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ask(echo):
+    return echo[0].Request
+
+
+@pytest.fixture
+def stub_of(echo):
+    return echo[1].EchoStub
+
+
+async def test_this_grpcio_has_the_hooks_and_they_are_used():
+    assert missing_hook() == ""
+    async with insecure_channel("orders", endpoints=[]) as channel:
+        assert isinstance(channel, PickingChannel)
+        assert isinstance(channel, grpc.aio.Channel)
+
+
+async def test_calls_are_grpcs_own_objects(servers, ask, stub_of):
+    async with trimtab.aio.insecure_channel(
+        "orders", endpoints=[servers.open("a").target]
+    ) as channel:
+        stub = stub_of(channel)
+        waiting = stub.Say(ask(), timeout=5)
+        assert isinstance(waiting, grpc.aio.UnaryUnaryCall | grpc.aio.InterceptedUnaryUnaryCall)
+        await waiting
+        call = stub.Say(ask(), timeout=5)
+        native = grpc.aio.insecure_channel("127.0.0.1:1").unary_unary("/x/y")(b"")
+        assert type(call) is type(native)
+        native.cancel()
+        assert 0 < call.time_remaining() <= 5
+        await call
+
+
+async def test_close_lets_calls_end_within_the_grace(servers, ask, stub_of):
+    server = servers.open("a")
+    channel = trimtab.aio.insecure_channel("orders", endpoints=[server.target])
+    await channel.channel_ready()
+    call = stub_of(channel).Say(ask(text="x", hold=True))
+    closing = asyncio.create_task(channel.close(grace=8))
+    await asyncio.to_thread(
+        eventually, lambda: server.received == 1, within=5, what="the request arrived"
+    )
+    assert not closing.done()
+    server.let_go.set()
+    assert (await call).text == "x"
+    await closing
+    assert channel.trimtab.in_flight == 0
+
+
+async def test_close_cancels_what_outlasts_the_grace(servers, ask, stub_of):
+    server = servers.open("a")
+    channel = trimtab.aio.insecure_channel("orders", endpoints=[server.target])
+    await channel.channel_ready()
+    call = stub_of(channel).Say(ask(hold=True))
+    await channel.close(grace=0.1)
+    assert call.cancelled()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert channel.trimtab.in_flight == 0
+
+
+async def test_a_dropped_unary_call_runs_to_its_end(servers, ask, stub_of):
+    server = servers.open("a")
+    async with trimtab.aio.insecure_channel("orders", endpoints=[server.target]) as channel:
+        await channel.channel_ready()
+        stub_of(channel).Say(ask())
+        gc.collect()
+        await asyncio.to_thread(
+            eventually, lambda: channel.trimtab.in_flight == 0, within=5, what="it ended"
+        )
+    assert server.received == 1
+
+
+async def test_wait_for_closes_the_count(servers, ask, stub_of):
+    server = servers.open("a")
+    async with trimtab.aio.insecure_channel("orders", endpoints=[server.target]) as channel:
+        await channel.channel_ready()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stub_of(channel).Say(ask(hold=True)), 0.05)
+        assert channel.trimtab.in_flight == 0
+
+
+def test_a_cancellation_that_nobody_asked_for_counts_as_a_failure():
+    """A call racing a GOAWAY ends as CANCELLED although its caller did not cancel."""
+
+    class Status:
+        def code(self):
+            return 1
+
+    class Call:
+        _status = Status()
+
+        def __init__(self, cancelled):
+            self._cancelled = cancelled
+
+        def is_locally_cancelled(self):
+            return self._cancelled
+
+    class Picker:
+        def __init__(self):
+            self.outcomes = []
+
+        def ended(self, attempt, pick, outcome):
+            self.outcomes.append(outcome)
+
+    balancer = Balancer("orders", clock=lambda: 0.0, random=Random(1))
+    balancer.update(Snapshot("orders", (Endpoint("10.0.0.1", 80),)))
+    picker = Picker()
+    Attempt(picker, balancer.pick(), Call(cancelled=False))()
+    Attempt(picker, balancer.pick(), Call(cancelled=True))()
+    assert picker.outcomes == [Outcome.FAILURE, Outcome.CANCELLED]
+
+
+async def test_wait_for_state_change_sees_the_end(servers):
+    channel = trimtab.aio.insecure_channel("orders", endpoints=[servers.open("a").target])
+    await channel.channel_ready()
+    waiting = asyncio.create_task(channel.wait_for_state_change(grpc.ChannelConnectivity.READY))
+    await channel.close()
+    await waiting
+    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN

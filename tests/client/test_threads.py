@@ -1,0 +1,154 @@
+"""What only the door for threads promises."""
+
+import threading
+
+import grpc
+import grpc.experimental
+import pytest
+
+import trimtab
+from doors.servers import Servers
+from doors.told import spec
+from harness.waiting import Deadline, eventually
+from trimtab.client.grpc_sync import BalancedChannel, missing_hook
+from trimtab.model import Endpoint, Snapshot
+
+
+@pytest.fixture
+def servers(echo):
+    made = Servers(echo)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ask(echo):
+    return echo[0].Request
+
+
+@pytest.fixture
+def stub_of(echo):
+    return echo[1].EchoStub
+
+
+def test_this_grpcio_has_the_hook():
+    assert missing_hook() == ""
+
+
+def test_endpoints_cost_no_thread_each(servers):
+    made = servers.open(*(f"s{i}" for i in range(8)))
+    before = threading.active_count()
+    with trimtab.insecure_channel("orders", endpoints=[s.target for s in made]) as channel:
+        eventually(
+            lambda: all(n.connected for n in channel.trimtab.nodes.values()),
+            within=5,
+            what="all are connected",
+        )
+        assert threading.active_count() == before + 1
+
+
+def test_a_closed_channel_leaves_no_thread(servers):
+    server = servers.open("a")
+    before = threading.active_count()
+    trimtab.insecure_channel("orders", endpoints=[server.target]).close()
+    eventually(lambda: threading.active_count() <= before, within=5, what="its thread ended")
+
+
+@pytest.mark.parametrize("end", ["cancel", "drop", "read", "half"])
+def test_single_threaded_streams_are_counted_to_their_end(servers, ask, stub_of, end):
+    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+    with trimtab.insecure_channel(
+        "orders", [option], endpoints=[servers.open("a").target]
+    ) as channel:
+        grpc.channel_ready_future(channel).result(5)
+        call = stub_of(channel).Count(ask(replies=3))
+        assert channel.trimtab.in_flight == 1
+        match end:
+            case "cancel":
+                assert call.cancel()
+            case "drop":
+                del call
+            case "read":
+                assert len(list(call)) == 3
+            case "half":
+                next(call)
+                del call
+        assert channel.trimtab.in_flight == 0
+
+
+def test_a_call_that_must_wait_does_not_block_whoever_begins_it(servers, ask, stub_of):
+    channel = BalancedChannel(spec(None, {}))
+    stub = stub_of(channel)
+    begun = Deadline(1)
+    future = stub.Say.future(ask(text="x"), timeout=8)
+    stream = stub.Count(ask(text="y", replies=2), timeout=8)
+    assert not begun.passed
+    heard = threading.Event()
+    future.add_done_callback(lambda _call: heard.set())
+    assert not future.done()
+    assert future.running()
+    with pytest.raises(grpc.FutureTimeoutError):
+        future.result(timeout=0.05)
+    server = servers.open("a")
+    channel._cluster.updated(Snapshot("orders", (Endpoint("127.0.0.1", server.port),)))
+    assert future.result(timeout=5).text == "x"
+    assert heard.wait(5)
+    assert [r.text for r in stream] == ["y", "y"]
+    assert (future.code(), stream.code()) == (grpc.StatusCode.OK, grpc.StatusCode.OK)
+    channel.close()
+
+
+def test_a_request_that_cannot_be_serialized_fails_a_waiting_call(servers, stub_of):
+    channel = BalancedChannel(spec(None, {}))
+    future = stub_of(channel).Say.future("not a message", timeout=8)
+    server = servers.open("a")
+    channel._cluster.updated(Snapshot("orders", (Endpoint("127.0.0.1", server.port),)))
+    assert future.exception(timeout=5).code() is grpc.StatusCode.INTERNAL
+    assert channel.trimtab.in_flight == 0
+    channel.close()
+
+
+def test_a_waiting_call_that_is_dropped_never_leaves(servers, ask, stub_of):
+    channel = BalancedChannel(spec(None, {}))
+    stub = stub_of(channel)
+    future = stub.Say.future(ask())
+    del future
+    server = servers.open("a")
+    channel._cluster.updated(Snapshot("orders", (Endpoint("127.0.0.1", server.port),)))
+    stub.Say(ask(), timeout=5)
+    assert server.received == 1
+    channel.close()
+
+
+def test_subscribers_hear_the_state_of_the_whole(servers):
+    seen = []
+    first = servers.open("a")
+    channel = trimtab.insecure_channel("orders", endpoints=[first.target, "127.0.0.1:1"])
+    channel.subscribe(seen.append)
+    eventually(lambda: seen and seen[-1] is grpc.ChannelConnectivity.READY, within=5, what="READY")
+    first.stop()
+    eventually(
+        lambda: seen[-1] is grpc.ChannelConnectivity.TRANSIENT_FAILURE, within=5, what="its failure"
+    )
+    channel.unsubscribe(seen.append)
+    channel.close()
+
+
+def test_closing_ends_a_blocked_caller(ask, stub_of):
+    channel = BalancedChannel(spec(None, {}))
+    found = []
+
+    def call():
+        try:
+            stub_of(channel).Say(ask())
+        except grpc.RpcError as error:
+            found.append(error.code())
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    channel.close()
+    caller.join(5)
+    if not found:  # it came after the closing
+        assert not caller.is_alive()
+    else:
+        assert found == [grpc.StatusCode.CANCELLED]
