@@ -458,6 +458,35 @@ def test_a_name_follows_the_cluster_that_it_comes_to_mean():
     assert addresses(opened(peer.drain()[0].resources[0])) == {"10.0.2.2"}
 
 
+def test_a_name_that_was_dropped_is_forgotten_with_every_cluster_that_it_meant():
+    made = plane()
+    peer = made.sotw()
+    made.update(snapshot("10.0.2.1", of=service("c", port=1, port_name="other")))
+    peer.ask(EDS, "c.shop", A)
+    peer.drain()
+    made.update(snapshot("10.0.2.2", of=service("c", port=2, port_name="grpc")))
+    peer.drain()
+    peer.ask(EDS, A)
+    made.update(snapshot("10.0.2.3", of=service("c", port=1, port_name="other")))
+    made.update(snapshot("10.0.2.4", of=service("c", port=2, port_name="grpc")))
+
+    assert peer.get() is None
+
+
+def test_a_request_that_looks_like_an_ack_but_names_others_is_read():
+    made = plane()
+    peer = made.sotw()
+    peer.ask(EDS, A)
+    for address in ("10.0.0.2", "10.0.0.3"):
+        peer.drain()
+        made.update(snapshot(address, of=of("a")))
+    response = peer.get()
+    peer.names[EDS] = (B,)
+    peer.ack(response)
+
+    assert names(peer.get()) == [B]
+
+
 # ---- one bad resource beside good ones ----
 
 
@@ -511,6 +540,39 @@ def test_native_grpc_keeps_the_good_part_of_a_nacked_response():
 
     assert peer.get() is None
     assert [s.state for s in peer.session.status()] == ["nacked", "acked"]
+
+
+def test_content_that_came_back_while_an_answer_was_under_way_can_be_refused():
+    made = plane()
+    peer = made.sotw("envoy")
+    peer.ask(CDS, A)
+    first = peer.get()
+    made.update(snapshot("10.0.0.1", of=of("a"), policy=PolicyConfig("random")))
+    second = peer.get()
+    peer.ack(first)
+    made.update(snapshot("10.0.0.1", of=of("a")))
+    third = peer.get()
+    peer.ack(second)
+    peer.nack(third, f"{A}: bad")
+    made.update(snapshot("10.0.0.1", of=of("a"), policy=PolicyConfig("round_robin")))
+    peer.drain()
+    made.update(snapshot("10.0.0.1", of=of("a")))
+
+    assert peer.get() is None
+
+
+@pytest.mark.parametrize("asked", [(), (A, B)])
+def test_a_removal_in_a_refused_response_is_told_again(asked):
+    made = plane()
+    peer = made.sotw("envoy")
+    peer.ask(CDS, *asked)
+    peer.drain()
+    made.remove(A)
+    made.update(snapshot("10.0.1.1", of=of("b"), policy=PolicyConfig("random")))
+    peer.nack(peer.get(), f"{B}: bad")
+
+    (response,) = peer.drain()
+    assert names(response) == [B]
 
 
 def test_of_a_long_nack_the_end_is_kept():

@@ -24,7 +24,7 @@ class Acked:
 
     Attributes:
         type_url: the resources' type.
-        names: of the resources that were in it.
+        names: of the resources in it that the client had not accepted before.
         version: the response's version (delta: of its only resource, else "").
     """
 

@@ -69,8 +69,6 @@ def _subscribe(stream: Stream, sub: Subscription, request: wire.DiscoveryRequest
     for name in added:
         # A first request with a version comes from a client that has seen an earlier stream.
         sub.add(name).resumed = first and bool(request.version_info)
-    if added and sub.full_set:
-        sub.answer_due = True
     if all_wanted and not sub.wildcard:
         sub.want_all()
         added.insert(0, "*")
