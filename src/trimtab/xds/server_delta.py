@@ -10,9 +10,10 @@ from __future__ import annotations
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.parsing import parsed
 from trimtab.xds.resources import Resource
+from trimtab.xds.server_entry import Entry
 from trimtab.xds.server_events import Subscribed
 from trimtab.xds.server_stream import Stream, resource_error
-from trimtab.xds.server_subscription import MAX_MESSAGE, Entry, Subscription
+from trimtab.xds.server_subscription import MAX_MESSAGE, Subscription
 
 _ROOM = MAX_MESSAGE - 4096  # bytes for resources, errors and removed names in a response
 _FRAME = 64  # bytes around a resource

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.parsing import parsed
 from trimtab.xds.resources import Resource, content_version
+from trimtab.xds.server_entry import Entry
 from trimtab.xds.server_events import Subscribed, TooLarge
 from trimtab.xds.server_stream import Stream, resource_error
-from trimtab.xds.server_subscription import MAX_MESSAGE, Entry, Subscription
+from trimtab.xds.server_subscription import MAX_MESSAGE, Subscription
 
 _ROOM = MAX_MESSAGE - 4096  # bytes for resources and errors in a response
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
 
 from trimtab.xds import type_urls
 from trimtab.xds.catalog import Catalog, Client, ClientKind
 from trimtab.xds.resources import Resource
+from trimtab.xds.server_entry import Entry, Sent
 from trimtab.xds.server_events import ResourceStatus
 
 MAX_MESSAGE = 3_500_000
@@ -24,67 +24,6 @@ _MAX_REFUSED = 8  # versions of one resource: content that goes to and fro is no
 _NEAR_TEXTS = 20  # unknown names per stream and type for which similar ones are looked up
 _REJECT_WHOLE = frozenset({ClientKind.ENVOY, ClientKind.OTHER})
 # Envoy applies nothing of a response with one bad resource; gRPC applies the good ones (A46).
-
-
-class Entry:
-    """One name of a subscription."""
-
-    __slots__ = (
-        "acked",
-        "alone",
-        "cluster",
-        "due",
-        "error",
-        "explicit",
-        "good",
-        "name",
-        "real",
-        "refused",
-        "resumed",
-        "sent",
-        "told",
-    )
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.cluster: str | None = None  # the canonical one that it means at present
-        self.explicit = False  # asked by name, not only by a wildcard
-        self.sent = ""  # version sent last; "" if the client has nothing
-        self.acked = ""  # version accepted last
-        self.refused: tuple[str, ...] = ()  # versions that were NACKed, the latest first
-        self.error = ""  # the NACK's text
-        self.good: Resource | None = None  # accepted last, where responses carry the full set
-        self.due = True  # must be answered, whatever the client has
-        self.real = False  # a resource was sent under this name, not just its absence
-        self.told = False  # the absence was told
-        self.resumed = False  # the client brought a version of it from an earlier stream
-        self.alone = False  # a NACK concerned it: it goes in a response of its own
-
-    def resume(self, version: str) -> None:
-        """The client has this version from an earlier stream."""
-        self.sent = self.acked = version
-        self.resumed = True
-        self.due = False
-
-    def gone(self) -> None:
-        """The client has been told that there is nothing."""
-        self.sent = self.acked = ""
-        self.good = None
-        self.due = False
-
-
-class Sent(NamedTuple):
-    """A response without an answer yet.
-
-    Attributes:
-        version: the response's.
-        resources: what of it the client had not accepted before.
-        removed: the names whose end it told.
-    """
-
-    version: str
-    resources: tuple[tuple[Entry, Resource], ...]
-    removed: tuple[str, ...]
 
 
 class Subscription:

@@ -1,0 +1,68 @@
+"""One name of one stream's subscription, and a response that waits for its answer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from trimtab.xds.resources import Resource
+
+
+class Entry:
+    """One name of a subscription."""
+
+    __slots__ = (
+        "acked",
+        "alone",
+        "cluster",
+        "due",
+        "error",
+        "explicit",
+        "good",
+        "name",
+        "real",
+        "refused",
+        "resumed",
+        "sent",
+        "told",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.cluster: str | None = None  # the canonical one that it means at present
+        self.explicit = False  # asked by name, not only by a wildcard
+        self.sent = ""  # version sent last; "" if the client has nothing
+        self.acked = ""  # version accepted last
+        self.refused: tuple[str, ...] = ()  # versions that were NACKed, the latest first
+        self.error = ""  # the NACK's text
+        self.good: Resource | None = None  # accepted last, where responses carry the full set
+        self.due = True  # must be answered, whatever the client has
+        self.real = False  # a resource was sent under this name, not just its absence
+        self.told = False  # the absence was told
+        self.resumed = False  # the client brought a version of it from an earlier stream
+        self.alone = False  # a NACK concerned it: it goes in a response of its own
+
+    def resume(self, version: str) -> None:
+        """The client has this version from an earlier stream."""
+        self.sent = self.acked = version
+        self.resumed = True
+        self.due = False
+
+    def gone(self) -> None:
+        """The client has been told that there is nothing."""
+        self.sent = self.acked = ""
+        self.good = None
+        self.due = False
+
+
+class Sent(NamedTuple):
+    """A response without an answer yet.
+
+    Attributes:
+        version: the response's.
+        resources: what of it the client had not accepted before.
+        removed: the names whose end it told.
+    """
+
+    version: str
+    resources: tuple[tuple[Entry, Resource], ...]
+    removed: tuple[str, ...]
