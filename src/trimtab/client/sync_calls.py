@@ -72,17 +72,24 @@ class Calls:
     ) -> Any:
         """Make a blocking call; ``how`` is the native multicallable's method."""
         cluster = self._cluster
-        pick, timeout = cluster.place(timeout, wait_for_ready)
+        pick = cluster.try_place()
+        if pick is None:
+            pick, timeout = cluster.place(timeout, wait_for_ready)
         outcome = Outcome.CANCELLED  # KeyboardInterrupt and the like
+        link = pick.node.transport
         try:
-            call = getattr(self.native(pick.node.transport), how)
+            call = self._natives.get(link) or self.native(link)
+            if how != "__call__":
+                call = getattr(call, how)
             response = call(request, timeout, metadata, credentials, wait_for_ready, compression)
             outcome = Outcome.SUCCESS
         except grpc.RpcError as error:
             outcome = _outcome(error.code())
             raise
         finally:
-            cluster.ended(pick, outcome)
+            cluster.balancer.finish(pick, outcome)
+            if link.leaving:
+                cluster.ended(pick, outcome)
         return response
 
     def begin(

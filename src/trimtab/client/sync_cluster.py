@@ -186,7 +186,7 @@ class SyncCluster:
     def place(
         self, timeout: float | None, wait_for_ready: bool | None
     ) -> tuple[Pick, float | None]:
-        """Pick an endpoint, after waiting for one if need be.
+        """Pick an endpoint when ``try_place`` found none: wait for one.
 
         Returns:
             The pick, and what is left of ``timeout`` [s].
@@ -194,11 +194,7 @@ class SyncCluster:
         Raises:
             EndedCall: UNAVAILABLE, DEADLINE_EXCEEDED or, if the channel was closed meanwhile,
                 CANCELLED, with the reason.
-            ValueError: the channel is closed.
         """
-        pick = self.try_place()
-        if pick is not None:
-            return pick, timeout
         deadline = None if timeout is None else self.clock() + timeout
         while True:
             seen = self._round
