@@ -207,6 +207,16 @@ def test_a_reconnected_client_is_answered_whatever_version_it_brings(type_url):
     assert names(again.get()) == [A]
 
 
+def test_a_restart_that_lost_a_service_does_not_tell_its_clients_that_it_never_was():
+    # A Listener without a matching virtual host fails every request at once; native gRPC survives
+    # an omitted one (bootstrap feature `ignore_resource_deletion`).
+    peer = plane().sotw("gRPC C-core")
+    peer.ask(LDS, "lost.shop:8080", version="from before the restart")
+
+    response = peer.get()
+    assert list(response.resources) == []
+
+
 def test_versions_are_equal_on_every_replica():
     def version(made):
         peer = made.sotw()

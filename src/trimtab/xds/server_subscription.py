@@ -167,8 +167,11 @@ class Subscription:
             found = self._catalog.get_of(entry.cluster, self.type_url, entry.name, self._client)
             if found is not None:
                 return found
-        if entry.real or (entry.resumed and self._catalog.was_deleted(entry.name, self._client)):
-            return None  # it was there: the protocol's removal says so
+        if entry.real or entry.resumed:
+            # It was there, for this stream or an earlier one: the protocol's removal says so, which
+            # native gRPC's `ignore_resource_deletion` survives. A Listener that says "missing" it
+            # would obey, and a restart that lost one Service would take that down.
+            return None
         return self._catalog.missing(self.type_url, entry.name, self._client)
 
     def is_new(self, entry: Entry, target: Resource) -> bool:
