@@ -178,6 +178,29 @@ class Snapshot:
                 )
         object.__setattr__(self, "endpoints", ordered)
 
+    @classmethod
+    def presorted(
+        cls,
+        cluster: str,
+        endpoints: tuple[Endpoint, ...],
+        policy: PolicyConfig | None = None,
+        service: ServicePort | None = None,
+    ) -> Snapshot:
+        """A snapshot of endpoints that are sorted by key already, no key twice; nothing is checked.
+
+        For a maker that keeps them so: checking 10,000 costs several milliseconds.
+        """
+        self = object.__new__(cls)
+        for name, value in (
+            ("cluster", cluster),
+            ("endpoints", endpoints),
+            ("policy", policy),
+            ("service", service),
+            ("_version", []),
+        ):
+            object.__setattr__(self, name, value)
+        return self
+
     @property
     def version(self) -> str:
         """A content hash: equal snapshots have equal versions in every process."""

@@ -6,6 +6,9 @@ Source: kubernetes/api core/v1 and discovery/v1 types.go.
 
 from __future__ import annotations
 
+import re
+import reprlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -21,9 +24,17 @@ class Metadata(msgspec.Struct, frozen=True):
 
     name: str
     namespace: str = "default"
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
+    labels: dict[str, str | None] | None = None
+    annotations: dict[str, str | None] | None = None
     creationTimestamp: str | None = None  # noqa: N815 - the API's spelling
+
+    def label(self, key: str) -> str:
+        """A label's value, "" if it is not there."""
+        return (self.labels or {}).get(key) or ""
+
+    def annotation(self, key: str) -> str:
+        """An annotation's value, "" if it is not there."""
+        return (self.annotations or {}).get(key) or ""
 
 
 class PortSpec(msgspec.Struct, frozen=True):
@@ -48,7 +59,7 @@ class Service(msgspec.Struct, frozen=True):
     """A Service."""
 
     metadata: Metadata
-    spec: ServiceSpec = ServiceSpec()
+    spec: ServiceSpec | None = None
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -94,30 +105,92 @@ KINDS: dict[tuple[str, str], type[Service | EndpointSlice]] = {
 KubeObject = Service | EndpointSlice
 
 
+# RFC 1123 labels, as the API server has them for namespaces and Services: without dots and colons,
+# so that SERVICE.NAMESPACE:PORT can be read in one way only.
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL_RULE = "at most 63 lower-case letters, digits and dashes, no dash at either end"
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+_REPR.maxlevel = 2
+_REPR.maxdict = _REPR.maxlist = 3
+
+
 def describe(kind: str, metadata: Metadata) -> str:
     """``EndpointSlice shop/orders-abc``."""
     return f"{kind} {metadata.namespace}/{metadata.name}"
 
 
-def decode(raw: object, where: str) -> KubeObject | Problem | None:
-    """One decoded document as an object; None for kinds that trimtab does not read."""
-    if not isinstance(raw, dict):
+def short(value: object) -> str:
+    """A bad value as a Problem shows it: never long, however large it is."""
+    return _REPR.repr(value)
+
+
+def decode(raw: object, where: str = "") -> KubeObject | Problem | None:
+    """One object, from bytes of JSON or as decoded; None for kinds that trimtab does not read.
+
+    Args:
+        raw: the object.
+        where: the place it stands at, such as ``orders.yaml, document 2``, for the Problem.
+    """
+    if isinstance(raw, bytes):
+        try:
+            raw = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Problem(where or "object", "", short(raw), f"this is no JSON: {error}")
+    if not isinstance(raw, Mapping):
         return Problem(
-            where, "", _short(raw), "a document must be an object with kind and metadata"
+            where or "object", "", short(raw), "give an object with kind, apiVersion and metadata"
         )
     known = KINDS.get((str(raw.get("apiVersion")), str(raw.get("kind"))))
     if known is None:
         return None
-    meta: Any = raw.get("metadata")
-    if isinstance(meta, dict) and meta.get("name"):
-        where = f"{raw['kind']} {meta.get('namespace') or 'default'}/{meta['name']} ({where})"
+    raw, name = _with_namespace(raw)
+    where = f"{name} ({where})" if where else name
     try:
-        return msgspec.convert(raw, known)
+        found = msgspec.convert(raw, known)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at ")
-        return Problem(where, path.strip("`").removeprefix("$.") or "", "", text)
+        path = path.strip("`").removeprefix("$").removeprefix(".")
+        return Problem(where, path, short(_at(raw, path)), text[0].lower() + text[1:])
+    except RecursionError:
+        return Problem(where, "", "", "it is nested too deeply; flatten it")
+    return _badly_named(found, where) or found
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004
+def _with_namespace(raw: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], str]:
+    """The object with its namespace, where it has a readable one; and what to call it."""
+    meta = raw.get("metadata")
+    if not isinstance(meta, Mapping):
+        return raw, f"{raw['kind']} without metadata"
+    namespace = meta.get("namespace") or "default"
+    if namespace is not meta.get("namespace"):
+        raw = {**raw, "metadata": {**meta, "namespace": namespace}}
+    shown = [
+        value if isinstance(value, str) else short(value) for value in (namespace, meta.get("name"))
+    ]
+    return raw, f"{raw['kind']} {shown[0][:253]}/{shown[1][:253]}"
+
+
+def _at(raw: Any, path: str) -> Any:
+    """The value at msgspec's path; of a mapping whose key it leaves out, the whole mapping."""
+    for name, index in _STEP.findall(path):
+        if name and isinstance(raw, Mapping) and name in raw:
+            raw = raw[name]
+        elif index.isdigit() and isinstance(raw, list) and int(index) < len(raw):
+            raw = raw[int(index)]
+        else:
+            break
+    return raw
+
+
+def _badly_named(found: KubeObject, where: str) -> Problem | None:
+    meta = found.metadata
+    if not _LABEL.fullmatch(meta.namespace):
+        return Problem(where, "metadata.namespace", short(meta.namespace), f"give {_LABEL_RULE}")
+    if isinstance(found, Service) and not _LABEL.fullmatch(meta.name):
+        return Problem(where, "metadata.name", short(meta.name), f"give {_LABEL_RULE}")
+    if not meta.name:
+        return Problem(where, "metadata.name", "''", "give it a name")
+    return None

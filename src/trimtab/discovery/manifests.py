@@ -18,7 +18,6 @@ import watchfiles
 from trimtab.discovery import ReportProblem
 from trimtab.discovery.documents import BrokenFile, documents
 from trimtab.discovery.kube_objects import (
-    SERVICE_LABEL,
     EndpointSlice,
     KubeObject,
     Service,
@@ -87,7 +86,6 @@ class Manifests:
             synced = False
             while True:
                 if not synced and not any(file.unread for file in self._files.values()):
-                    self._report_orphans()
                     yield Synced()
                     synced = True
                 await pending
@@ -238,18 +236,6 @@ class Manifests:
             events.extend(self._fold.delete(kind, namespace, name))
         self._applied = wanted
         return events
-
-    def _report_orphans(self) -> None:
-        for (namespace, name), service in self._fold.orphans():
-            self._report(
-                Problem(
-                    f"EndpointSlice {namespace}/{name}",
-                    f"metadata.labels[{SERVICE_LABEL}]",
-                    repr(service[1]),
-                    f"there is no Service {service[0]}/{service[1]}; "
-                    "its endpoints are used once there is",
-                )
-            )
 
     def _problem(self, path: Path, fix: str, line: int = 0) -> None:
         self._report(Problem(f"{path}:{line}" if line else str(path), "", "", fix))

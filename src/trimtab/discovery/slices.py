@@ -4,27 +4,34 @@ A slice is not the service: all slices that carry its name are joined, per Servi
 name. A Service without slices is an empty cluster; a slice whose Service is not there yields
 nothing and is kept for when it comes.
 
-Conditions (discovery.k8s.io/v1 types.go): ``ready`` nil is true, ``serving`` nil is ``ready``,
-``terminating`` nil is false.
+Conditions (discovery.k8s.io/v1 types.go): ``ready`` nil is true, ``serving`` nil is true,
+``terminating`` nil is false. ``publishNotReadyAddresses`` overrules readiness, not termination: a
+pod that is going away gets nothing new from us while there is another.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from trimtab.discovery import ReportProblem
+from trimtab.discovery.addresses import FAMILIES, endpoint_address
 from trimtab.discovery.kube_objects import (
     CHANGED_ANNOTATION,
     SERVICE_LABEL,
+    Conditions,
     EndpointSlice,
     KubeObject,
-    PortSpec,
+    Metadata,
     Service,
+    ServiceSpec,
     SliceEndpoint,
     describe,
+    short,
 )
+from trimtab.discovery.merging import Claim, Merging
+from trimtab.discovery.merging import Key as Address
 from trimtab.discovery.service_annotations import policy_of
 from trimtab.model import (
     Endpoint,
@@ -35,53 +42,88 @@ from trimtab.model import (
     Removed,
     ServicePort,
     Snapshot,
+    Synced,
     Updated,
 )
 
 Key = tuple[str, str]  # namespace, name
-_FAMILIES = {"IPv4": 4, "IPv6": 6}
 _MAX_PORT = 65535
+_HEALTH_RANK = {Health.UNHEALTHY: 0, Health.DRAINING: 1, Health.READY: 2}
+_NO_CLAIMS: Mapping[Address, Claim] = {}
+_NO_CONDITIONS = Conditions()
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
-    """One endpoint of one slice, before ports: what the service's other slices compete with."""
+class _Terms:
+    """What a Service says of its clusters."""
 
-    address: str
-    endpoint: SliceEndpoint
-    health: Health
-    uid: str
-    rank: tuple[bool, str, str]  # ready first, then the newest slice, then its name
+    ports: tuple[ServicePort, ...]
+    publish_not_ready: bool
+    family: int  # whose address leads in a dual-stack endpoint
+    policy: PolicyConfig | None
 
 
-@dataclass(slots=True)
+class _Cluster:
+    """One Service port with its endpoints."""
+
+    __slots__ = ("merging", "port", "snapshot")
+
+    def __init__(self, port: ServicePort, family: int) -> None:
+        self.port = port
+        self.merging = Merging(family)
+        self.snapshot: Snapshot | None = None
+
+
 class _Slice:
-    """A slice as the fold keeps it: candidates parsed once, endpoints made once per port."""
+    """A slice, read once; its claims are made once per port."""
 
-    service: Key
-    family: int
-    ports: dict[str, PortSpec]
-    candidates: tuple[_Candidate, ...]
-    made: dict[tuple[int, bool], tuple[tuple[_Candidate, Endpoint], ...]] = field(
-        default_factory=dict
-    )
+    __slots__ = ("_claims", "endpoints", "key", "ports", "service", "stamp")
 
-    def endpoints(
-        self, port: int, *, publish_not_ready: bool
-    ) -> tuple[tuple[_Candidate, Endpoint], ...]:
-        """Its endpoints at a port; cached, since other slices of the service change as well."""
-        found = self.made.get((port, publish_not_ready))
+    def __init__(self, key: Key, service: Key, stamp: float) -> None:
+        self.key = key
+        self.service = service
+        self.stamp = stamp
+        self.ports: dict[str, int] = {}
+        self.endpoints: list[tuple[str, Locality, SliceEndpoint]] = []
+        self._claims: dict[tuple[int, bool], Mapping[Address, Claim]] = {}
+
+    def claims(self, port_name: str, *, publish_not_ready: bool) -> Mapping[Address, Claim]:
+        """What it says of each address at the port of that name."""
+        port = self.ports.get(port_name)
+        if port is None:
+            return _NO_CLAIMS
+        found = self._claims.get((port, publish_not_ready))
         if found is None:
-            found = tuple(
-                (c, _endpoint(c, port, Health.READY if publish_not_ready else c.health))
-                for c in self.candidates
-            )
-            self.made[port, publish_not_ready] = found
+            found = self._claims[port, publish_not_ready] = self._made(port, publish_not_ready)
+        return found
+
+    def _made(self, port: int, publish_not_ready: bool) -> Mapping[Address, Claim]:
+        found: dict[Address, Claim] = {}
+        for address, locality, source in self.endpoints:
+            state = health(source.conditions or _NO_CONDITIONS, publish_not_ready=publish_not_ready)
+            rank = (_HEALTH_RANK[state], self.stamp, self.key[1])
+            known = found.get((address, port))
+            if known is None or rank > known[0]:
+                uid = source.targetRef.uid if source.targetRef else None
+                found[address, port] = (
+                    rank,
+                    Endpoint(
+                        address,
+                        port,
+                        locality,
+                        node=source.nodeName or "",
+                        health=state,
+                        uid=uid or "",
+                    ),
+                )
         return found
 
 
 class SliceFold:
     """The state of one source.
+
+    ``synced`` says whether the source has delivered all that it began with. Until then a Service
+    that was not mentioned is unknown, and a slice without its Service no problem.
 
     Args:
         report: hears of every rejected part.
@@ -89,239 +131,261 @@ class SliceFold:
     """
 
     def __init__(self, report: ReportProblem, *, allow_loopback: bool = False) -> None:
+        self.synced = False
         self._report = report
         self._allow_loopback = allow_loopback
-        self._services: dict[Key, Service] = {}
+        self._services: dict[Key, _Terms] = {}
+        self._clusters: dict[Key, dict[int, _Cluster]] = {}
         self._slices: dict[Key, _Slice] = {}
         self._by_service: dict[Key, dict[Key, _Slice]] = {}
-        self._current: dict[Key, dict[str, Snapshot]] = {}
+        self._localities: dict[str, Locality] = {}
 
     def apply(self, obj: KubeObject) -> list[Updated | Removed]:
-        """An object was added or changed."""
+        """An object was added or changed; what follows for its clusters."""
         key = (obj.metadata.namespace, obj.metadata.name)
         if isinstance(obj, Service):
-            self._services[key] = obj
-            return self._recompute(key)
-        old = self._drop_slice(key)
-        new = self._keep_slice(key, obj)
-        touched = dict.fromkeys(s for s in (old, new) if s is not None)
-        return [event for service in touched for event in self._recompute(service)]
+            terms = self._terms(obj)
+            if self._services.get(key) == terms:
+                return []
+            self._services[key] = terms
+            return self._rebuild(key, terms)
+        return self._replace(self._slices.get(key), self._read(key, obj))
 
     def delete(self, kind: type[KubeObject], namespace: str, name: str) -> list[Updated | Removed]:
         """An object was deleted. Of what was never there nothing follows."""
         key = (namespace, name)
         if kind is Service:
-            return self._recompute(key) if self._services.pop(key, None) else []
-        touched = self._drop_slice(key)
-        return self._recompute(touched) if touched else []
+            if self._services.pop(key, None) is None:
+                return []
+            return [Removed(c.port.cluster) for c in self._clusters.pop(key).values()]
+        return self._replace(self._slices.get(key), None)
 
-    def orphans(self) -> Iterator[tuple[Key, Key]]:
-        """Slices whose Service is not there: slice, service."""
-        for key, kept in self._slices.items():
-            if kept.service not in self._services:
-                yield key, kept.service
+    def sync(self) -> Synced:
+        """Everything that existed at the source's start has been applied."""
+        self.synced = True
+        return Synced()
 
-    def _drop_slice(self, key: Key) -> Key | None:
-        old = self._slices.pop(key, None)
-        if old is None:
-            return None
-        siblings = self._by_service[old.service]
-        del siblings[key]
-        if not siblings:
-            del self._by_service[old.service]
-        return old.service
+    def clusters(self) -> Iterator[Snapshot]:
+        """The clusters as they are now."""
+        for clusters in self._clusters.values():
+            for cluster in clusters.values():
+                if cluster.snapshot is not None:
+                    yield cluster.snapshot
 
-    def _keep_slice(self, key: Key, obj: EndpointSlice) -> Key | None:
+    def loose_ends(self) -> Iterator[Problem]:
+        """What fits to nothing: slices without their Service, slice ports that no Service port has.
+
+        Each may be mended by an object that is still to come, so ask when all was applied.
+        """
+        for kept in self._slices.values():
+            where = f"EndpointSlice {kept.key[0]}/{kept.key[1]}"
+            namespace, name = kept.service
+            terms = self._services.get(kept.service)
+            if terms is None:
+                yield Problem(
+                    where,
+                    f"metadata.labels[{SERVICE_LABEL}]",
+                    short(name),
+                    f"there is no Service {namespace}/{name}; its endpoints are used once there is",
+                )
+                continue
+            names = [port.port_name for port in terms.ports]
+            for port_name in kept.ports:
+                if port_name not in names:
+                    yield Problem(
+                        where,
+                        "ports",
+                        short(port_name),
+                        f"Service {namespace}/{name} has no TCP port of that name, so it is not "
+                        f"used; its port names: {', '.join(map(repr, names)) or 'none'}",
+                    )
+
+    def _replace(self, old: _Slice | None, new: _Slice | None) -> list[Updated | Removed]:
+        """Put one slice in the place of another, each of which may be None.
+
+        In one step: an endpoint that stays is never absent, whatever else changes.
+        """
+        if old is not None:
+            del self._slices[old.key]
+            siblings = self._by_service[old.service]
+            del siblings[old.key]
+            if not siblings:
+                del self._by_service[old.service]
+        if new is not None:
+            self._slices[new.key] = new
+            self._by_service.setdefault(new.service, {})[new.key] = new
+        events: list[Updated | Removed] = []
+        for key in dict.fromkeys(s.service for s in (old, new) if s is not None):
+            terms = self._services.get(key)
+            if terms is None:
+                continue
+            publish = terms.publish_not_ready
+            before = old if old is not None and old.service == key else None
+            after = new if new is not None and new.service == key else None
+            for cluster in self._clusters[key].values():
+                name = cluster.port.port_name
+                if cluster.merging.change(
+                    before.claims(name, publish_not_ready=publish) if before else _NO_CLAIMS,
+                    after.claims(name, publish_not_ready=publish) if after else _NO_CLAIMS,
+                ):
+                    events.append(_updated(cluster, terms))
+        return events
+
+    def _rebuild(self, key: Key, terms: _Terms) -> list[Updated | Removed]:
+        """Make a Service's clusters anew; only those that come out different are told of."""
+        before = self._clusters.get(key, {})
+        after = self._clusters[key] = {p.port: _Cluster(p, terms.family) for p in terms.ports}
+        events: list[Updated | Removed] = []
+        for number, cluster in after.items():
+            for kept in self._by_service.get(key, {}).values():
+                cluster.merging.change(
+                    _NO_CLAIMS,
+                    kept.claims(cluster.port.port_name, publish_not_ready=terms.publish_not_ready),
+                )
+            event = _updated(cluster, terms)
+            if number not in before or before[number].snapshot != event.snapshot:
+                events.append(event)
+        events.extend(
+            Removed(gone.port.cluster) for number, gone in before.items() if number not in after
+        )
+        return events
+
+    def _read(self, key: Key, obj: EndpointSlice) -> _Slice | None:
         where = describe("EndpointSlice", obj.metadata)
-        name = (obj.metadata.labels or {}).get(SERVICE_LABEL)
-        if not name:
+        service = obj.metadata.label(SERVICE_LABEL)
+        if not service:
             return None  # a slice of nobody's: legal, and of no use here
-        family = _FAMILIES.get(obj.addressType or "")
+        family = FAMILIES.get(obj.addressType or "")
         if family is None:
             self._problem(
                 where,
                 "addressType",
-                repr(obj.addressType),
+                obj.addressType,
                 "only IPv4 and IPv6 slices are used; names in FQDN slices are never resolved, "
                 "since whoever may write a slice could point clients anywhere",
             )
             return None
-        kept = _Slice(
-            service=(obj.metadata.namespace, name),
-            family=family,
-            ports=dict(self._ports(where, obj)),
-            candidates=tuple(self._candidates(where, obj, family)),
-        )
-        self._slices[key] = kept
-        self._by_service.setdefault(kept.service, {})[key] = kept
-        return kept.service
+        kept = _Slice(key, (key[0], service), _stamp(obj.metadata))
+        self._read_ports(where, obj, kept)
+        for i, endpoint in enumerate(obj.endpoints or ()):
+            self._read_endpoint(where, i, endpoint, family, kept)
+        return kept
 
-    def _ports(self, where: str, obj: EndpointSlice) -> Iterator[tuple[str, PortSpec]]:
-        for i, port in enumerate(obj.ports or []):
+    def _read_ports(self, where: str, obj: EndpointSlice, kept: _Slice) -> None:
+        for i, port in enumerate(obj.ports or ()):
             if (port.protocol or "TCP") != "TCP":
                 continue
             if port.port is None:
-                continue  # "all ports" (types.go): nothing that a client could connect to
-            if not 1 <= port.port <= _MAX_PORT:
-                self._problem(where, f"ports[{i}].port", str(port.port), "give 1 to 65535")
-                continue
-            yield port.name or "", port
-
-    def _candidates(self, where: str, obj: EndpointSlice, family: int) -> Iterator[_Candidate]:
-        annotations = obj.metadata.annotations or {}
-        stamp = annotations.get(CHANGED_ANNOTATION) or obj.metadata.creationTimestamp or ""
-        for i, endpoint in enumerate(obj.endpoints or []):
-            health = _health(endpoint)
-            for text in endpoint.addresses or []:
-                try:
-                    address = self._address(text, family)
-                except ValueError as error:
-                    self._problem(where, f"endpoints[{i}].addresses", repr(text), str(error))
-                    continue
-                uid = (endpoint.targetRef.uid or "") if endpoint.targetRef else ""
-                yield _Candidate(
-                    address,
-                    endpoint,
-                    health,
-                    uid,
-                    (health is Health.READY, stamp, obj.metadata.name),
+                self._problem(
+                    where,
+                    f"ports[{i}].port",
+                    None,
+                    "it means all ports, and a client needs one; give its number",
                 )
+            elif not 1 <= port.port <= _MAX_PORT:
+                self._problem(where, f"ports[{i}].port", port.port, "give 1 to 65535")
+            elif (port.name or "") in kept.ports:
+                self._problem(
+                    where,
+                    f"ports[{i}].name",
+                    port.name or "",
+                    "another port has this name and is used; names are unique in a slice",
+                )
+            else:
+                kept.ports[port.name or ""] = port.port
 
-    def _address(self, text: str, family: int) -> str:
-        address = ipaddress.ip_address(text)
-        mapped = getattr(address, "ipv4_mapped", None)
-        if mapped is not None:
-            address = mapped
-        elif address.version != family:
-            raise ValueError(f"this is IPv{address.version}, the slice says IPv{family}")
-        if address.is_loopback and self._allow_loopback:
-            return str(address)
-        for refused, kind in (
-            (address.is_loopback, "loopback"),
-            (address.is_link_local, "link-local"),
-            (address.is_multicast, "multicast"),
-            (address.is_unspecified, "unspecified"),
-        ):
-            if refused:
-                raise ValueError(f"a {kind} address is refused; give the pod's own address")
-        return str(address)
-
-    def _recompute(self, key: Key) -> list[Updated | Removed]:
-        service = self._services.get(key)
-        before = self._current.get(key, {})
-        after = {s.cluster: s for s in self._snapshots(key, service)} if service else {}
-        events: list[Updated | Removed] = [
-            Updated(snapshot)
-            for cluster, snapshot in after.items()
-            if before.get(cluster) != snapshot
-        ]
-        events.extend(Removed(cluster) for cluster in before if cluster not in after)
-        if after:
-            self._current[key] = after
-        else:
-            self._current.pop(key, None)
-        return events
-
-    def _snapshots(self, key: Key, service: Service) -> Iterator[Snapshot]:
-        where = describe("Service", service.metadata)
-        spec = service.spec
-        if spec.type == "ExternalName":
+    def _read_endpoint(
+        self, where: str, i: int, endpoint: SliceEndpoint, family: int, kept: _Slice
+    ) -> None:
+        addresses = endpoint.addresses or []
+        path = f"endpoints[{i}].addresses"
+        if len(addresses) != 1:
+            # types.go: nothing is defined for further addresses, and kube-proxy passes them over.
             self._problem(
                 where,
+                path,
+                addresses,
+                "only the first is used; give each pod an endpoint of its own"
+                if addresses
+                else "give the pod's address",
+            )
+        if not addresses:
+            return
+        try:
+            address = endpoint_address(addresses[0], family, allow_loopback=self._allow_loopback)
+        except ValueError as error:
+            self._problem(where, f"{path}[0]", addresses[0], str(error))
+            return
+        zone = endpoint.zone or ""
+        locality = self._localities.get(zone)
+        if locality is None:
+            locality = self._localities[zone] = Locality(zone=zone)
+        kept.endpoints.append((address, locality, endpoint))
+
+    def _terms(self, service: Service) -> _Terms:
+        spec = service.spec or ServiceSpec()
+        if spec.type == "ExternalName":
+            self._problem(
+                describe("Service", service.metadata),
                 "spec.type",
-                "'ExternalName'",
+                spec.type,
                 "it has no endpoints to choose from; use its DNS name in the client",
             )
-            return
-        policy = policy_of(service, self._report)
+            return _Terms((), publish_not_ready=False, family=4, policy=None)
+        return _Terms(
+            tuple(self._service_ports(service, spec)),
+            publish_not_ready=bool(spec.publishNotReadyAddresses),
+            family=6 if (spec.ipFamilies or ["IPv4"])[0] == "IPv6" else 4,
+            policy=policy_of(service, self._report),
+        )
+
+    def _service_ports(self, service: Service, spec: ServiceSpec) -> Iterator[ServicePort]:
+        where = describe("Service", service.metadata)
         seen: set[int] = set()
-        for i, port in enumerate(spec.ports or []):
+        for i, port in enumerate(spec.ports or ()):
             if (port.protocol or "TCP") != "TCP":
                 continue
             if port.port is None or not 1 <= port.port <= _MAX_PORT:
-                self._problem(where, f"spec.ports[{i}].port", str(port.port), "give 1 to 65535")
-                continue
-            if port.port in seen:
+                self._problem(where, f"spec.ports[{i}].port", port.port, "give 1 to 65535")
+            elif port.port in seen:
                 self._problem(
-                    where,
-                    f"spec.ports[{i}].port",
-                    str(port.port),
-                    "the port stands twice; remove one",
+                    where, f"spec.ports[{i}].port", port.port, "it stands twice; remove one"
                 )
-                continue
-            seen.add(port.port)
-            yield self._snapshot(key, service, port, policy)
+            else:
+                seen.add(port.port)
+                yield ServicePort(
+                    service.metadata.name,
+                    service.metadata.namespace,
+                    port.port,
+                    port.name or "",
+                    port.appProtocol or "",
+                )
 
-    def _snapshot(
-        self, key: Key, service: Service, port: PortSpec, policy: PolicyConfig | None
-    ) -> Snapshot:
-        name = port.name or ""
-        publish = bool(service.spec.publishNotReadyAddresses)
-        best: dict[tuple[str, int], tuple[_Candidate, Endpoint]] = {}
-        families: set[int] = set()
-        protocol = port.appProtocol or ""
-        for kept in self._by_service.get(key, {}).values():
-            at = kept.ports.get(name)
-            if at is None or at.port is None:
-                continue
-            families.add(kept.family)
-            protocol = protocol or at.appProtocol or ""
-            for item in kept.endpoints(at.port, publish_not_ready=publish):
-                known = best.get(item[1].key)
-                if known is None or item[0].rank > known[0].rank:
-                    best[item[1].key] = item
-        if len(families) > 1:
-            first = 6 if (service.spec.ipFamilies or ["IPv4"])[0] == "IPv6" else 4
-            endpoints = _joined(best.values(), first)
-        else:
-            endpoints = tuple(endpoint for _, endpoint in best.values())
-        assert port.port is not None  # noqa: S101 - checked by the caller
-        identity = ServicePort(key[1], key[0], port.port, name, protocol)
-        return Snapshot(identity.cluster, endpoints, policy, identity)
-
-    def _problem(self, where: str, path: str, value: str, fix: str) -> None:
-        self._report(Problem(where, path, value, fix))
+    def _problem(self, where: str, path: str, value: object, fix: str) -> None:
+        self._report(Problem(where, path, short(value), fix))
 
 
-def _health(endpoint: SliceEndpoint) -> Health:
-    conditions = endpoint.conditions
-    if conditions is None:
-        return Health.READY
-    ready = conditions.ready is None or conditions.ready
-    serving = ready if conditions.serving is None else conditions.serving
-    if ready and not conditions.terminating:
-        return Health.READY
-    if serving and conditions.terminating:
-        return Health.DRAINING
-    return Health.UNHEALTHY
+def health(conditions: Conditions, *, publish_not_ready: bool = False) -> Health:
+    """An endpoint's state from its conditions; see the module."""
+    ready = conditions.ready is not False or publish_not_ready
+    serving = conditions.serving is not False or publish_not_ready
+    if not conditions.terminating:
+        return Health.READY if ready else Health.UNHEALTHY
+    return Health.DRAINING if serving else Health.UNHEALTHY
 
 
-def _endpoint(candidate: _Candidate, port: int, health: Health) -> Endpoint:
-    source = candidate.endpoint
-    return Endpoint(
-        candidate.address,
-        port,
-        locality=Locality(zone=source.zone or ""),
-        node=source.nodeName or "",
-        health=health,
-        uid=candidate.uid,
+def _updated(cluster: _Cluster, terms: _Terms) -> Updated:
+    cluster.snapshot = Snapshot.presorted(
+        cluster.port.cluster, cluster.merging.endpoints(), terms.policy, cluster.port
     )
+    return Updated(cluster.snapshot)
 
 
-def _joined(items: Iterable[tuple[_Candidate, Endpoint]], first: int) -> tuple[Endpoint, ...]:
-    """One endpoint per pod: the address of the Service's first family leads, others come along.
-
-    Without a pod's UID nothing says which addresses belong together, so each stays by itself.
-    """
-    alone: list[Endpoint] = []
-    pods: dict[tuple[str, int], list[Endpoint]] = {}
-    for candidate, endpoint in items:
-        if candidate.uid:
-            pods.setdefault((candidate.uid, endpoint.port), []).append(endpoint)
-        else:
-            alone.append(endpoint)
-    for group in pods.values():
-        group.sort(key=lambda e: ((":" in e.address) is not (first == 6), e.address))  # noqa: PLR2004
-        rest = tuple(e.address for e in group[1:])
-        alone.append(replace(group[0], additional_addresses=rest) if rest else group[0])
-    return tuple(alone)
+def _stamp(metadata: Metadata) -> float:
+    """When the slice last changed [Unix seconds], 0 if it does not say."""
+    text = metadata.annotation(CHANGED_ANNOTATION) or metadata.creationTimestamp or ""
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0

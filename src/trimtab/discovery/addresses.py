@@ -1,0 +1,47 @@
+"""Which addresses of a slice may be endpoints, and how they are written. Pure.
+
+Whoever may write an EndpointSlice could otherwise point clients at the metadata service of a cloud
+or at the client's own machine.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+FAMILIES = {"IPv4": 4, "IPv6": 6}
+
+
+@lru_cache(maxsize=65_536)  # a slice is read whole on every change of one of its endpoints
+def endpoint_address(text: str, family: int, *, allow_loopback: bool = False) -> str:
+    """The address in canonical form; an IPv4-mapped IPv6 address as IPv4.
+
+    Args:
+        text: an IP literal.
+        family: 4 or 6, what the slice says its addresses are.
+        allow_loopback: for local development.
+
+    Raises:
+        ValueError: it is no address, or none that clients may be sent to; the text says what to do.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError("this is no IP address; give the pod's own address") from None
+    mapped = getattr(address, "ipv4_mapped", None)
+    if mapped is not None:
+        address = mapped
+    elif address.version != family:
+        raise ValueError(f"this is IPv{address.version} and the slice says IPv{family}")
+    if getattr(address, "scope_id", None):
+        raise ValueError("an address with a scope means something on one machine only")
+    for refused, kind in (
+        (address.is_loopback and not allow_loopback, "loopback"),
+        (address.is_link_local, "link-local"),
+        (address.is_multicast, "multicast"),
+        (address.is_unspecified, "unspecified"),
+        (str(address) == "255.255.255.255", "broadcast"),
+    ):
+        if refused:
+            raise ValueError(f"a {kind} address is refused; give the pod's own address")
+    return str(address)
