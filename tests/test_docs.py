@@ -15,7 +15,7 @@ import pytest
 from grpc_tools import protoc
 
 import trimtab
-from harness.control_plane import ControlPlane
+from harness.control_plane import ControlPlane, free_addresses
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
@@ -77,7 +77,7 @@ def manifests(tmp_path_factory, port):
 
 @pytest.fixture(scope="module")
 def control_plane(manifests):
-    running = ControlPlane(str(manifests))
+    running = ControlPlane(free_addresses(), str(manifests))
     running.start()
     yield running
     running.stop()

@@ -43,6 +43,7 @@ __all__ = ["ConnectedClient", "ControlPlane", "FakeClock", "FakeSource"]
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _MAX_STREAMS = 64
+_STOP_S = 1.0  # for streams to end by themselves, which takes milliseconds
 
 
 class FakeClock:
@@ -178,10 +179,16 @@ class ControlPlane:
         self._server = server
 
     def stop(self) -> None:
-        """Cut all streams and stop serving. Idempotent."""
+        """End all streams and stop serving. Idempotent."""
         server, self._server = self._server, None
-        if server is not None:
-            server.stop(None).wait()
+        if server is None:
+            return
+        # Streams that are cut instead make gRPC log an error in the client, in somebody's test.
+        with self._changed:
+            for stream in self._streams:
+                stream.ended = True
+            self._changed.notify_all()
+        server.stop(_STOP_S).wait()
 
     def __enter__(self) -> Self:
         self.start()
