@@ -261,6 +261,53 @@ def clients(server: str, output: str) -> None:
         console.print(line)
 
 
+@cli.command(short_help="Find mistakes before they are used.")
+@click.argument("path", type=click.Path(path_type=Path))
+@_option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="TRIMTAB_CHECK_CONFIG",
+    help="The file that `trimtab serve` will get as --config.",
+)
+@_output
+def check(path: Path, config: Path | None, output: str) -> None:
+    """Read manifests as `trimtab serve` would, and list what it would reject. Exits 1 if anything.
+
+    \b
+    Examples:
+      trimtab check manifests/
+      trimtab check manifests/ --config trimtab.yaml --output json
+
+    PATH is a file or a directory, as for `trimtab serve --manifests`. With --config, that file is
+    checked too, and whether the Services that it names are there. A warning is something that is
+    taken, but may not be meant.
+    """
+    import sys
+
+    from trimtab.control.config import Config, load_config, unknown_services
+    from trimtab.discovery.check import check as read
+
+    names = load_config(config) if config else Config()
+    result = read(path)
+    warnings = [*result.warnings, *unknown_services(names, result.snapshots)]
+    if output == "json":
+        from trimtab.control.views import check_view
+
+        click.echo(json.dumps(check_view(result, warnings), indent=2))
+    else:
+        for snapshot in result.snapshots:
+            counts = ", ".join(f"{n} {h.value}" for h, n in snapshot.counts().items() if n)
+            click.echo(f"{snapshot.cluster}: {counts or 'no endpoints'}")
+        for kind, found in (("warning", warnings), ("rejected", result.problems)):
+            for problem in found:
+                click.echo(f"{kind}: {problem}", err=True)
+        click.echo(
+            f"clusters: {len(result.snapshots)}, endpoints: {result.endpoints}, "
+            f"files: {result.files}, rejected: {len(result.problems)}, warnings: {len(warnings)}"
+        )
+    sys.exit(1 if result.problems else 0)
+
+
 @cli.command(short_help="Print a client's configuration.")
 @_option(
     "--for",

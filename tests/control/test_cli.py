@@ -108,6 +108,20 @@ def test_a_change_on_disk_is_seen_and_a_broken_file_keeps_the_last_good_state(se
     assert "shop-orders.yaml" in err
 
 
+def test_a_file_that_is_broken_from_the_start_keeps_it_silent_and_readyz_names_it(serve, manifests):
+    manifests.put("broken.yaml", "kind: [")
+    process = serve()
+    admin = process.expect(r"admin on http://(127\.0\.0\.1:\d+); nothing is", within=START_S)[1]
+    eventually(
+        lambda: "broken.yaml" in page(admin, "/readyz")[1]["reason"],
+        within=10,
+        what="the reason names the file",
+    )
+    manifests.put("broken.yaml", "")
+    process.expect(READY, within=START_S)
+    assert process.terminate() == 0
+
+
 def test_on_sigterm_it_is_not_ready_while_it_drains_and_a_second_sigterm_is_quick(serve):
     process = serve("--drain", "30")
     xds, admin = process.expect(READY, within=START_S).groups()
@@ -229,6 +243,49 @@ def test_endpoints_and_clients_print_tables_or_json(serve):
     assert "similar names: orders.shop:8080" in err
     code, out, _ = run("clients", "--output", "json", env=env)
     assert json.loads(out) == {"clients": []}
+
+
+def test_check_lists_what_serve_would_begin_with_and_exits_with_0(manifests):
+    code, out, err = run("check", manifests.path)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "orders.shop:8080: 2 ready",
+        "clusters: 1, endpoints: 2, files: 1, rejected: 0, warnings: 0",
+    ]
+
+
+def test_check_names_what_serve_would_reject_and_exits_with_1(manifests):
+    manifests.put("broken.yaml", "kind: [")
+    code, out, err = run("check", manifests.path)
+    assert code == 1
+    assert "orders.shop:8080: 2 ready" in out
+    assert err.startswith("rejected: ")
+    assert "broken.yaml" in err
+    code, out, _ = run("check", manifests.path, "--output", "json")
+    assert code == 1
+    found = json.loads(out)
+    assert found["clusters"][0]["counts"]["ready"] == 2
+    assert "broken.yaml" in found["problems"][0]["text"]
+
+
+def test_check_warns_of_configured_names_without_a_service(manifests, tmp_path):
+    config = tmp_path / "trimtab.yaml"
+    config.write_text(
+        "clusters:\n"
+        "- {name: r-eds, namespace: r, service: r, port: 1}\n"
+        "- {name: o-eds, namespace: shop, service: orders, port: grpc}\n"
+    )
+    code, _, err = run("check", manifests.path, "--config", config)
+    assert code == 0
+    (line,) = err.splitlines()
+    assert line.startswith("warning: clusters[0]: service: r: r-eds is configured as port 1")
+
+
+def test_check_of_what_is_not_there_says_so(tmp_path):
+    code, _, err = run("check", tmp_path / "nowhere")
+    assert code == 1
+    assert err.startswith("trimtab: ")
+    assert "nowhere" in err
 
 
 def test_no_answer_from_the_admin_pages_says_what_to_do():

@@ -16,7 +16,7 @@ from aiohttp import web
 from trimtab.control.config import Address
 from trimtab.control.server import XdsServer
 from trimtab.control.store import Store
-from trimtab.control.views import client_view, cluster_view, problem_view
+from trimtab.control.views import client_view, cluster_view, sighting_view
 from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters, prometheus_text
 
@@ -78,7 +78,9 @@ class Admin:
             return "draining: this process is shutting down"
         waiting = self._store.waiting_for()
         if waiting or not self._store.synced.is_set():
-            return f"waiting for the first sync of: {', '.join(waiting) or 'all sources'}"
+            reason = f"waiting for the first sync of: {', '.join(waiting) or 'all sources'}"
+            latest = next((s for s in self._store.problems if s.source in waiting), None)
+            return f"{reason}; rejected last: {latest.problem}" if latest else reason
         return ""
 
     async def _index(self, request: web.Request) -> web.Response:
@@ -115,7 +117,7 @@ class Admin:
             {
                 "synced": self._store.synced.is_set(),
                 "clusters": [cluster_view(self._store, s, now) for s in snapshots],
-                "problems": [problem_view(s, now) for s in self._store.problems],
+                "problems": [sighting_view(s, now) for s in self._store.problems],
             }
         )
 

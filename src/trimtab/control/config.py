@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,8 @@ import msgspec
 import yaml
 
 from trimtab.errors import ConfigError
-from trimtab.xds.names import Alias
+from trimtab.model import Problem, Snapshot
+from trimtab.xds.names import Alias, NameTable
 
 MAX_CONFIG_BYTES = 1 << 20
 _MAX_PORT = 65535
@@ -153,6 +155,19 @@ def _refuse_doubles(path: Path, config: Config) -> None:
                 f"clusters[{seen[cluster.name]}]; names are unique"
             )
         seen[cluster.name] = i
+
+
+def unknown_services(config: Config, snapshots: Iterable[Snapshot]) -> list[Problem]:
+    """The configured names behind which there is no Service port (yet)."""
+    names = NameTable(config.aliases())
+    for snapshot in snapshots:
+        if snapshot.service is not None:
+            names.add(snapshot.service)
+    return [
+        Problem(f"clusters[{i}]", "service", cluster.service, names.missing_text(cluster.name))
+        for i, cluster in enumerate(config.clusters)
+        if names.resolve(cluster.name) is None
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,15 @@ Times are ages in seconds, so that they mean the same on the reader's clock.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from trimtab.control.logs import printable
 from trimtab.control.problems import Sighting
 from trimtab.control.store import Store
 from trimtab.control.stream import Stream
-from trimtab.model import Endpoint, Snapshot
+from trimtab.discovery.check import CheckResult
+from trimtab.model import Endpoint, Problem, Snapshot
 
 View = dict[str, Any]
 
@@ -54,18 +56,43 @@ def endpoint_view(endpoint: Endpoint) -> View:
     return view
 
 
-def problem_view(sighting: Sighting, now: float) -> View:
+def problem_view(problem: Problem) -> View:
     """One rejected part of the input."""
-    problem = sighting.problem
     return {
-        "source": sighting.source,
         "where": problem.where,
         "field": problem.field,
         "value": problem.value,
         "fix": problem.fix,
         "text": str(problem),
+    }
+
+
+def sighting_view(sighting: Sighting, now: float) -> View:
+    """One rejected part of the input, with its source and when it was reported."""
+    return {
+        "source": sighting.source,
+        **problem_view(sighting.problem),
         "age_seconds": _age(now, sighting.last),
         "times": sighting.times,
+    }
+
+
+def check_view(result: CheckResult, warnings: Sequence[Problem]) -> View:
+    """What ``trimtab check`` found; ``warnings`` are all of them, the configuration's included."""
+    return {
+        "clusters": [
+            {
+                "name": snapshot.cluster,
+                "version": snapshot.version,
+                "counts": {h.value: n for h, n in snapshot.counts().items()},
+                "endpoints": [endpoint_view(e) for e in snapshot.endpoints],
+            }
+            for snapshot in result.snapshots
+        ],
+        "problems": [problem_view(p) for p in result.problems],
+        "warnings": [problem_view(p) for p in warnings],
+        "files": result.files,
+        "ignored_objects": result.ignored,
     }
 
 
