@@ -146,6 +146,13 @@ def test_every_link_between_pages_leads_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_metric_that_a_page_names_is_exported(page):
+    known = (ROOT / "docs" / "metrics.md").read_text()  # compared with the code elsewhere
+    for name in re.findall(r"`(trimtab_[a-z_]+)`", page.read_text()):
+        assert f"`{name}`" in known, name
+
+
 def test_the_changelog_knows_the_version():
     assert re.search(
         rf"## \[(Unreleased|{trimtab.__version__})\]", (ROOT / "CHANGELOG.md").read_text()
