@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kube import Folded, endpoint_slice, service
 
+from kube import Folded, endpoint_slice, service
 from trimtab.discovery.addresses import endpoint_address
 
 

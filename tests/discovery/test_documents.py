@@ -54,10 +54,8 @@ def test_anchors_and_merges_are_read():
 
 
 def bomb(levels, width):
-    lines = ["l0: &l0 [x, x]"]
-    for i in range(1, levels):
-        lines.append(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * width)}]")
-    return "\n".join(lines)
+    lines = (f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * width)}]" for i in range(1, levels))
+    return "\n".join(["l0: &l0 [x, x]", *lines])
 
 
 @pytest.mark.parametrize(("levels", "width"), [(9, 9), (30, 2), (4, 200)])

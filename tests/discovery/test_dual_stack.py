@@ -1,8 +1,8 @@
 """A pod with an IPv4 and an IPv6 address is one endpoint."""
 
 import pytest
-from kube import Folded, endpoint, endpoint_slice, service
 
+from kube import Folded, endpoint, endpoint_slice, service
 from trimtab.model import Health
 
 DUAL = service(ipFamilies=["IPv4", "IPv6"])

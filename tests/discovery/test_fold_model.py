@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from kube import Folded, endpoint, endpoint_slice, service
 
+from kube import Folded, endpoint, endpoint_slice, service
 from trimtab.discovery.kube_objects import EndpointSlice, Service, decode
 from trimtab.discovery.slices import health
 from trimtab.model import Health, Snapshot

@@ -5,8 +5,8 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kube import endpoint_slice, service
 
+from kube import endpoint_slice, service
 from trimtab.discovery.kube_objects import EndpointSlice, Service, decode
 from trimtab.discovery.slices import SliceFold
 from trimtab.model import Problem, Snapshot, Updated

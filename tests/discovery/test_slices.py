@@ -1,8 +1,8 @@
 """Slices of a Service become its clusters."""
 
 import pytest
-from kube import Folded, endpoint, endpoint_slice, service
 
+from kube import Folded, endpoint, endpoint_slice, service
 from trimtab.model import Health, Locality, PolicyConfig, Removed, Snapshot, Updated
 
 READY, DRAINING, UNHEALTHY = Health.READY, Health.DRAINING, Health.UNHEALTHY

@@ -64,7 +64,7 @@ def test_one_text_instead_of_a_list_is_refused():
 
 
 def test_an_endpoint_that_stands_twice_is_refused():
-    with pytest.raises(ConfigError, match="10.0.0.1:80 appears twice"):
+    with pytest.raises(ConfigError, match=r"10\.0\.0\.1:80 appears twice"):
         snapshot_of("orders", ["10.0.0.1:80", Endpoint("10.0.0.1", 80)])
 
 
