@@ -86,6 +86,7 @@ interop: $(VENV)/.ready interop/node/node_modules/.ready ## Clients of other lan
 .PHONY: bench
 bench: $(VENV)/.ready ## Benchmarks; the tables go to docs/results/
 	@$(BIN)/python bench/pick.py --write docs/results/pick.md
+	@$(BIN)/python bench/fold.py --write docs/results/fold.md
 	@$(BIN)/python bench/client_cpu.py --write docs/results/client-cpu.md
 	@$(BIN)/python bench/demo_seeds.py --write docs/results/demo.md
 
