@@ -2,8 +2,8 @@
 
 import pytest
 import yaml
-from kube import endpoint_slice, service
 
+from kube import endpoint_slice, service
 from trimtab.discovery.check import check
 from trimtab.errors import DiscoveryError
 

@@ -12,6 +12,7 @@ import yaml
 
 from kube import endpoint_slice, service
 from trimtab.discovery import manifest_files
+from trimtab.discovery.documents import documents
 from trimtab.discovery.manifests import Manifests
 from trimtab.errors import DiscoveryError
 from trimtab.model import Removed, Snapshot, Synced, Updated
@@ -62,9 +63,11 @@ class Reader:
                     self.removed.append(event.cluster)
                 self._moved.set()
 
+    def endpoints(self, cluster=ORDERS):
+        return self.clusters.get(cluster, Snapshot(cluster)).endpoints
+
     def addresses(self, cluster=ORDERS):
-        found = self.clusters.get(cluster, Snapshot(cluster))
-        return [e.address for e in found.endpoints]
+        return [e.address for e in self.endpoints(cluster)]
 
     async def until(self, look, within=WITHIN_S):
         async with asyncio.timeout(within):
@@ -344,26 +347,43 @@ async def test_a_dangling_symlink_and_a_pipe_are_broken_files_not_deletions(tmp_
 
 
 async def test_a_large_file_is_read_without_holding_up_the_loop(tmp_path):
-    many = [endpoint_slice(f"s{n}", *(f"10.1.{n}.{i}" for i in range(1, 101))) for n in range(30)]
-    body = text(service(), *many)
-    (tmp_path / "a.yaml").write_text(text(service()))
+    def body(port):
+        return text(
+            service(),
+            *(
+                endpoint_slice(
+                    f"s{n}", *(f"10.1.{n}.{i}" for i in range(1, 101)), ports=[("grpc", port)]
+                )
+                for n in range(40)
+            ),
+        )
+
     loop = asyncio.get_running_loop()
+    begin = loop.time()
+    documents(body(1).encode(), json=False)
+    reading = loop.time() - begin
+    pauses = []
+    (tmp_path / "a.yaml").write_text(text(service()))
     async with following(tmp_path) as reader:
-        longest, last = 0.0, loop.time()
+        for port in (2, 3, 4):
+            made = body(port)
+            last, longest = loop.time(), 0.0
 
-        def beat():
-            nonlocal longest, last
-            longest, last = max(longest, loop.time() - last), loop.time()
-            handle[0] = loop.call_later(0.001, beat)
+            def beat():
+                nonlocal last, longest, handle
+                now = loop.time()
+                last, longest = now, max(longest, now - last)
+                handle = loop.call_later(0.001, beat)
 
-        handle = [loop.call_soon(beat)]
-        begin = loop.time()
-        (tmp_path / "a.yaml").write_text(body)
-        await reader.until(lambda: len(reader.addresses()) == 3_000)
-        took = loop.time() - begin
-        handle[0].cancel()
-        # Reading takes most of the time; the loop turns meanwhile.
-        assert longest < took / 2
+            handle = loop.call_soon(beat)
+            (tmp_path / "a.yaml").write_text(made)
+            await reader.until(
+                lambda port=port: [e.port for e in reader.endpoints()] == [port] * 4_000
+            )
+            handle.cancel()
+            pauses.append(longest)
+    # The machine may be busy with other things once, not three times.
+    assert min(pauses) < reading / 2
 
 
 async def test_an_object_in_two_files_is_taken_from_the_first_and_that_is_said(tmp_path):
