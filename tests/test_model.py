@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.errors import ConfigError
-from trimtab.model import Endpoint, Health, PolicyConfig, ServicePort, Snapshot, diff
+from trimtab.model import Endpoint, Health, PolicyConfig, Problem, ServicePort, Snapshot, diff
 
 
 def at(i, **more):
@@ -78,3 +78,15 @@ def test_a_service_port_names_its_cluster():
 
 def test_a_policy_configuration_is_the_same_whatever_the_order_of_its_parameters():
     assert PolicyConfig.of("x", b=1, a="t") == PolicyConfig.of("x", a="t", b=1.0)
+
+
+@pytest.mark.parametrize(
+    ("problem", "line"),
+    [
+        (Problem("Service a/b", "spec.type", "'X'", "say Y"), "Service a/b: spec.type: 'X': say Y"),
+        (Problem("a.yaml:3", "", "", "mend it"), "a.yaml:3: mend it"),
+        (Problem("Service a/b", "spec.ports", "", "give one"), "Service a/b: spec.ports: give one"),
+    ],
+)
+def test_a_problem_reads_as_one_line_without_its_empty_parts(problem, line):
+    assert str(problem) == line

@@ -269,18 +269,25 @@ def clients(server: str, output: str) -> None:
     envvar="TRIMTAB_CHECK_CONFIG",
     help="The file that `trimtab serve` will get as --config.",
 )
+@_option(
+    "--strict",
+    is_flag=True,
+    envvar="TRIMTAB_CHECK_STRICT",
+    help="Exit 1 on warnings too.",
+)
 @_output
-def check(path: Path, config: Path | None, output: str) -> None:
+def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
     """Read manifests as `trimtab serve` would, and list what it would reject. Exits 1 if anything.
 
     \b
     Examples:
       trimtab check manifests/
       trimtab check manifests/ --config trimtab.yaml --output json
+      trimtab check manifests/ --strict
 
     PATH is a file or a directory, as for `trimtab serve --manifests`. With --config, that file is
     checked too, and whether the Services that it names are there. A warning is something that is
-    taken, but may not be meant.
+    taken, but may not be meant; with --strict it fails the check as well.
     """
     import sys
 
@@ -305,7 +312,7 @@ def check(path: Path, config: Path | None, output: str) -> None:
             f"clusters: {len(result.snapshots)}, endpoints: {result.endpoints}, "
             f"files: {result.files}, rejected: {len(result.problems)}, warnings: {len(warnings)}"
         )
-    sys.exit(1 if result.problems else 0)
+    sys.exit(1 if result.problems or (strict and warnings) else 0)
 
 
 @cli.command(short_help="Print a client's configuration.")

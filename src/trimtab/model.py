@@ -315,8 +315,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.where}: {self.field}" if self.field else self.where
-        value = f" {self.value}" if self.value else ""
-        return f"{place}:{value}: {self.fix}"
+        return ": ".join(filter(None, (place, self.value, self.fix)))
 
 
 SourceEvent = Updated | Removed | Synced

@@ -281,6 +281,21 @@ def test_check_warns_of_configured_names_without_a_service(manifests, tmp_path):
     assert line.startswith("warning: clusters[0]: service: r: r-eds is configured as port 1")
 
 
+def test_check_fails_on_warnings_alone_only_when_strict(manifests):
+    assert run("check", manifests.path, "--strict")[0] == 0
+    manifests.put(
+        "carts.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: carts, namespace: shop}\n"
+        "spec: {ports: [{name: grpc, port: 80}]}\n",
+    )
+    code, out, err = run("check", manifests.path)
+    assert code == 0
+    assert "rejected: 0, warnings: 1" in out
+    assert err.startswith("warning: Service shop/carts: ")
+    assert run("check", manifests.path, "--strict")[0] == 1
+    assert run("check", manifests.path, env={"TRIMTAB_CHECK_STRICT": "1"})[0] == 1
+
+
 def test_check_of_what_is_not_there_says_so(tmp_path):
     code, _, err = run("check", tmp_path / "nowhere")
     assert code == 1
