@@ -184,11 +184,11 @@ class BalancedChannel(grpc.Channel):
         try_to_connect: bool | None = False,  # noqa: ARG002 - endpoints are always being connected
     ) -> None:
         """Tell ``callback`` the connectivity of the whole, now and when it changes."""
-        self._cluster.subscribers.add(callback)
+        self._cluster.callbacks.add(callback)
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
         """Tell ``callback`` no more."""
-        self._cluster.subscribers.remove(callback)
+        self._cluster.callbacks.remove(callback)
 
     def close(self) -> None:
         """Cancel what is in flight and let go of all connections. Idempotent."""

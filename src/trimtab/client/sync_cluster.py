@@ -23,9 +23,9 @@ import grpc
 from trimtab.balancer import Balancer, Node, Pick
 from trimtab.client.availability import Availability, Link
 from trimtab.client.channel_spec import ChannelSpec, target_of
+from trimtab.client.connectivity_callbacks import ConnectivityCallbacks
 from trimtab.client.deferred_call import DeferredCall
 from trimtab.client.ended_call import EndedCall
-from trimtab.client.subscribers import Subscribers
 from trimtab.client.watching import Fixed, Watch
 from trimtab.errors import NoEndpoints
 from trimtab.model import Snapshot
@@ -113,7 +113,7 @@ class SyncCluster:
             spec.service, clock=self.clock, random=Random(), policy=spec.policy, lock=lock
         )
         self.availability = Availability(spec.service, self.balancer, self.clock)
-        self.subscribers = Subscribers(self.availability.connectivity)
+        self.callbacks = ConnectivityCallbacks(self.availability.connectivity)
         self._spec = spec
         self._ask = ask
         self._links: dict[SyncLink, Node] = {}
@@ -361,7 +361,7 @@ class SyncCluster:
 
     def _publish(self) -> None:
         self.availability.refresh()
-        self.subscribers.publish(self.availability.connectivity)
+        self.callbacks.publish(self.availability.connectivity)
         with self._changed:
             self._round += 1
             self._changed.notify_all()
@@ -409,7 +409,7 @@ class SyncCluster:
         self.availability.closed = True
         self._watch.close()
         self._wake.set()
-        self.subscribers.clear()
+        self.callbacks.clear()
         self._publish()
         self._settle_deferred()
         self._close_all()

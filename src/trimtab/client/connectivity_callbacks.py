@@ -17,7 +17,7 @@ _log = logging.getLogger("trimtab.client")
 Callback = Callable[[grpc.ChannelConnectivity], None]
 
 
-class Subscribers:
+class ConnectivityCallbacks:
     """Callbacks, each with what it was told last."""
 
     def __init__(self, connectivity: grpc.ChannelConnectivity) -> None:
