@@ -29,7 +29,6 @@ sys.path.insert(0, sys.argv[1])
 import echo_pb2, echo_pb2_grpc
 class Echo(echo_pb2_grpc.EchoServicer):
     def Say(self, request, context):
-
         return echo_pb2.Reply(text=request.text, server="victim")
     def Count(self, request, context):
         yield echo_pb2.Reply(server="victim")

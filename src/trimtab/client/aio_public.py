@@ -216,7 +216,11 @@ class PublicChannel(Face, grpc.aio.Channel):
         return PublicCalls(self, "stream_stream", method, codec)
 
     async def close(self, grace: float | None = None) -> None:
-        """Let calls in flight end within ``grace`` seconds, cancel the rest. Idempotent."""
+        """Let calls in flight end within ``grace`` seconds, cancel the rest. Idempotent.
+
+        A call that still waits for an endpoint is cancelled at once: it has not left, and what has
+        not left is refused from here on. (A native channel gives its waiting calls the grace too.)
+        """
         if self._closing:
             return
         if grace and grace < 0:
