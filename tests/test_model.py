@@ -32,6 +32,26 @@ def test_an_address_and_port_may_appear_once():
         Snapshot("a.b:1", (at(1), at(1, weight=2)))
 
 
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("address", ""),
+        ("address", 5),
+        ("port", 0),
+        ("port", "80"),
+        ("port", 80.5),
+        ("port", True),
+        ("health", "ready"),
+        ("priority", -1),
+        ("priority", "1"),
+    ],
+)
+def test_a_field_of_a_wrong_type_or_range_is_refused_by_name_and_value(field, bad):
+    with pytest.raises(ConfigError) as caught:
+        Endpoint(**{"address": "10.0.0.1", "port": 80, field: bad})
+    assert f"{field} {bad!r} is" in str(caught.value)
+
+
 @pytest.mark.parametrize("weight", [0, -1, 2**32, math.nan, 1.5, True])
 def test_a_weight_that_no_client_accepts_is_refused_by_name(weight):
     with pytest.raises(ConfigError, match=r"10.0.0.1:80: weight .* is not a whole number from 1"):
@@ -40,7 +60,7 @@ def test_a_weight_that_no_client_accepts_is_refused_by_name(weight):
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_a_port_out_of_range_is_refused(port):
-    with pytest.raises(ConfigError, match=rf"port {port} is not in 1-65535"):
+    with pytest.raises(ConfigError, match=rf"port {port} is not a whole number from 1 to 65535"):
         Endpoint("10.0.0.1", port)
 
 

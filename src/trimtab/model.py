@@ -70,10 +70,20 @@ class Endpoint:
     uid: str = ""
 
     def __post_init__(self) -> None:
-        if not self.address:
-            raise ConfigError("endpoint: address is empty; give an IP address or a host name")
-        if not 1 <= self.port <= 65535:  # noqa: PLR2004
-            raise ConfigError(f"endpoint {self.address}: port {self.port} is not in 1-65535")
+        if not isinstance(self.address, str) or not self.address:
+            raise ConfigError(
+                f"endpoint: address {self.address!r} is empty or no text; "
+                "give an IP address or a host name"
+            )
+        if type(self.port) is not int or not 1 <= self.port <= 65535:  # noqa: PLR2004
+            raise ConfigError(
+                f"endpoint {self.address}: port {self.port!r} is not a whole number from 1 to 65535"
+            )
+        if type(self.health) is not Health:
+            raise ConfigError(
+                f"endpoint {self.target}: health {self.health!r} is none of Health.READY, "
+                "Health.DRAINING and Health.UNHEALTHY"
+            )
         if (
             isinstance(self.weight, bool)
             or not isinstance(self.weight, int)
@@ -83,8 +93,10 @@ class Endpoint:
                 f"endpoint {self.target}: weight {self.weight!r} is not a whole number "
                 f"from 1 to {MAX_WEIGHT}"
             )
-        if self.priority < 0:
-            raise ConfigError(f"endpoint {self.target}: priority {self.priority} is negative")
+        if type(self.priority) is not int or self.priority < 0:
+            raise ConfigError(
+                f"endpoint {self.target}: priority {self.priority!r} is not a whole number from 0"
+            )
         if self.ready_since is not None and not math.isfinite(self.ready_since):
             raise ConfigError(
                 f"endpoint {self.target}: ready_since {self.ready_since} is not finite"

@@ -172,3 +172,8 @@ def test_without_any_bootstrap_the_error_says_how_to_give_one():
 def test_no_address_is_refused():
     with pytest.raises(ConfigError, match="at least one host:port"):
         Bootstrap.of()
+
+
+def test_an_argument_of_a_wrong_type_is_refused_with_what_fits():
+    with pytest.raises(ConfigError, match="argument bootstrap: 5 is a value of type int; give a path"):
+        load(5)

@@ -201,12 +201,12 @@ def test_a_control_plane_that_is_down_is_named_with_age_error_and_origin():
     world = World(plane)
     seen = world.watch("a")
     assert len(seen) == 1
-    for part in (NAME, "control plane cp0:1 unreachable since 0 s", "UNAVAILABLE: refused"):
+    for part in (NAME, "control plane cp0:1 unreachable for 0 s", "UNAVAILABLE: refused"):
         assert part in seen[0]
     assert "argument bootstrap" in seen[0]
     world.at(100)
-    assert "since" in seen[-1]
-    assert "since 0 s" not in seen[-1]
+    assert "unreachable for" in seen[-1]
+    assert "for 0 s" not in seen[-1]
     late = world.watch("b")
     assert late, "a later watcher is told at once"
 
@@ -434,7 +434,7 @@ def test_a_server_is_not_called_lost_since_a_time_when_nobody_asked_it():
     world.unwatch("a")
     world.at(LINGER_S * 10)
     (reason,) = world.watch("b")
-    assert "unreachable since 0 s" in reason
+    assert "unreachable for 0 s" in reason
 
 
 def test_a_server_that_was_lost_long_ago_is_tried_again_before_it_is_called_lost():

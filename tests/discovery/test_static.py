@@ -63,6 +63,11 @@ def test_one_text_instead_of_a_list_is_refused():
         snapshot_of("orders", "10.0.0.1:80")
 
 
+def test_what_is_no_list_is_refused():
+    with pytest.raises(ConfigError, match="endpoints: 5 is no list; give one"):
+        snapshot_of("orders", 5)
+
+
 def test_an_endpoint_that_stands_twice_is_refused():
     with pytest.raises(ConfigError, match=r"10\.0\.0\.1:80 appears twice"):
         snapshot_of("orders", ["10.0.0.1:80", Endpoint("10.0.0.1", 80)])

@@ -129,6 +129,11 @@ def load(
     if isinstance(explicit, Mapping):
         return _parse(dict(explicit), "argument bootstrap")
     if explicit is not None:
+        if not isinstance(explicit, str | os.PathLike):
+            raise ConfigError(
+                f"argument bootstrap: {explicit!r} is a value of type {type(explicit).__name__}; give a path, "
+                "JSON text, a mapping or a Bootstrap"
+            )
         text = os.fspath(explicit)
         if text.lstrip().startswith("{"):
             return _parse(_json(text, "argument bootstrap"), "argument bootstrap")

@@ -24,7 +24,7 @@ class Failure:
 def unreachable(name: str, failures: Sequence[Failure], origin: str) -> str:
     """No control plane answers."""
     each = "; ".join(
-        f"control plane {f.uri} unreachable since {_age(f.age_s)}: {f.error}" for f in failures
+        f"control plane {f.uri} unreachable for {_age(f.age_s)}: {f.error}" for f in failures
     )
     return (
         f"{name}: {each}; no endpoints are known yet; trimtab tries again until one answers; "

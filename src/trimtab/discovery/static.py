@@ -21,6 +21,8 @@ def snapshot_of(cluster: str, endpoints: Iterable[str | Endpoint]) -> Snapshot:
         raise ConfigError(
             f"endpoints: {endpoints!r} is one text; give a list, such as [{endpoints!r}]"
         )
+    if not isinstance(endpoints, Iterable):
+        raise ConfigError(f"endpoints: {endpoints!r} is no list; give one, such as ['host:8080']")
     return Snapshot(
         cluster,
         tuple(e if isinstance(e, Endpoint) else _parse(i, e) for i, e in enumerate(endpoints)),
