@@ -134,6 +134,8 @@ async def an_object_that_turns_bad_stays_as_it_was(world: World, kube: Any) -> N
         reader = await Reader(events).sync()
         world.apply(kube.endpoint_slice("a") | {"endpoints": "none"}, kube.service("next"))
         await reader.until("next.shop:8080")
+        world.apply(kube.service("later"))
+        await reader.until("later.shop:8080")
         assert reader.targets("orders.shop:8080") == ["10.0.0.1:50051", "10.0.0.2:50051"]
         world.apply(kube.endpoint_slice("a", "10.0.0.5"))
         await reader.until("orders.shop:8080", "10.0.0.5:50051")

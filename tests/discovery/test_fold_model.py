@@ -170,3 +170,14 @@ def test_a_large_change_and_many_small_ones_end_alike(random):
         small.delete(endpoint_slice(f"s{n}"))
     large = Folded(service(), endpoint_slice("all", *(f"10.0.0.{n}" for n in numbers[50:])))
     assert small.clusters == large.clusters
+
+
+def test_one_endpoint_of_many_changes_its_state_in_its_place():
+    many = [endpoint_slice(f"s{n}", *(f"10.0.{n}.{i}" for i in range(50))) for n in range(4)]
+    folded = Folded(service(), *many)
+    changed = [endpoint(f"10.0.2.{i}", ready=i != 7) for i in range(50)]
+    folded.add(endpoint_slice("s2", *changed))
+    assert folded.targets(health=Health.UNHEALTHY) == ["10.0.2.7:50051"]
+    assert len(folded.ready()) == 199
+    assert folded.clusters == Folded(service(), *many, endpoint_slice("s2", *changed)).clusters
+    assert len(folded.add(many[2]).ready()) == 200

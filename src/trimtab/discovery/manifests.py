@@ -47,9 +47,9 @@ class Manifests:
         watch = changes(self._path)
         pending = asyncio.ensure_future(anext(watch))
         try:
-            # Its first step sets the watch up, so that no change falls between it and the reading.
-            await asyncio.wait((pending,), timeout=0)
             while True:
+                # Its first step sets the watch up: no change falls between it and the reading.
+                await asyncio.wait((pending,), timeout=0)
                 # On a thread, since a large file takes seconds.
                 if await asyncio.to_thread(self._files.read, loop.time()):
                     for event in self._apply():
