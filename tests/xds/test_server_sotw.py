@@ -382,8 +382,10 @@ def test_an_unknown_listener_makes_native_grpc_fail_at_once():
     assert A in text
 
 
-@pytest.mark.parametrize("agent", ["trimtab", "envoy"])
-@pytest.mark.parametrize("type_url", [CDS, EDS, LDS, RDS])
+@pytest.mark.parametrize(
+    ("agent", "type_url"),
+    [*((a, t) for a in ("trimtab", "envoy") for t in (CDS, LDS, RDS)), ("trimtab", EDS)],
+)
 def test_an_unknown_name_is_answered_at_once_with_an_error_that_names_it(agent, type_url):
     peer = plane().sotw(agent)
     peer.ask(type_url, "aa.shop:8080")
@@ -424,6 +426,62 @@ def test_a_deleted_service_is_left_out_of_the_next_full_set(agent, type_url):
     assert names(response) == [B]
     made.update(snapshot("10.0.0.1", of=of("a")))
     assert names(peer.get()) == [A, B]
+
+
+def test_envoy_is_told_that_a_name_never_known_has_no_endpoints_so_that_it_can_start():
+    made = plane()
+    peer = made.sotw("envoy")
+    peer.ask(EDS, "aa.shop:8080")
+    response = peer.get()
+
+    assert names(response) == ["aa.shop:8080"]
+    assert addresses(opened(response.resources[0])) == set()
+    peer.ack(response)
+    assert peer.get() is None, "told once"
+    made.update(snapshot("10.0.2.1", of=of("aa")))
+    assert addresses(opened(peer.get().resources[0])) == {"10.0.2.1"}
+    made.remove("aa.shop:8080")
+    assert peer.get() is None, "it had endpoints"
+
+
+def had_an_earlier_stream(_made, peer):
+    peer.ask(EDS, "aa.shop:8080", version="from-the-old-stream")
+
+
+def named_it_after_a_reconnection(_made, peer):
+    peer.ask(EDS, A, version="from-the-old-stream")
+    peer.drain()
+    peer.ask(EDS, A, "aa.shop:8080")
+
+
+def saw_it_deleted(made, peer):
+    made.update(snapshot("10.0.2.1", of=of("aa")))
+    made.remove("aa.shop:8080")
+    peer.ask(EDS, "aa.shop:8080")
+
+
+def dropped_endpoints_on_this_stream(_made, peer):
+    peer.ask(EDS, A)
+    peer.drain()
+    peer.ask(EDS)
+    peer.ask(EDS, "aa.shop:8080")
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        had_an_earlier_stream,
+        named_it_after_a_reconnection,
+        saw_it_deleted,
+        dropped_endpoints_on_this_stream,
+    ],
+)
+def test_envoy_gets_no_empty_assignment_where_it_may_have_had_endpoints(who):
+    made = plane()
+    peer = made.sotw("envoy")
+    who(made, peer)
+
+    assert [r for m in peer.drain() for r in names(m)] == []
 
 
 def test_endpoints_of_a_deleted_service_stay_as_they_are():

@@ -25,6 +25,7 @@ from trimtab.xds.resources import (
     Resource,
     cluster_resource,
     listener_resource,
+    missing_assignment_resource,
     missing_listener_resource,
     route_resource,
 )
@@ -75,6 +76,9 @@ class Client:
     def view(self) -> View:
         """What of a snapshot it is sent."""
         return View.FULL if self.kind is ClientKind.TRIMTAB else View.LEAN
+
+
+_HELPED = frozenset({(type_urls.LDS, ClientKind.GRPC), (type_urls.EDS, ClientKind.ENVOY)})
 
 
 class _Cluster:
@@ -156,7 +160,7 @@ class Catalog:
         self._snapshots: dict[str, Snapshot] = {}
         self._departed = NameTable(aliases)
         self._resolved: dict[tuple[str, str], str] = {}
-        self._missing: dict[tuple[str, bool], Resource] = {}
+        self._missing: dict[tuple[str, str, bool], Resource] = {}
 
     def apply(self, event: SourceEvent) -> frozenset[str]:
         """Take in what a source says; return the clusters whose content changed."""
@@ -189,15 +193,18 @@ class Catalog:
 
     def missing(self, type_url: str, name: str, client: Client) -> Resource | None:
         """What to send in place of a resource that never existed, if anything helps."""
-        if type_url != type_urls.LDS or client.kind is not ClientKind.GRPC:
+        if (type_url, client.kind) not in _HELPED:
             return None
         routeless = client.user_agent.startswith(_NODE)
-        found = self._missing.get((name, routeless))
+        found = self._missing.get((type_url, name, routeless))
         if found is None:
             if len(self._missing) >= _MAX_RESOLVED:
                 self._missing.clear()
-            found = missing_listener_resource(name, routeless=routeless)
-            self._missing[name, routeless] = found
+            if type_url == type_urls.EDS:
+                found = missing_assignment_resource(name)
+            else:
+                found = missing_listener_resource(name, routeless=routeless)
+            self._missing[type_url, name, routeless] = found
         return found
 
     def wildcard(self, type_url: str, client: Client) -> tuple[str, ...]:  # noqa: ARG002 - a view may differ by client

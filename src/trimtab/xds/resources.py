@@ -129,6 +129,14 @@ def missing_listener_resource(name: str, *, routeless: bool = False) -> Resource
     return _listener(name, _routes(name, "no-such-service.invalid", "no-such-service"))
 
 
+def missing_assignment_resource(name: str) -> Resource:
+    """A ClusterLoadAssignment without endpoints, for a name that never existed.
+
+    Without one Envoy holds back its whole start, or the cluster, for 15 s (state of the world).
+    """
+    return resource(type_urls.EDS, name, wire.ClusterLoadAssignment(cluster_name=name))
+
+
 def route_resource(name: str, cluster: str) -> Resource:
     """The RouteConfiguration of a cluster, under the name that was asked for."""
     return resource(type_urls.RDS, name, _routes(name, "*", cluster))

@@ -56,6 +56,7 @@ def build(stream: Stream, sub: Subscription) -> bytes | None:
 def _subscribe(stream: Stream, sub: Subscription, request: wire.DiscoveryRequest) -> None:
     names = dict.fromkeys(request.resource_names)
     first, sub.started = not sub.started, True
+    sub.fresh = not request.version_info if first else sub.fresh
     sub.named = sub.named or bool(names)
     # A client that never named anything wants all, but of CDS and LDS only.
     all_wanted = "*" in names or (sub.full_set and not sub.named)

@@ -35,6 +35,7 @@ class Subscription:
         self.wildcard = False
         self.started = False  # a request was read
         self.named = False  # names were given once, so that an empty list means none
+        self.fresh = False  # state of the world, and the client can't have had any of it before
         self.explicit = 0  # how many names were asked for
         self.answer_due = False
         self.farewells: dict[str, None] = {}  # to be reported as removed
@@ -73,6 +74,7 @@ class Subscription:
         entry = self.entries.pop(name, None)
         if entry is None:
             return
+        self.fresh = self.fresh and not entry.real
         self.explicit -= entry.explicit
         self.dirty.pop(name, None)
         self._soft.pop(name, None)
@@ -171,6 +173,11 @@ class Subscription:
             # It was there, for this stream or an earlier one: the protocol's removal says so, which
             # native gRPC's `ignore_resource_deletion` survives. A Listener that says "missing" it
             # would obey, and a restart that lost one Service would take that down.
+            return None
+        if self.type_url == type_urls.EDS and not (
+            self.fresh and not self._catalog.was_deleted(entry.name, self._client)
+        ):
+            # An assignment without endpoints takes down whoever had some.
             return None
         return self._catalog.missing(self.type_url, entry.name, self._client)
 
