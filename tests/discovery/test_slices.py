@@ -134,6 +134,12 @@ def test_an_endpoint_that_moves_between_slices_is_never_absent():
         assert folded.ready() == ["10.0.0.1:50051"]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_an_endpoint_twice_in_one_slice_the_ready_one_counts(order):
+    twice = [endpoint("10.0.0.1", ready=True), endpoint("10.0.0.1", ready=False)][::order]
+    assert Folded(service(), endpoint_slice("a", *twice)).ready() == ["10.0.0.1:50051"]
+
+
 def test_an_endpoint_that_stays_in_one_of_two_slices_stays():
     folded = Folded(service(), endpoint_slice("a", "10.0.0.1"), endpoint_slice("b", "10.0.0.1"))
     assert folded.delete(endpoint_slice("b")).ready() == ["10.0.0.1:50051"]
@@ -189,6 +195,15 @@ def test_only_tcp_ports_become_clusters():
     )
     assert sorted(folded.clusters) == ["orders.shop:53", "orders.shop:55"]
     assert folded.ready("orders.shop:53") == ["10.0.0.1:5354"]
+
+
+def test_a_slice_port_of_another_protocol_does_not_stand_for_the_tcp_port_of_its_name():
+    udp = {"name": "grpc", "port": 53, "protocol": "UDP"}
+    for ports in ([udp, ("grpc", 9000)], [("grpc", 9000), udp]):
+        folded = Folded(service(), endpoint_slice("a", "10.0.0.1", ports=ports))
+        assert folded.ready() == ["10.0.0.1:9000"]
+        assert folded.problems == []
+    assert Folded(service(), endpoint_slice("a", "10.0.0.1", ports=[udp])).targets() == []
 
 
 def test_the_cluster_carries_its_service_port():
