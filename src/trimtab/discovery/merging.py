@@ -77,7 +77,7 @@ class Merging:
 
     def _set_best(self, key: Key, endpoint: Endpoint | None) -> bool:
         before = self._best.get(key)
-        if endpoint == before:
+        if endpoint is before or endpoint == before:
             return False
         if endpoint is None:
             del self._best[key]

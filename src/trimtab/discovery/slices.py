@@ -87,35 +87,50 @@ class _Slice:
         self.endpoints: list[tuple[str, Locality, SliceEndpoint]] = []
         self._claims: dict[tuple[int, bool], Mapping[Address, Claim]] = {}
 
-    def claims(self, port_name: str, *, publish_not_ready: bool) -> Mapping[Address, Claim]:
-        """What it says of each address at the port of that name."""
+    def claims(
+        self,
+        port_name: str,
+        *,
+        publish_not_ready: bool,
+        before: Mapping[Address, Claim] = _NO_CLAIMS,
+    ) -> Mapping[Address, Claim]:
+        """What it says of each address at the port of that name.
+
+        Args:
+            port_name: a Service port's name.
+            publish_not_ready: what the Service says of that.
+            before: the claims of the slice that this one replaces, whose endpoints are used again
+                where they are the same: to make one costs more than all the rest.
+        """
         port = self.ports.get(port_name)
         if port is None:
             return _NO_CLAIMS
         found = self._claims.get((port, publish_not_ready))
         if found is None:
-            found = self._claims[port, publish_not_ready] = self._made(port, publish_not_ready)
+            found = self._made(port, publish_not_ready, before)
+            self._claims[port, publish_not_ready] = found
         return found
 
-    def _made(self, port: int, publish_not_ready: bool) -> Mapping[Address, Claim]:
+    def _made(
+        self, port: int, publish_not_ready: bool, before: Mapping[Address, Claim]
+    ) -> Mapping[Address, Claim]:
         found: dict[Address, Claim] = {}
         for address, locality, source in self.endpoints:
             state = health(source.conditions or _NO_CONDITIONS, publish_not_ready=publish_not_ready)
             rank = (_HEALTH_RANK[state], self.stamp, self.key[1])
-            known = found.get((address, port))
-            if known is None or rank > known[0]:
-                uid = source.targetRef.uid if source.targetRef else None
-                found[address, port] = (
-                    rank,
-                    Endpoint(
-                        address,
-                        port,
-                        locality,
-                        node=source.nodeName or "",
-                        health=state,
-                        uid=uid or "",
-                    ),
-                )
+            key = (address, port)
+            known = found.get(key)
+            if known is not None and rank <= known[0]:
+                continue
+            uid = (source.targetRef.uid if source.targetRef else None) or ""
+            node = source.nodeName or ""
+            same = before.get(key)
+            if same is not None:
+                was = same[1]  # equal in all that is set below, so the very same value
+                if (was.health, was.uid, was.node, was.locality) == (state, uid, node, locality):
+                    found[key] = (rank, was)
+                    continue
+            found[key] = (rank, Endpoint(address, port, locality, node, state, uid=uid))
         return found
 
 
@@ -224,10 +239,12 @@ class SliceFold:
             after = new if new is not None and new.service == key else None
             for cluster in self._clusters[key].values():
                 name = cluster.port.port_name
-                if cluster.merging.change(
-                    before.claims(name, publish_not_ready=publish) if before else _NO_CLAIMS,
-                    after.claims(name, publish_not_ready=publish) if after else _NO_CLAIMS,
-                ):
+                lost = gained = _NO_CLAIMS
+                if before is not None:
+                    lost = before.claims(name, publish_not_ready=publish)
+                if after is not None:
+                    gained = after.claims(name, publish_not_ready=publish, before=lost)
+                if cluster.merging.change(lost, gained):
                     events.append(_updated(cluster, terms))
         return events
 
