@@ -3,6 +3,7 @@
 import pytest
 
 from harness.client import Road
+from harness.envoy import Envoy, endpoints_only
 
 pytestmark = pytest.mark.processes
 
@@ -28,3 +29,15 @@ def test_a_service_that_was_unknown_is_reached_once_it_exists(kind, request, bac
 def test_an_unknown_service_disturbs_no_other(native):
     native.call(Road("xds:///missing.shop:8080"), within=5)
     assert native.call(Road("xds:///orders.shop:8080")).server in {"a", "b"}
+
+
+@pytest.mark.parametrize("transport", ["sotw", "delta"])
+def test_an_unknown_service_does_not_delay_the_start_of_envoy(
+    transport, control_plane, started, tmp_path, native
+):
+    clusters = {"orders": "orders.shop:8080", "nobody": "missing.shop:8080"}
+    bootstrap = endpoints_only("unknown", control_plane.address, transport, clusters)
+    envoy = started(Envoy("unknown", bootstrap, tmp_path))
+    envoy.wait_ready()  # in less time than Envoy waits for an answer
+    envoy.wait_cluster("orders")
+    assert native.call(envoy.road("orders")).server in {"a", "b"}
