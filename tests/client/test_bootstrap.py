@@ -175,5 +175,7 @@ def test_no_address_is_refused():
 
 
 def test_an_argument_of_a_wrong_type_is_refused_with_what_fits():
-    with pytest.raises(ConfigError, match="argument bootstrap: 5 is a value of type int; give a path"):
+    with pytest.raises(
+        ConfigError, match="argument bootstrap: 5 is a value of type int; give a path"
+    ):
         load(5)
