@@ -60,6 +60,7 @@ async def test_bad_arguments_are_refused_when_the_channel_is_made(make):
     for bad, text in (
         ({"endpoints": ["10.0.0.1"]}, "no port"),
         ({"endpoints": [], "policy": "nonsense"}, "policy 'nonsense' is unknown"),
+        ({"endpoints": [], "policy": 5}, "policy=5 is neither a policy's name"),
         ({"endpoints": [], "bootstrap": {}}, "exclude each other"),
     ):
         with pytest.raises(ConfigError, match=text):

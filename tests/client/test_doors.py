@@ -375,7 +375,7 @@ def test_without_a_snapshot_a_call_waits_up_to_its_deadline(door, ask):
     error = error_of(channel.say, ask(), timeout=0.2)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert SERVICE in error.details()
-    assert "no endpoints received yet" in error.details()
+    assert "no endpoints received yet from control plane 10.0.0.1:18000" in error.details()
 
 
 def test_when_no_snapshot_can_be_had_a_call_fails_at_once_with_the_reason(door, servers, ask):
@@ -394,14 +394,26 @@ def test_when_no_snapshot_can_be_had_a_call_fails_at_once_with_the_reason(door, 
     assert call.code() is grpc.StatusCode.OK
 
 
+def test_an_empty_fixed_list_says_so(door, ask):
+    error = error_of(door.open([]).say, ask(), timeout=60)
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert error.details() == f"{SERVICE}: endpoints= is empty; give at least one"
+
+
 def test_an_empty_cluster_fails_at_once_in_words(door, ask):
-    channel = door.open([])
+    channel = door.open(None)
+    tell(channel)
+    eventually(
+        lambda: channel.state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+        within=5,
+        what="the empty list arrived",
+    )
     for method in ("Say", "Count"):
         call = channel.begin(method, ask(), timeout=60)
         assert call.code() is grpc.StatusCode.UNAVAILABLE
         text = call.details()
         assert f"{SERVICE}: the service has no endpoints" in text
-        assert "list received 0 s ago" in text
+        assert "list received 0 s ago from control plane 10.0.0.1:18000" in text
     error = error_of(channel.say, ask(), wait_for_ready=True, timeout=0.2)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert channel.state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE

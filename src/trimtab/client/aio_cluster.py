@@ -86,6 +86,7 @@ class AioCluster:
             ConfigError: a wrong endpoint or bootstrap.
         """
         self._watch = self._spec.watch(self)
+        self.availability.origin = self._watch.origin
 
     # What the watch calls, from any thread.
 

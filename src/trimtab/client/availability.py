@@ -13,6 +13,7 @@ from collections.abc import Callable
 import grpc
 
 from trimtab.balancer import Balancer, Node
+from trimtab.client.watching import FIXED
 from trimtab.model import Health
 
 _SHOWN = 3
@@ -66,6 +67,9 @@ class Availability:
     Args:
         balancer: whose nodes' ``transport`` is a ``Link`` or None.
         clock: seconds, monotonic.
+
+    Attributes:
+        origin: whom the endpoints come from; the door sets it once it watches.
     """
 
     def __init__(self, service: str, balancer: Balancer, clock: Callable[[], float]) -> None:
@@ -74,6 +78,7 @@ class Availability:
         self._clock = clock
         self._since = 0.0
         self.failure = ""
+        self.origin = ""
         self.closed = False
         self.standing = Standing.UNKNOWN
 
@@ -121,10 +126,13 @@ class Availability:
                 return self.failure
             case Standing.UNKNOWN:
                 return (
-                    f"{self._service}: no endpoints received yet; trimtab keeps waiting for the "
-                    "control plane; check that it runs and knows the service"
+                    f"{self._service}: no endpoints received yet from {self.origin}; trimtab keeps "
+                    "waiting; check that it runs and knows the service"
                 )
             case Standing.EMPTY:
+                snapshot = self._balancer.snapshot
+                if self.origin == FIXED and snapshot is not None and not snapshot.endpoints:
+                    return f"{self._service}: endpoints= is empty; give at least one"
                 return (
                     f"{self._balancer.why_empty()}{self._facts()}; check that its pods are running "
                     "and ready; trimtab takes them up as soon as one is"
@@ -145,7 +153,8 @@ class Availability:
         snapshot = self._balancer.snapshot
         counts = snapshot.counts() if snapshot else {}
         states = ", ".join(f"{counts.get(h, 0)} {h.value}" for h in Health)
-        facts = f" (endpoints: {states}; list received {self._clock() - self._since:.0f} s ago"
+        facts = f" (endpoints: {states}; list received {self._clock() - self._since:.0f} s ago "
+        facts += f"from {self.origin}"
         # A failure after a good snapshot leaves that in use, so it is a fact and not the reason.
         return f"{facts}; since then: {self.failure})" if self.failure else f"{facts})"
 

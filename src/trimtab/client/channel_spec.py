@@ -11,6 +11,7 @@ import grpc
 
 from trimtab.client.bootstrap import Bootstrap
 from trimtab.client.watching import Watch, Watcher, service_name, watch
+from trimtab.errors import ConfigError
 from trimtab.model import Endpoint, PolicyConfig
 
 Options = Sequence[tuple[str, Any]]
@@ -60,9 +61,14 @@ class ChannelSpec:
         """From a factory's arguments.
 
         Raises:
-            ConfigError: the target names no service.
+            ConfigError: the target names no service, or the policy is of another type.
         """
         service = service_name(target)
+        if not isinstance(policy, str | PolicyConfig | None):
+            raise ConfigError(
+                f"channel {target!r}: policy={policy!r} is neither a policy's name, such as 'p2c', "
+                "nor a PolicyConfig"
+            )
         return cls(
             target=target,
             service=service,

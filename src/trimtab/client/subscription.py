@@ -71,6 +71,11 @@ class Subscribed:
         self.watcher = watcher
         self.closed = False
 
+    @property
+    def origin(self) -> str:
+        """The control planes, in order of preference."""
+        return self._subscription.origin
+
     def close(self) -> None:
         """Hear no more. Idempotent, from any thread; a call that is under way may still finish."""
         if not self.closed:
@@ -94,6 +99,9 @@ class Subscription:
         lock: guards starting and stopping of the thread.
         clock: monotonic seconds.
 
+    Attributes:
+        origin: see ``Watch``.
+
     Raises:
         ConfigError: the node's metadata is not JSON.
     """
@@ -102,6 +110,7 @@ class Subscription:
         self, bootstrap: Bootstrap, lock: threading.Lock, clock: Callable[[], float]
     ) -> None:
         node = bootstrap.node
+        self.origin = "control plane " + ", ".join(server.uri for server in bootstrap.servers)
         identity = NodeInfo(
             id=node.id,
             cluster=node.cluster,

@@ -135,6 +135,7 @@ class SyncCluster:
             ConfigError: a wrong endpoint or bootstrap.
         """
         self._watch = self._spec.watch(self)
+        self.availability.origin = self._watch.origin
         threading.Thread(target=self._run, name="trimtab-channel", daemon=True).start()
 
     # What the watch calls, from any thread.

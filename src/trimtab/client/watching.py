@@ -17,6 +17,9 @@ from trimtab.model import Endpoint, Snapshot
 _SCHEME = "xds:///"
 
 
+FIXED = "the caller's fixed list"
+
+
 class Watcher(Protocol):
     """Who wants to know a cluster's endpoints. Called from any thread; must not block."""
 
@@ -33,12 +36,18 @@ class Watcher(Protocol):
 class Watch(Protocol):
     """What a watcher holds while it wants to be told."""
 
+    @property
+    def origin(self) -> str:
+        """Whom the endpoints come from, for messages: ``control plane 127.0.0.1:18000``."""
+
     def close(self) -> None:
         """Hear no more. Idempotent, from any thread."""
 
 
 class Fixed:
     """A list that never changes needs nobody to watch it."""
+
+    origin = FIXED
 
     def close(self) -> None:
         """See ``Watch``."""
