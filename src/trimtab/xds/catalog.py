@@ -33,6 +33,8 @@ from trimtab.xds.resources import (
 __all__ = ["Catalog", "Client", "ClientKind", "Resource"]
 
 _MAX_SUBSETS = 8  # per cluster: each is as large as a message may be
+_MAX_DEPARTED = 10_000  # deleted clusters that are remembered
+_MAX_MISSING = 10_000  # answers for unknown names that are kept, about 600 B each
 _MAX_RESOLVED = 100_000  # names are chosen by clients, so what is remembered of them is bounded
 _NODE = "gRPC Node"  # how gRPC for Node begins its user_agent_name
 
@@ -159,6 +161,7 @@ class Catalog:
         self._clusters: dict[str, _Cluster] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._departed = NameTable(aliases)
+        self._departures: dict[str, None] = {}  # ordered: the oldest is forgotten first
         self._resolved: dict[tuple[str, str], str] = {}
         self._missing: dict[tuple[str, str, bool], Resource] = {}
 
@@ -198,7 +201,7 @@ class Catalog:
         routeless = client.user_agent.startswith(_NODE)
         found = self._missing.get((type_url, name, routeless))
         if found is None:
-            if len(self._missing) >= _MAX_RESOLVED:
+            if len(self._missing) >= _MAX_MISSING:
                 self._missing.clear()
             if type_url == type_urls.EDS:
                 found = missing_assignment_resource(name)
@@ -248,6 +251,7 @@ class Catalog:
         if known is None:
             self._clusters[cluster] = _Cluster(snapshot)
             self._departed.remove(cluster)
+            self._departures.pop(cluster, None)
             _name(self.names, snapshot)
             self._renamed()
         elif known.snapshot == snapshot:
@@ -265,6 +269,11 @@ class Catalog:
             return frozenset()
         snapshot = self._snapshots.pop(cluster)
         _name(self._departed, snapshot)
+        self._departures[cluster] = None
+        if len(self._departures) > _MAX_DEPARTED:
+            oldest = next(iter(self._departures))
+            del self._departures[oldest]
+            self._departed.remove(oldest)
         self.names.remove(cluster)
         self._renamed()
         return frozenset((cluster,))
