@@ -34,6 +34,7 @@ class EchoServer:
         self.name = name
         self.received = 0
         self.cancelled = 0
+        self.holding = 0
         self.let_go = threading.Event()
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(16))
@@ -56,6 +57,8 @@ class EchoServer:
 
     def _answer(self, request, context):
         if request.hold:
+            with self._lock:
+                self.holding += 1
             ended = threading.Event()
             if not context.add_callback(ended.set):
                 ended.set()
