@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Generic, TypeVar
 
+from trimtab.backoff import HEALTHY_S, Backoff
 from trimtab.client import reasons
-from trimtab.client.backoff import HEALTHY_S, Backoff
 from trimtab.client.bootstrap import Bootstrap, Server
 from trimtab.client.effects import Connect, Disconnect, Effect, Fail, Log, Send, Update
 from trimtab.errors import ProtocolError

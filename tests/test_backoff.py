@@ -3,7 +3,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.client.backoff import CAP_S, FIRST_S, Backoff
+from trimtab.backoff import CAP_S, FIRST_S, Backoff
 
 
 class Highest(Random):
