@@ -27,6 +27,7 @@ class Metadata(msgspec.Struct, frozen=True):
     labels: dict[str, str | None] | None = None
     annotations: dict[str, str | None] | None = None
     creationTimestamp: str | None = None  # noqa: N815 - the API's spelling
+    resourceVersion: str | None = None  # noqa: N815 - the API's spelling
 
     def label(self, key: str) -> str:
         """A label's value, "" if it is not there."""
@@ -156,7 +157,23 @@ def decode(raw: object, where: str = "") -> KubeObject | Problem | None:
         return Problem(where, path, short(_at(raw, path)), text[0].lower() + text[1:])
     except RecursionError:
         return Problem(where, "", "", "it is nested too deeply; flatten it")
-    return _badly_named(found, where) or found
+    return badly_named(found, where) or found
+
+
+def decode_as(kind: type[KubeObject], raw: object, where: str = "") -> KubeObject | Problem:
+    """One object of a known kind, as the items of a list are: they don't say their kind.
+
+    Args:
+        kind: which it is.
+        raw: the object, as decoded.
+        where: the place it stands at, for the Problem.
+    """
+    api_version, name = next(names for names, known in KINDS.items() if known is kind)
+    if isinstance(raw, Mapping):
+        raw = {**raw, "apiVersion": api_version, "kind": name}
+    found = decode(raw, where)
+    assert found is not None  # noqa: S101 - None is for unknown kinds only
+    return found
 
 
 def _with_namespace(raw: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], str]:
@@ -185,8 +202,10 @@ def _at(raw: Any, path: str) -> Any:
     return raw
 
 
-def _badly_named(found: KubeObject, where: str) -> Problem | None:
+def badly_named(found: KubeObject, where: str = "") -> Problem | None:
+    """What is wrong with an object's name or namespace; None if nothing is."""
     meta = found.metadata
+    where = where or describe(type(found).__name__, meta)
     if not _LABEL.fullmatch(meta.namespace):
         return Problem(where, "metadata.namespace", short(meta.namespace), f"give {_LABEL_RULE}")
     if isinstance(found, Service) and not _LABEL.fullmatch(meta.name):

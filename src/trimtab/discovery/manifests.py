@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trimtab.discovery import ReportProblem
 from trimtab.discovery.kube_objects import KubeObject
+from trimtab.discovery.latest import latest
 from trimtab.discovery.manifest_files import MAX_BYTES, Identity, ManifestFiles
 from trimtab.discovery.path_watch import changes
 from trimtab.discovery.slices import SliceFold
@@ -32,6 +33,9 @@ class Manifests:
         self._applied: dict[Identity, KubeObject] = {}
         self._fold = SliceFold(report, allow_loopback=True)
         self._loose: set[Problem] = set()
+
+    def contact(self) -> None:
+        """Files are there or not: nothing to lose contact with."""
 
     async def events(self) -> AsyncGenerator[SourceEvent]:
         """Yield changes for ever. For one reader, once.
@@ -71,17 +75,13 @@ class Manifests:
     def _apply(self) -> list[Updated | Removed]:
         """The difference to what was applied before; of each cluster only its last state."""
         wanted = self._files.objects()
-        last: dict[str, Updated | Removed] = {}
         steps = [self._fold.apply(o) for i, o in wanted.items() if self._applied.get(i) != o]
         steps.extend(
             self._fold.delete(kind, namespace, name)
             for kind, namespace, name in self._applied.keys() - wanted.keys()
         )
-        for event in (event for step in steps for event in step):
-            cluster = event.cluster if isinstance(event, Removed) else event.snapshot.cluster
-            last[cluster] = event
         self._applied = wanted
-        return list(last.values())
+        return list(latest(event for step in steps for event in step).values())
 
     def _report_loose_ends(self) -> None:
         loose = set(self._fold.loose_ends())

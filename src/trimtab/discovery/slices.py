@@ -143,12 +143,16 @@ class SliceFold:
     Args:
         report: hears of every rejected part.
         allow_loopback: whether 127.0.0.0/8 and ::1 may be endpoints (local development).
+        region: put into each endpoint's locality.
     """
 
-    def __init__(self, report: ReportProblem, *, allow_loopback: bool = False) -> None:
+    def __init__(
+        self, report: ReportProblem, *, allow_loopback: bool = False, region: str = ""
+    ) -> None:
         self.synced = False
         self._report = report
         self._allow_loopback = allow_loopback
+        self._region = region
         self._services: dict[Key, _Terms] = {}
         self._clusters: dict[Key, dict[int, _Cluster]] = {}
         self._slices: dict[Key, _Slice] = {}
@@ -336,7 +340,7 @@ class SliceFold:
         zone = endpoint.zone or ""
         locality = self._localities.get(zone)
         if locality is None:
-            locality = self._localities[zone] = Locality(zone=zone)
+            locality = self._localities[zone] = Locality(self._region, zone)
         kept.endpoints.append((address, locality, endpoint))
 
     def _terms(self, service: Service) -> _Terms:

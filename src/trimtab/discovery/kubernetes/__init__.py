@@ -1,0 +1,1 @@
+"""Services and EndpointSlices of a live cluster, watched through its API server."""

@@ -1,0 +1,382 @@
+"""One kind of object, kept equal to the API server's.
+
+Three generators, one concern each: ``_watch`` reads one watch, ``_follow`` lists when it must and
+watches otherwise, ``batches`` waits between failures. What is known is never given up while the
+API server is away; a new list is applied as a difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from random import Random
+
+from trimtab.backoff import Backoff
+from trimtab.discovery import Contact, ReportProblem
+from trimtab.discovery.kube_objects import KubeObject
+from trimtab.discovery.kubernetes import metrics
+from trimtab.discovery.kubernetes.api import Api, ApiError, Expired, Target
+from trimtab.discovery.kubernetes.lines import Lines
+from trimtab.discovery.kubernetes.timing import Timing
+from trimtab.discovery.kubernetes.wire import (
+    Event,
+    Failure,
+    Key,
+    decode_event,
+    differences,
+    number,
+)
+from trimtab.errors import ProtocolError
+from trimtab.telemetry import Counters
+
+_LOG = logging.getLogger(__name__)
+
+_EMPTY_ENDS = 3  # watches in a row that end at once, before the version is taken for too old
+_TRIES = 3  # lists begun anew because their pages expired, before it counts as a failure
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """An object that is not there any more."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Changes that belong together, in order.
+
+    Attributes:
+        items: objects as they are now, and those that are gone.
+        complete: whether this is everything that exists.
+    """
+
+    items: list[KubeObject | Gone]
+    complete: bool = False
+
+
+class Reflector:
+    """The state of one list and watch.
+
+    Args:
+        api: the API server.
+        target: what to read.
+        timing: how long to wait for what.
+        random: draws the jitter.
+        clock: loop time [s].
+        report: hears of every object that can't be used.
+        counters: what is counted; with the source's name as first label.
+        label: the source's name.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        target: Target,
+        *,
+        timing: Timing,
+        random: Random,
+        clock: Callable[[], float],
+        report: ReportProblem,
+        counters: Counters,
+        label: str,
+    ) -> None:
+        self.target = target
+        self.heard: float | None = None
+        self.failing_since: float | None = None
+        self.reason = ""
+        self._api = api
+        self._timing = timing
+        self._random = random
+        self._clock = clock
+        self._report = report
+        self._counters = counters
+        self._label = label
+        self._version = ""  # "": list first
+        self._known: dict[Key, str] = {}  # resourceVersion by object
+        # Since the last list or bookmark: all up to _floor was delivered then.
+        self._floor: int | None = None
+        self._deleted: dict[Key, str] = {}
+        self._bookmarks = False
+        self._empty_ends = 0
+        self._opened: float | None = None
+        self._reading: asyncio.Timeout | None = None
+
+    def contact(self) -> Contact:
+        """How it stands with the API server."""
+        return Contact(self.heard, self.failing_since, self.reason)
+
+    def relist(self) -> None:
+        """Take a new list at once: what is known is in doubt."""
+        self._version = ""
+        if self._reading is not None:
+            self._reading.reschedule(asyncio.get_running_loop().time())
+
+    async def batches(self) -> AsyncGenerator[Batch]:
+        """What changes, for ever: every failure is waited out."""
+        first_s, cap_s = self._timing.backoff_s
+        backoff = Backoff(self._random, first_s=first_s, cap_s=cap_s)
+        while True:
+            self._opened = None
+            try:
+                async with aclosing(self._follow()) as following:
+                    async for batch in following:
+                        yield batch
+            except ApiError as error:
+                now = self._clock()
+                if self._opened is not None and now - self._opened >= self._timing.healthy_s:
+                    backoff.reset()
+                delay = max(backoff.next(), error.retry_after or 0.0)
+                self._failed(error, now, delay)
+                await _pause(delay)
+
+    async def check(self) -> int:
+        """Compare what is known with a list of the same version; mend differences by a new list.
+
+        A watch that loses an event can't be noticed otherwise (client-go has the same as its data
+        consistency detector). Returns how many objects differed.
+
+        Raises:
+            ApiError: the list can't be had.
+        """
+        version, known = self._version, dict(self._known)
+        if not version:
+            return 0
+        listed: dict[Key, str] = {}
+        try:
+            async with aclosing(self._api.pages(self.target, exactly=version, heads=True)) as pages:
+                async for page in pages:
+                    listed.update(page.seen)
+        except Expired:
+            return 0  # compacted meanwhile; the next time
+        self._count(metrics.CHECKS)
+        wrong = sorted(differences(known, listed))
+        if wrong:
+            self._counters.add(
+                metrics.REPAIRS, self._label, self.target.resource.plural, by=len(wrong)
+            )
+            _LOG.warning(
+                "%s: %d %s differ from the API server's (%s); listing anew",
+                self._label,
+                len(wrong),
+                self.target,
+                ", ".join(f"{namespace}/{name}" for namespace, name in wrong[:5]),
+            )
+            self.relist()
+        return len(wrong)
+
+    async def _follow(self) -> AsyncGenerator[Batch]:
+        """List when there is no version to go on from; else watch, again and again."""
+        fruitless = False
+        while True:
+            if not self._version:
+                yield await self._list()
+            began = self._clock()
+            progress = False
+            try:
+                async with aclosing(self._watch()) as watching:
+                    async for batch in watching:
+                        progress = True
+                        yield batch
+            except Expired:
+                self._version = ""
+                if fruitless and not progress:
+                    raise  # a list after the other would bring no more
+                fruitless = not progress
+                continue
+            fruitless = False
+            if progress or self._clock() - began >= self._timing.short_watch_s:
+                self._empty_ends = 0
+            elif self._version:
+                self._ended_at_once()
+
+    def _ended_at_once(self) -> None:
+        # Some servers end a watch of a version that is too old without saying 410
+        # (kubernetes/kubernetes#104171).
+        self._empty_ends += 1
+        if self._empty_ends >= _EMPTY_ENDS:
+            self._empty_ends = 0
+            self._version = ""
+        raise ApiError(f"a watch of {self.target} ended at once", reason="empty_watch")
+
+    async def _list(self) -> Batch:
+        """Everything, as the difference to what is known."""
+        for attempt in range(_TRIES):
+            objects: list[KubeObject] = []
+            seen: dict[Key, str] = {}
+            version = ""
+            problems = []
+            try:
+                async with aclosing(self._api.pages(self.target)) as pages:
+                    async for page in pages:
+                        version = version or page.version
+                        objects.extend(page.objects)
+                        seen.update(page.seen)
+                        problems.extend(page.problems)
+                break
+            except Expired:  # a page's token: the list's moment has passed
+                if attempt == _TRIES - 1:
+                    raise
+        for problem in problems:
+            self._report(problem)
+        gone = [Gone(key) for key in self._known if key not in seen]
+        self._known = seen
+        self._reached(version)
+        self._count(metrics.LISTS)
+        self._well()
+        return Batch([*objects, *gone], complete=True)
+
+    async def _watch(self) -> AsyncGenerator[Batch]:
+        """One watch, until it ends, falls silent, or a new list is wanted."""
+        seconds = self._random.uniform(*self._timing.watch_s)
+        lines = Lines()
+        async with self._api.watch(self.target, self._version, seconds) as chunks:
+            self._opened = self._clock()
+            self._count(metrics.WATCHES)
+            self._well()
+            async with aclosing(chunks()) as reading:
+                while self._version:
+                    try:
+                        async with asyncio.timeout(self._idle_s(seconds)) as self._reading:
+                            chunk = await anext(reading, b"")
+                    except TimeoutError:
+                        if not self._version:
+                            return
+                        raise ApiError(
+                            f"a watch of {self.target} fell silent for "
+                            f"{self._idle_s(seconds):g} s; the connection is taken for dead",
+                            reason="silent",
+                        ) from None
+                    finally:
+                        self._reading = None
+                    if not chunk:
+                        return
+                    batch = self._read(lines, chunk)
+                    if batch.items:
+                        yield batch
+
+    def _idle_s(self, seconds: float) -> float:
+        longest = seconds + self._timing.idle_extra_s
+        return min(longest, self._timing.bookmark_idle_s) if self._bookmarks else longest
+
+    def _read(self, lines: Lines, chunk: bytes) -> Batch:
+        items: list[KubeObject | Gone] = []
+        try:
+            for line in lines.feed(chunk):
+                event = decode_event(self.target.resource, line)
+                if isinstance(event, Failure):
+                    self._refused(event, items)
+                    break
+                self._count(metrics.EVENTS)
+                item = self._take(event)
+                if item is not None:
+                    items.append(item)
+                if not self._version:
+                    break
+        except ProtocolError as error:
+            # Whatever the line was about, only a list tells.
+            self._version = ""
+            if not items:
+                raise ApiError(str(error), reason="garbage") from None
+        self.heard = self._clock()
+        return Batch(items)
+
+    def _refused(self, failure: Failure, items: list[KubeObject | Gone]) -> None:
+        text = f"a watch of {self.target} ended with {failure.code} {failure.message}"
+        if failure.expired:
+            self._version = ""
+            if items:
+                return  # what came before it counts; then the list
+            raise Expired(text)
+        if not items:
+            raise ApiError(text, reason="watch_error")
+
+    def _take(self, event: Event) -> KubeObject | Gone | None:
+        """Bring the books up to date; what follows, None for nothing."""
+        if event.type == "BOOKMARK":
+            self._bookmarks = True
+            if event.version:
+                self._reached(event.version)
+            return None
+        if event.problem is not None:
+            self._report(event.problem)
+        key = event.key
+        if key is None:
+            return None
+        if event.version and self._stale(key, event.version):
+            return None
+        if event.type == "DELETED":
+            self._known.pop(key, None)
+            self._deleted[key] = event.version
+        else:
+            self._known[key] = event.version
+            self._deleted.pop(key, None)
+        there, reached = number(event.version), number(self._version)
+        if event.version and (there is None or reached is None or there > reached):
+            self._version = event.version
+        return Gone(key) if event.type == "DELETED" else event.obj
+
+    def _stale(self, key: Key, version: str) -> bool:
+        """Whether an event tells of a moment that is past already: a duplicate, or out of order."""
+        at = number(version)
+        if at is None:
+            return False
+        last = self._known.get(key, self._deleted.get(key, ""))
+        if self._floor is not None and at <= self._floor:
+            if version != last:
+                # Not a duplicate of what is known, and yet of the time before the last list or
+                # bookmark: the server's data went back, as after a restored backup.
+                self._version = ""
+            return True
+        before = number(last)
+        return before is not None and at <= before
+
+    def _reached(self, version: str) -> None:
+        self._version = version
+        self._floor = number(version)
+        self._deleted.clear()
+        self.heard = self._clock()
+
+    def _count(self, metric: str) -> None:
+        self._counters.add(metric, self._label, self.target.resource.plural)
+
+    def _well(self) -> None:
+        now = self._clock()
+        self.heard = now
+        if self.failing_since is not None:
+            _LOG.info(
+                "%s: reads %s again after %.1f s",
+                self._label,
+                self.target,
+                now - self.failing_since,
+            )
+        self.failing_since = None
+        self.reason = ""
+
+    def _failed(self, error: ApiError, now: float, delay: float) -> None:
+        self._counters.add(metrics.FAILURES, self._label, error.reason)
+        if self.failing_since is None:
+            self.failing_since = now
+        self.reason = str(error)
+        _LOG.warning(
+            "%s: can't read %s: %s (%s; next try in %.1f s)",
+            self._label,
+            self.target,
+            error,
+            "what is known stays in use" if self._known else "nothing is known yet",
+            delay,
+        )
+
+
+async def _pause(seconds: float) -> None:
+    """Let that much loop time pass."""
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    timer = loop.call_later(seconds, passed.set_result, None)
+    try:
+        await passed
+    finally:
+        timer.cancel()
