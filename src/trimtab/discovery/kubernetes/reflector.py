@@ -127,11 +127,15 @@ class Reflector:
                         yield batch
             except ApiError as error:
                 now = self._clock()
-                if self._opened is not None and now - self._opened >= self._timing.healthy_s:
+                if self._healthy(now):
                     backoff.reset()
                 delay = max(backoff.next(), error.retry_after or 0.0)
                 self._failed(error, now, delay)
                 await _pause(delay)
+
+    def _healthy(self, now: float) -> bool:
+        """Whether the watch that just failed had been open for long enough."""
+        return self._opened is not None and now - self._opened >= self._timing.healthy_s
 
     async def check(self) -> int:
         """Compare what is known with a list of the same version; mend differences by a new list.

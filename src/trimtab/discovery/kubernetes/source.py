@@ -212,9 +212,7 @@ async def _turn() -> None:
     await turned
 
 
-def _socket(
-    info: tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]],
-) -> socket.socket:
+def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, _ = info
     made = socket.socket(family, kind, protocol)
     made.setblocking(False)

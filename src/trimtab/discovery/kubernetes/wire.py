@@ -316,12 +316,12 @@ def _identity(raw: object) -> tuple[Key | None, str]:
     if not isinstance(meta, Mapping):
         return None, ""
     version = meta.get("resourceVersion")
+    if not isinstance(version, str):
+        version = ""
     name, namespace = meta.get("name"), meta.get("namespace") or "default"
-    named = isinstance(name, str) and isinstance(namespace, str) and name
-    return (
-        (namespace, name) if named else None,
-        version if isinstance(version, str) else "",
-    )
+    if not (isinstance(name, str) and isinstance(namespace, str) and name):
+        return None, version
+    return (namespace, name), version
 
 
 def number(version: str) -> int | None:
