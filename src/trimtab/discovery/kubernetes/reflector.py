@@ -310,7 +310,9 @@ class Reflector:
         key = event.key
         if key is None:
             return None
-        if event.version and self._stale(key, event.version):
+        # A server may delete under the version that it wrote last: that is no duplicate.
+        last_words = event.type == "DELETED" and self._known.get(key) == event.version
+        if event.version and not last_words and self._stale(key, event.version):
             return None
         if event.type == "DELETED":
             self._known.pop(key, None)
