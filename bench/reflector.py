@@ -39,7 +39,7 @@ class Access:
     def __init__(self, server):
         self.server = server
 
-    async def headers(self, *, refused=False):
+    async def headers(self, *, refused=False):  # noqa: ARG002 - part of the interface
         return {}
 
     async def tls(self):
@@ -151,7 +151,7 @@ def serve(slices, per_service, pipe):
         await site.start()
         loop = asyncio.get_running_loop()
         loop.add_reader(pipe.fileno(), lambda: wanted.put_nowait(pipe.recv()))
-        pipe.send(site._server.sockets[0].getsockname()[1])
+        pipe.send(runner.addresses[0][1])
         await asyncio.Event().wait()
 
     asyncio.run(main())

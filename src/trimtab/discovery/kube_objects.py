@@ -19,7 +19,7 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 CHANGED_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
-class Metadata(msgspec.Struct, frozen=True):
+class Metadata(msgspec.Struct, frozen=True, gc=False):
     """``metadata``. A missing namespace is ``default``, as kubectl has it."""
 
     name: str
@@ -38,7 +38,7 @@ class Metadata(msgspec.Struct, frozen=True):
         return (self.annotations or {}).get(key) or ""
 
 
-class PortSpec(msgspec.Struct, frozen=True):
+class PortSpec(msgspec.Struct, frozen=True, gc=False):
     """A port of a Service or of a slice; absent and null mean the same."""
 
     name: str | None = None
@@ -47,7 +47,7 @@ class PortSpec(msgspec.Struct, frozen=True):
     appProtocol: str | None = None  # noqa: N815 - the API's spelling
 
 
-class ServiceSpec(msgspec.Struct, frozen=True):
+class ServiceSpec(msgspec.Struct, frozen=True, gc=False):
     """``spec`` of a Service."""
 
     type: str | None = None
@@ -56,14 +56,14 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     ipFamilies: list[str] | None = None  # noqa: N815 - the API's spelling
 
 
-class Service(msgspec.Struct, frozen=True):
+class Service(msgspec.Struct, frozen=True, gc=False):
     """A Service."""
 
     metadata: Metadata
     spec: ServiceSpec | None = None
 
 
-class Conditions(msgspec.Struct, frozen=True):
+class Conditions(msgspec.Struct, frozen=True, gc=False):
     """``conditions`` of an endpoint; None has a meaning of its own."""
 
     ready: bool | None = None
@@ -71,7 +71,7 @@ class Conditions(msgspec.Struct, frozen=True):
     terminating: bool | None = None
 
 
-class TargetRef(msgspec.Struct, frozen=True):
+class TargetRef(msgspec.Struct, frozen=True, gc=False):
     """The pod behind an endpoint."""
 
     kind: str | None = None
@@ -79,7 +79,7 @@ class TargetRef(msgspec.Struct, frozen=True):
     uid: str | None = None
 
 
-class SliceEndpoint(msgspec.Struct, frozen=True):
+class SliceEndpoint(msgspec.Struct, frozen=True, gc=False):
     """One endpoint of a slice."""
 
     addresses: list[str] | None = None
@@ -90,7 +90,7 @@ class SliceEndpoint(msgspec.Struct, frozen=True):
     targetRef: TargetRef | None = None  # noqa: N815 - the API's spelling
 
 
-class EndpointSlice(msgspec.Struct, frozen=True):
+class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     """An EndpointSlice."""
 
     metadata: Metadata

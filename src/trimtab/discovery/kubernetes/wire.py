@@ -26,52 +26,52 @@ from trimtab.model import Problem
 Key = tuple[str, str]  # namespace, name
 
 
-class _ListMeta(msgspec.Struct, frozen=True, rename={"continue_": "continue"}):
+class _ListMeta(msgspec.Struct, frozen=True, gc=False, rename={"continue_": "continue"}):
     resourceVersion: str | None = None  # noqa: N815 - the API's spelling
     continue_: str | None = None
 
 
-class _Services(msgspec.Struct, frozen=True):
+class _Services(msgspec.Struct, frozen=True, gc=False):
     metadata: _ListMeta
     items: list[Service] | None = None
 
 
-class _Slices(msgspec.Struct, frozen=True):
+class _Slices(msgspec.Struct, frozen=True, gc=False):
     metadata: _ListMeta
     items: list[EndpointSlice] | None = None
 
 
-class _AnyList(msgspec.Struct, frozen=True):
+class _AnyList(msgspec.Struct, frozen=True, gc=False):
     metadata: _ListMeta
     items: list[Any] | None = None
 
 
-class _Head(msgspec.Struct, frozen=True):
+class _Head(msgspec.Struct, frozen=True, gc=False):
     name: str
     namespace: str = "default"
     resourceVersion: str | None = None  # noqa: N815 - the API's spelling
 
 
-class _HeadItem(msgspec.Struct, frozen=True):
+class _HeadItem(msgspec.Struct, frozen=True, gc=False):
     metadata: _Head
 
 
-class _Heads(msgspec.Struct, frozen=True):
+class _Heads(msgspec.Struct, frozen=True, gc=False):
     metadata: _ListMeta
     items: list[_HeadItem] | None = None
 
 
-class _ServiceEvent(msgspec.Struct, frozen=True):
+class _ServiceEvent(msgspec.Struct, frozen=True, gc=False):
     type: str
     object: Service
 
 
-class _SliceEvent(msgspec.Struct, frozen=True):
+class _SliceEvent(msgspec.Struct, frozen=True, gc=False):
     type: str
     object: EndpointSlice
 
 
-class _AnyEvent(msgspec.Struct, frozen=True):
+class _AnyEvent(msgspec.Struct, frozen=True, gc=False):
     type: str
     object: dict[str, Any]
 
