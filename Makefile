@@ -79,9 +79,17 @@ $(PROTO)/.ready-$(PROTO_VERSION):
 proto: $(PROTO)/.ready-$(PROTO_VERSION) ## Generate the wire schema's Python module
 	@$(PROTO)/bin/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/trimtab/xds/wire.proto
 
+# What the suite runs, made side by side: each waits for a different thing.
+.PHONY: interop-parts interop-kube
+interop-parts: $(VENV)/.ready interop/node/node_modules/.ready interop-kube
+
+interop-kube:
+	@interop/kube/build
+
 .PHONY: interop
-interop: $(VENV)/.ready interop/node/node_modules/.ready ## Clients of other languages against the control plane
-	@$(BIN)/python -m pytest --override-ini testpaths=interop $(INTEROP_ARGS)
+interop: ## Clients of other languages, and a real API server, against the control plane
+	@$(MAKE) --no-print-directory -j4 interop-parts
+	@interop/private_network $(BIN)/python -m pytest --override-ini testpaths=interop $(INTEROP_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.ready ## Benchmarks; the tables go to docs/results/

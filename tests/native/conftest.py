@@ -1,14 +1,12 @@
 """Native gRPC, Envoy and trimtab's client against the control plane, each a real process."""
 
-import contextlib
-from dataclasses import dataclass
-
 import pytest
 
-from harness.client import Client, Load, Road
+from harness.client import Road
 from harness.envoy import Envoy, aggregated, endpoints_only
 from harness.fixtures import addresses, backends, control_plane, limits, manifests, orders, started
 from harness.python_clients import native_client, trimtab_client
+from harness.traffic import Traffic
 
 __all__ = ["addresses", "backends", "control_plane", "limits", "manifests", "orders", "started"]
 
@@ -45,51 +43,6 @@ def trimtab(control_plane, started):
     """trimtab's own client, with the same kind of bootstrap."""
     printed = control_plane.bootstrap("grpc", node_id="trimtab", namespace="shop")
     return started(trimtab_client(printed))
-
-
-@dataclass
-class Traffic:
-    """All the roads to ``orders.shop``, named as the nodes that ask for it.
-
-    Attributes:
-        clients: which roads start at which client process.
-    """
-
-    clients: list[tuple[Client, dict[str, Road]]]
-
-    @property
-    def nodes(self):
-        return [name for _, roads in self.clients for name in roads]
-
-    @contextlib.contextmanager
-    def load(self, rate=30):
-        """Requests at ``rate`` per second over each road; at the end no error on any.
-
-        Yields:
-            The loads of the clients as one.
-        """
-        with contextlib.ExitStack() as stack:
-            yield Loads(
-                [
-                    stack.enter_context(client.load(roads, rate=rate * len(roads)))
-                    for client, roads in self.clients
-                ]
-            )
-
-
-@dataclass
-class Loads:
-    """Several loads; each must do what is said."""
-
-    loads: list[Load]
-
-    def comes_from(self, *servers, within=10):
-        for load in self.loads:
-            load.comes_from(*servers, within=within)
-
-    def goes_on(self, requests):
-        for load in self.loads:
-            load.goes_on(requests)
 
 
 @pytest.fixture

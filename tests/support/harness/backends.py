@@ -18,8 +18,13 @@ class Backends:
     def open(self, *names, zone="z1"):
         """Start servers; a Pod for each."""
         for name in names:
-            self._talk.say(do="open", name=name)
+            self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"])
         return [Pod(n, self._talk.answer(opened=n)["port"], zone=zone) for n in names]
+
+    def open_at(self, name, *addresses):
+        """Start a server at addresses (``HOST:PORT``) of the test's choice."""
+        self._talk.say(do="open", name=name, addresses=addresses)
+        self._talk.answer(opened=name)
 
     def close(self, name, *, grace=5):
         """Stop a server as a well-behaved pod does. Returns how many requests were cut off."""

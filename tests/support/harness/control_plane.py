@@ -38,11 +38,23 @@ def _printed_bootstrap(kind, server, identity):
 
 
 class ControlPlane:
-    """One control plane at fixed addresses."""
+    """One control plane at fixed addresses.
 
-    def __init__(self, addresses, manifests, *, config=None):
-        self._manifests = manifests
-        self._options = ["--config", config] if config else []
+    Args:
+        addresses: where it listens.
+        manifests: the directory that it reads; None: what it reads stands in ``options``.
+        options: further arguments of ``trimtab serve``.
+        config: its configuration file.
+        env: further environment variables.
+        inside: a command that runs it, such as ``["unshare", "--mount"]``.
+    """
+
+    def __init__(self, addresses, manifests, *, options=(), config=None, env=None, inside=()):
+        self._options = ["--manifests", manifests] if manifests else []
+        self._options += ["--config", config] if config else []
+        self._options += options
+        self._env = env
+        self._inside = inside
         self.address = addresses.xds
         self.admin = addresses.admin
         self._process = None
@@ -54,10 +66,10 @@ class ControlPlane:
 
     def start_silent(self):
         """Start it, and return when it listens; it answers nothing before its sources are read."""
-        command = [sys.executable, "-m", "trimtab", "serve", "--manifests", self._manifests]
+        command = [*self._inside, sys.executable, "-m", "trimtab", "serve"]
         # Streams that are ended over the usual 5 s only make clients back off for longer.
         command += ["--xds", self.address, "--admin", self.admin, "--drain", "1", *self._options]
-        self._process = Process("control plane", command)
+        self._process = Process("control plane", command, env=self._env)
         self._process.expect("listening for xDS", within=READY_WITHIN_S)
 
     def wait_ready(self, within=READY_WITHIN_S):
@@ -100,6 +112,11 @@ class ControlPlane:
     def clients(self):
         """The open streams, as /api/v1/clients shows them."""
         return json.loads(self.get("/api/v1/clients")[1])["clients"]
+
+    def endpoints(self, name):
+        """What is known of a cluster (canonical name), as /api/v1/clusters shows it; or None."""
+        clusters = json.loads(self.get("/api/v1/clusters")[1])["clusters"]
+        return next((c for c in clusters if c["name"] == name), None)
 
     def wait_clients(self, *nodes, within=15):
         """Wait until each of these nodes has a stream."""

@@ -26,8 +26,8 @@ class Echo:
             (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
         )
 
-    async def open(self):
-        port = self._server.add_insecure_port("127.0.0.1:0")
+    async def open(self, addresses):
+        port, *_ = [self._server.add_insecure_port(address) for address in addresses]
         await self._server.start()
         return port
 
@@ -52,7 +52,8 @@ async def serve():
         match command["do"]:
             case "open":
                 echoes[name] = Echo(name)
-                tell({"opened": name, "port": await echoes[name].open()})
+                port = await echoes[name].open(command["addresses"])
+                tell({"opened": name, "port": port})
             case "close":
                 await echoes[name].close(command["grace"])
                 tell({"closed": name, "cut_off": echoes[name].cut_off})

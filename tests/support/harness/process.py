@@ -70,6 +70,14 @@ class Process:
         with self._news:
             return "\n".join(f"    {line}" for line in list(self._lines)[-SHOWN_LINES:])
 
+    def freeze(self):
+        """SIGSTOP: it does nothing more, and keeps its connections."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        """SIGCONT."""
+        self._child.send_signal(signal.SIGCONT)
+
     def kill(self):
         """SIGKILL, and wait."""
         return self._end(signal.SIGKILL)

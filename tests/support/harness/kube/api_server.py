@@ -1,0 +1,97 @@
+"""A kube-apiserver that is killed, frozen and started again at the same address."""
+
+import http.client
+
+from harness.kube.api import Api, RefusedError
+from harness.kube.binaries import binary
+from harness.kube.credentials import Credentials
+from harness.process import Process
+from harness.waiting import Unmet, eventually
+
+READY_WITHIN_S = 60
+PORT = 6443
+
+
+class ApiServer:
+    """One API server: TLS, no anonymous requests, RBAC.
+
+    Args:
+        host: its address, from those of ``interop/private_network``.
+        etcd: the store, running.
+        prefix: where its objects are in the store; servers with the same prefix are replicas.
+        directory: for certificates and keys.
+    """
+
+    def __init__(self, host, etcd, directory, *, prefix="/registry"):
+        self.host = host
+        self.address = f"{host}:{PORT}"
+        self.url = f"https://{self.address}"
+        self.credentials = Credentials(directory)
+        self._etcd = etcd
+        self._prefix = prefix
+        self._certificate = self.credentials.server(host, "127.0.0.1", "kubernetes.default.svc")
+        self.admin = Api(self.address, self.credentials.admin_context())
+        self._process = None
+
+    def start(self):
+        """Start it, and return when it is ready."""
+        self.start_silent()
+        self.wait_ready()
+
+    def start_silent(self):
+        """Start it."""
+        given = self.credentials
+        options = {
+            "etcd-servers": self._etcd.url,
+            "etcd-prefix": self._prefix,
+            "bind-address": self.host,
+            "secure-port": PORT,
+            "tls-cert-file": self._certificate,
+            "tls-private-key-file": self._certificate,
+            "client-ca-file": given.authority,
+            "anonymous-auth": "false",
+            "authorization-mode": "RBAC",
+            "service-account-issuer": "https://kubernetes.default.svc",
+            "service-account-key-file": given.service_account_key,
+            "service-account-signing-key-file": given.service_account_key,
+            # Watches are ended by SIGTERM, not kept for a minute.
+            "shutdown-watch-termination-grace-period": "1s",
+            "service-cluster-ip-range": "10.96.0.0/16,fd96::/112",
+        }
+        command = [binary("kube-apiserver"), *(f"--{k}={v}" for k, v in options.items())]
+        self._process = Process(f"kube-apiserver {self.address}", command)
+
+    def wait_ready(self, within=READY_WITHIN_S):
+        def look():
+            try:
+                return self.admin.request("GET", "/readyz") == "ok"
+            except (OSError, RefusedError, http.client.HTTPException) as error:
+                if not self._process.running:
+                    raise AssertionError(f"it ended\n{self._process.tail()}") from None
+                return Unmet(f"{error}")
+
+        eventually(look, within=within, what=f"{self.url}/readyz says ok")
+
+    def kill(self):
+        """SIGKILL: connections are reset."""
+        self._process.kill()
+
+    def terminate(self):
+        """SIGTERM: an orderly end. Returns the exit code."""
+        return self._process.terminate(within=30)
+
+    def freeze(self):
+        """SIGSTOP: connections stay, and nothing answers."""
+        self._process.freeze()
+
+    def thaw(self):
+        """SIGCONT."""
+        self._process.thaw()
+
+    @property
+    def running(self):
+        return self._process is not None and self._process.running
+
+    def stop(self):
+        if self._process is not None:
+            self._process.kill()

@@ -1,0 +1,51 @@
+"""Load over several clients at once; each must do what is said."""
+
+import contextlib
+from dataclasses import dataclass
+
+from harness.client import Client, Load, Road
+
+
+@dataclass
+class Traffic:
+    """All the roads to a Service, named as the nodes that ask for it.
+
+    Attributes:
+        clients: which roads start at which client process.
+    """
+
+    clients: list[tuple[Client, dict[str, Road]]]
+
+    @property
+    def nodes(self):
+        return [name for _, roads in self.clients for name in roads]
+
+    @contextlib.contextmanager
+    def load(self, rate=30):
+        """Requests at ``rate`` per second over each road; at the end no error on any.
+
+        Yields:
+            The loads of the clients as one.
+        """
+        with contextlib.ExitStack() as stack:
+            yield Loads(
+                [
+                    stack.enter_context(client.load(roads, rate=rate * len(roads)))
+                    for client, roads in self.clients
+                ]
+            )
+
+
+@dataclass
+class Loads:
+    """Several loads; each must do what is said."""
+
+    loads: list[Load]
+
+    def comes_from(self, *servers, within=10):
+        for load in self.loads:
+            load.comes_from(*servers, within=within)
+
+    def goes_on(self, requests):
+        for load in self.loads:
+            load.goes_on(requests)
