@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import subprocess
 import sys
 import urllib.error
@@ -95,6 +96,19 @@ class ControlPlane:
         """SIGTERM: streams are ended one by one. Returns the exit code."""
         self.assert_nobody_rejected_anything()
         return self._process.terminate(within=20)
+
+    def expect_line(self, pattern, *, within):
+        """The match of the first line of its log that fits."""
+        return self._process.expect(pattern, within=within)
+
+    def metric(self, name, **labels):
+        """The sum of a metric's samples that have these labels."""
+        wanted = [f'{k}="{v}"' for k, v in labels.items()]
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in self.get("/metrics")[1].splitlines()
+            if re.match(rf"{name}[ {{]", line) and all(label in line for label in wanted)
+        )
 
     def bootstrap(self, kind, **identity):
         """What ``trimtab bootstrap --for KIND`` prints for this control plane."""

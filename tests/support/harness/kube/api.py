@@ -54,6 +54,15 @@ class Api:
         """Create an object; what the server made of it."""
         return self.request("POST", self._collection(document), document)
 
+    def create_all(self, documents):
+        """Create many objects over one connection."""
+        connection = self._connection()
+        try:
+            for document in documents:
+                self._answer(connection, "POST", self._collection(document), document)
+        finally:
+            connection.close()
+
     def apply(self, document):
         """Server-side apply, as ``kubectl apply --server-side``; an unknown field is refused."""
         query = "?fieldManager=tests&force=true&fieldValidation=Strict"
@@ -111,16 +120,22 @@ class Api:
         Raises:
             RefusedError: the server answered with an error.
         """
-        connection = http.client.HTTPSConnection(
-            self._address, context=self._context, timeout=REQUEST_WITHIN_S
-        )
+        connection = self._connection()
         try:
-            sent = None if body is None else json.dumps(body)
-            connection.request(method, path, sent, {"Content-Type": kind, **self._headers})
-            answer = connection.getresponse()
-            text = answer.read().decode()
+            return self._answer(connection, method, path, body, kind)
         finally:
             connection.close()
+
+    def _connection(self):
+        return http.client.HTTPSConnection(
+            self._address, context=self._context, timeout=REQUEST_WITHIN_S
+        )
+
+    def _answer(self, connection, method, path, body, kind="application/json"):
+        sent = None if body is None else json.dumps(body)
+        connection.request(method, path, sent, {"Content-Type": kind, **self._headers})
+        answer = connection.getresponse()
+        text = answer.read().decode()
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
             raise RefusedError(f"{method} {path}", answer.status, text)
         return json.loads(text) if text.startswith("{") else text

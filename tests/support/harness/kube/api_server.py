@@ -4,7 +4,6 @@ import http.client
 
 from harness.kube.api import Api, RefusedError
 from harness.kube.binaries import binary
-from harness.kube.credentials import Credentials
 from harness.process import Process
 from harness.waiting import Unmet, eventually
 
@@ -18,15 +17,16 @@ class ApiServer:
     Args:
         host: its address, from those of ``interop/private_network``.
         etcd: the store, running.
-        prefix: where its objects are in the store; servers with the same prefix are replicas.
-        directory: for certificates and keys.
+        credentials: its certificates and keys.
+        prefix: where its objects are in the store. Servers with the same prefix and credentials
+            are replicas of one.
     """
 
-    def __init__(self, host, etcd, directory, *, prefix="/registry"):
+    def __init__(self, host, etcd, credentials, *, prefix="/registry"):
         self.host = host
         self.address = f"{host}:{PORT}"
         self.url = f"https://{self.address}"
-        self.credentials = Credentials(directory)
+        self.credentials = credentials
         self._etcd = etcd
         self._prefix = prefix
         self._certificate = self.credentials.server(host, "127.0.0.1", "kubernetes.default.svc")

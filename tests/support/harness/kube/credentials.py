@@ -27,7 +27,7 @@ class Credentials:
 
     def server(self, *names):
         """A server's certificate with its key: one file."""
-        return self._write("server", self._authority.issue_cert(*names))
+        return self._write(names[0], self._authority.issue_cert(*names))
 
     def client(self, user, group):
         """A client's certificate with its key: one file."""

@@ -10,9 +10,10 @@ import pytest
 from harness.client import Road
 from harness.control_plane import ControlPlane
 from harness.kube import manifests, objects
+from harness.kube.account import Account
 from harness.kube.api_server import ApiServer
 from harness.kube.controllers import Controllers
-from harness.kube.credentials import write_kubeconfig
+from harness.kube.credentials import Credentials
 from harness.kube.etcd import Etcd
 from harness.kube.space import Space
 from harness.python_clients import native_client, trimtab_client
@@ -62,7 +63,7 @@ def kube_session(kube_etcd, tmp_path_factory):
     """The API server of the session, with the real endpointslice controller."""
     directory = tmp_path_factory.mktemp("cluster")
     with contextlib.ExitStack() as stack:
-        api = ApiServer(HOST, kube_etcd, directory / "credentials")
+        api = ApiServer(HOST, kube_etcd, Credentials(directory / "credentials"))
         stack.callback(api.stop)
         api.start()
         controllers = Controllers(api.credentials.admin_kubeconfig(api.url), directory)
@@ -72,7 +73,9 @@ def kube_session(kube_etcd, tmp_path_factory):
             node = api.admin.create(objects.node(zone))
             api.admin.merge(node, objects.node_status(), subresource="status")
         manifests.install_access(api.admin)
-        yield KubeCluster(api, kube_etcd, account_kubeconfig(api, directory / "trimtab.kubeconfig"))
+        account = Account(api, manifests.ACCOUNT, manifests.NAMESPACE, directory)
+        account.write_token()
+        yield KubeCluster(api, kube_etcd, account.kubeconfig)
 
 
 @pytest.fixture
@@ -90,6 +93,13 @@ def space(cluster, backends):
     yield space
     if cluster.api.running:
         space.clear()
+
+
+@pytest.fixture
+def orders_pods(space):
+    """The Service ``orders`` of the test's namespace with the pods ``a`` and ``b``, by name."""
+    space.service()
+    return {pod.name: pod for pod in space.open("a", "b")}
 
 
 @pytest.fixture
@@ -114,13 +124,3 @@ def traffic_of(control_plane, space, started):
         road = Road(f"xds:///orders.{space.name}:8080")
         made.append((started(client(printed)), {name: road}))
     return Traffic(made)
-
-
-def account_kubeconfig(api, path):
-    """A kubeconfig of trimtab's ServiceAccount, with its token in a file beside it."""
-    token = path.with_suffix(".token")
-    token.write_text(api.admin.token(manifests.ACCOUNT, manifests.NAMESPACE))
-    user = {"tokenFile": str(token)}
-    return write_kubeconfig(
-        path, server=api.url, authority=api.credentials.authority, user=user, context=path.stem
-    )

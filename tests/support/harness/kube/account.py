@@ -1,0 +1,81 @@
+"""A ServiceAccount as a user of the API server: its kubeconfig, tokens and rights."""
+
+from harness.kube import objects
+from harness.kube.api import RefusedError
+from harness.kube.credentials import write_kubeconfig
+
+READ = ("get", "list", "watch")
+SERVICES = {"apiGroups": [""], "resources": ["services"], "verbs": list(READ)}
+SLICES = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": list(READ)}
+
+
+class Account:
+    """A ServiceAccount with a token file, which its kubeconfig names.
+
+    Args:
+        api: the API server.
+        name: the account's, in the namespace ``inside``.
+        directory: for the kubeconfig and the token.
+    """
+
+    def __init__(self, api, name, inside, directory):
+        self._api = api
+        self._name = name
+        self._inside = inside
+        self._token = directory / f"{name}.token"
+        self.kubeconfig = write_kubeconfig(
+            directory / f"{name}.kubeconfig",
+            server=api.url,
+            authority=api.credentials.authority,
+            user={"tokenFile": str(self._token)},
+            context=name,
+        )
+
+    def create(self, *rules):
+        """Make the account, with these rights in the whole cluster and a token."""
+        admin = self._api.admin
+        admin.create(objects.service_account(self._name, self._inside))
+        self.allow(*rules)
+        admin.create(
+            {
+                **self._rbac("ClusterRoleBinding"),
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io",
+                    "kind": "ClusterRole",
+                    "name": self._role,
+                },
+                "subjects": [
+                    {"kind": "ServiceAccount", "name": self._name, "namespace": self._inside}
+                ],
+            }
+        )
+        self.write_token()
+
+    def allow(self, *rules):
+        """From now on it may do this and nothing else."""
+        role = {**self._rbac("ClusterRole"), "rules": list(rules)}
+        try:
+            self._api.admin.create(role)
+        except RefusedError as error:
+            if error.status != 409:  # it exists
+                raise
+            self._api.admin.replace(role)
+
+    def write_token(self, *, bound_to=None):
+        """Put a new token into the file, in one step, as a kubelet does."""
+        draft = self._token.with_suffix(".draft")
+        draft.write_text(self._api.admin.token(self._name, self._inside, bound_to=bound_to))
+        draft.replace(self._token)
+
+    def secret(self, name):
+        """An object to bind a token to."""
+        metadata = {"name": name, "namespace": self._inside}
+        return self._api.admin.create({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+
+    @property
+    def _role(self):
+        return f"{self._inside}-{self._name}"
+
+    def _rbac(self, kind):
+        version = "rbac.authorization.k8s.io/v1"
+        return {"apiVersion": version, "kind": kind, "metadata": {"name": self._role}}
