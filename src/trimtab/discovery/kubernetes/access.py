@@ -6,6 +6,9 @@ import ssl
 from collections.abc import Mapping
 from typing import Protocol
 
+from trimtab.discovery.kubernetes.credentials import Credentials
+from trimtab.discovery.kubernetes.tls import Tls
+
 
 class Access(Protocol):
     """One API server, and the credentials for it.
@@ -42,3 +45,52 @@ class Access(Protocol):
         Raises:
             DiscoveryError: a certificate file can't be used.
         """
+
+
+class ApiServer:
+    """An API server with credentials and TLS settings; an ``Access``.
+
+    Args:
+        name: the context's name.
+        server: its URL.
+        origin: where this comes from, for messages.
+        credentials: who one is.
+        tls: what its certificate is checked against.
+        namespace: the context's own namespace.
+        proxy: the proxy's URL.
+        tls_server_name: what its certificate is issued to.
+        impersonation: headers that say as whom to act.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        server: str,
+        origin: str,
+        credentials: Credentials,
+        tls: Tls,
+        namespace: str = "default",
+        proxy: str | None = None,
+        tls_server_name: str | None = None,
+        impersonation: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.server = server.rstrip("/")
+        self.origin = origin
+        self.namespace = namespace
+        self.proxy = proxy
+        self.tls_server_name = tls_server_name
+        self._credentials = credentials
+        self._tls = tls
+        self._impersonation = dict(impersonation or {})
+
+    async def headers(self, *, refused: bool = False) -> Mapping[str, str]:
+        """See ``Access``."""
+        return {**await self._credentials.headers(refused=refused), **self._impersonation}
+
+    async def tls(self) -> ssl.SSLContext | bool:
+        """See ``Access``."""
+        if not self.server.startswith("https:"):
+            return True
+        return self._tls.context(await self._credentials.pair())
