@@ -1,5 +1,29 @@
-"""Clients of other languages against the control plane; the parts are those of tests/native."""
+"""Clients of other languages, and a real API server; most parts are those of tests/native."""
 
 from harness.fixtures import addresses, backends, control_plane, limits, manifests, orders, started
+from harness.kube.fixtures import (
+    cluster,
+    kube_control_plane,
+    kube_etcd,
+    kube_session,
+    kube_traffic,
+    orders_pods,
+    space,
+)
 
-__all__ = ["addresses", "backends", "control_plane", "limits", "manifests", "orders", "started"]
+__all__ = [
+    "addresses",
+    "backends",
+    "cluster",
+    "control_plane",
+    "kube_control_plane",
+    "kube_etcd",
+    "kube_session",
+    "kube_traffic",
+    "limits",
+    "manifests",
+    "orders",
+    "orders_pods",
+    "space",
+    "started",
+]

@@ -1,7 +1,6 @@
 """A ServiceAccount as a user of the API server: its kubeconfig, tokens and rights."""
 
 from harness.kube import objects
-from harness.kube.api import RefusedError
 from harness.kube.credentials import write_kubeconfig
 
 READ = ("get", "list", "watch")
@@ -33,15 +32,22 @@ class Account:
 
     def create(self, *rules):
         """Make the account, with these rights in the whole cluster and a token."""
+        self._create("ClusterRole", rules)
+
+    def create_in_namespace(self, *rules):
+        """Make the account, with these rights in its own namespace and a token."""
+        self._create("Role", rules)
+
+    def _create(self, kind, rules):
         admin = self._api.admin
         admin.create(objects.service_account(self._name, self._inside))
-        self.allow(*rules)
+        admin.create({**self._rbac(kind), "rules": list(rules)})
         admin.create(
             {
-                **self._rbac("ClusterRoleBinding"),
+                **self._rbac(f"{kind}Binding"),
                 "roleRef": {
                     "apiGroup": "rbac.authorization.k8s.io",
-                    "kind": "ClusterRole",
+                    "kind": kind,
                     "name": self._role,
                 },
                 "subjects": [
@@ -52,14 +58,8 @@ class Account:
         self.write_token()
 
     def allow(self, *rules):
-        """From now on it may do this and nothing else."""
-        role = {**self._rbac("ClusterRole"), "rules": list(rules)}
-        try:
-            self._api.admin.create(role)
-        except RefusedError as error:
-            if error.status != 409:  # it exists
-                raise
-            self._api.admin.replace(role)
+        """From now on it may do this in the whole cluster, and nothing else."""
+        self._api.admin.replace({**self._rbac("ClusterRole"), "rules": list(rules)})
 
     def write_token(self, *, bound_to=None):
         """Put a new token into the file, in one step, as a kubelet does."""
@@ -77,5 +77,8 @@ class Account:
         return f"{self._inside}-{self._name}"
 
     def _rbac(self, kind):
+        metadata = {"name": self._role, "namespace": self._inside}
+        if kind.startswith("Cluster"):
+            del metadata["namespace"]
         version = "rbac.authorization.k8s.io/v1"
-        return {"apiVersion": version, "kind": kind, "metadata": {"name": self._role}}
+        return {"apiVersion": version, "kind": kind, "metadata": metadata}

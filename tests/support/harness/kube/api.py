@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import urllib.parse
 
 # kind: where it lives and what it is called in a path, and whether it belongs to a namespace.
 _PATHS = {
@@ -50,9 +51,10 @@ class Api:
         self._context = context
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def create(self, document):
-        """Create an object; what the server made of it."""
-        return self.request("POST", self._collection(document), document)
+    def create(self, document, *, dry_run=False):
+        """Create an object; what the server made, or would make, of it."""
+        query = "?dryRun=All" if dry_run else ""
+        return self.request("POST", self._collection(document) + query, document)
 
     def create_all(self, documents):
         """Create many objects over one connection."""
@@ -81,9 +83,10 @@ class Api:
         options = {} if grace_s is None else {"gracePeriodSeconds": grace_s}
         return self.request("DELETE", self._path(document), options)
 
-    def delete_all(self, kind, namespace, *, grace_s=0):
-        """Every object of that kind in the namespace."""
+    def delete_all(self, kind, namespace, *, grace_s=0, selector=""):
+        """Every object of that kind in the namespace, or those with the labels of ``selector``."""
         path = self._collection({"kind": kind, "metadata": {"namespace": namespace}})
+        path += selector and f"?labelSelector={urllib.parse.quote(selector)}"
         return self.request("DELETE", path, {"gracePeriodSeconds": grace_s})
 
     def get(self, kind, name, namespace=None):

@@ -37,9 +37,13 @@ class Credentials:
 
     def admin_context(self):
         """TLS settings that authenticate as the administrator."""
-        context = ssl.create_default_context(cafile=str(self.authority))
+        context = self.anonymous_context()
         context.load_cert_chain(self.admin)
         return context
+
+    def anonymous_context(self):
+        """TLS settings that authenticate as nobody."""
+        return ssl.create_default_context(cafile=str(self.authority))
 
     def admin_kubeconfig(self, server):
         """The administrator's kubeconfig."""

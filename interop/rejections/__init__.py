@@ -1,0 +1,1 @@
+"""What xDS clients reject: bad resources, a control plane that serves them, what was observed."""

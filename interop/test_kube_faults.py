@@ -1,0 +1,111 @@
+"""The API server goes, comes back, freezes and forgets: no request is lost, nothing is missed."""
+
+import pytest
+
+from harness.kube.api_server import ApiServer
+from harness.waiting import Unmet, eventually
+
+pytestmark = pytest.mark.processes
+
+RETURN_WITHIN_S = 40  # the reflector's back-off: 8 s after as long an absence, drawn anew
+
+
+def wait_failing(control_plane):
+    """Wait until the control plane has noticed that the API server is away."""
+    eventually(
+        lambda: control_plane.metric("trimtab_kube_failures_total") > 0,
+        within=15,
+        what="a failure is counted",
+    )
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_a_restart_of_the_api_server_costs_no_request_and_changes_follow(
+    kube_traffic, kube_control_plane, orders_pods, cluster, space, end
+):
+    with kube_traffic.load() as load:
+        load.comes_from(*orders_pods)
+        getattr(cluster.api, end)()
+        wait_failing(kube_control_plane)
+        load.goes_on(50)
+        assert kube_control_plane.get("/readyz")[0] == 200
+        cluster.api.start()
+        space.open("c")
+        load.comes_from("a", "b", "c", within=RETURN_WITHIN_S)
+        space.remove(orders_pods["a"])
+        load.comes_from("b", "c", within=RETURN_WITHIN_S)
+
+
+def test_a_frozen_api_server_costs_no_request_and_changes_follow(
+    kube_traffic, orders_pods, cluster, space
+):
+    with kube_traffic.load() as load:
+        load.comes_from(*orders_pods)
+        cluster.api.freeze()
+        try:
+            load.goes_on(100)
+        finally:
+            cluster.api.thaw()
+        space.open("c")
+        load.comes_from("a", "b", "c")
+
+
+def test_what_was_deleted_and_compacted_away_meanwhile_is_noticed(
+    kube_traffic, kube_control_plane, cluster, space, started
+):
+    """Another replica of the API server takes the changes; then no watch can begin where it was."""
+    admin = cluster.api.admin
+    space.service(selector=False)
+    for name in ("a", "b"):
+        (pod,) = space.open(name)
+        space.slice(f"orders-{name}", pod.addresses, of="orders")
+    doomed = space.service("doomed")
+    eventually(
+        lambda: kube_control_plane.endpoints(space.cluster("doomed")),
+        within=15,
+        what="the Service is known",
+    )
+    with kube_traffic.load() as load:
+        load.comes_from("a", "b")
+        lists = kube_control_plane.metric("trimtab_kube_lists_total")
+        cluster.api.kill()
+        wait_failing(kube_control_plane)
+        replica = started(ApiServer("10.77.0.3", cluster.etcd, cluster.api.credentials))
+        replica.start()
+        stale = {"kind": "EndpointSlice", "metadata": {"name": "orders-a", "namespace": space.name}}
+        replica.admin.delete(stale)
+        replica.admin.delete(doomed)
+        cluster.etcd.compact()
+        replica.stop()
+        load.comes_from("a", "b")  # nobody could say so yet
+        cluster.api.start()
+        load.comes_from("b", within=RETURN_WITHIN_S)
+        eventually(
+            lambda: kube_control_plane.endpoints(space.cluster("doomed")) is None,
+            within=RETURN_WITHIN_S,
+            what="the deleted Service is gone",
+        )
+        assert kube_control_plane.metric("trimtab_kube_lists_total") > lists
+    assert admin.all("EndpointSlice", space.name)
+
+
+def test_a_control_plane_that_starts_without_the_api_server_waits_and_says_so(
+    kube_traffic, kube_control_plane, orders_pods, cluster
+):
+    with kube_traffic.load() as load:
+        load.comes_from(*orders_pods)
+        kube_control_plane.kill()
+        cluster.api.kill()
+        kube_control_plane.start_silent()
+        kube_control_plane.expect_line(r"can't read .*services.*nothing is known yet", within=15)
+        assert kube_control_plane.get("/readyz")[0] == 503
+        load.goes_on(50)  # a control plane that knows nothing says nothing
+        cluster.api.start()
+        kube_control_plane.wait_ready(within=RETURN_WITHIN_S)
+
+        def look():
+            status, text = kube_control_plane.get("/readyz")
+            return status == 200 or Unmet(text)
+
+        eventually(look, within=5, what="it is ready")
+        load.comes_from("a", "b", within=RETURN_WITHIN_S)

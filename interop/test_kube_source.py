@@ -1,0 +1,92 @@
+"""The Kubernetes source in this process, with waits of its own choice, on a real API server."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from harness.waiting import Unmet, eventually
+from trimtab.discovery.kubernetes import kubeconfig, metrics
+from trimtab.discovery.kubernetes.source import Kubernetes
+from trimtab.discovery.kubernetes.timing import Timing
+from trimtab.model import Removed, Updated
+from trimtab.telemetry import Counters
+
+pytestmark = pytest.mark.processes
+
+
+@contextlib.asynccontextmanager
+async def reading(cluster, space, **timing):
+    """A running source over the test's namespace.
+
+    Yields:
+        The source, its counters, and the snapshots by cluster.
+    """
+    counters = Counters(metrics.METRICS)
+    problems = []
+    source = Kubernetes(
+        kubeconfig.load(cluster.kubeconfig),
+        problems.append,
+        namespaces=[space.name],
+        counters=counters,
+        timing=Timing(**timing),
+    )
+    snapshots = {}
+
+    async def read():
+        async for event in source.events():
+            if isinstance(event, Updated):
+                snapshots[event.snapshot.cluster] = event.snapshot
+            elif isinstance(event, Removed):
+                del snapshots[event.cluster]
+
+    task = asyncio.create_task(read())
+    try:
+        yield source, counters, snapshots
+        assert not task.done() or task.result()
+        assert not problems
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(look, within, what):
+    """``eventually`` beside a running loop."""
+    await asyncio.to_thread(eventually, look, within=within, what=what)
+
+
+def total(counters, metric):
+    return sum(value for m, values in counters if m.name == metric for value in values.values())
+
+
+async def test_the_consistency_check_finds_nothing_wrong_while_everything_changes(cluster, space):
+    await asyncio.to_thread(space.service)
+    async with reading(cluster, space, check_s=0.1) as (_, counters, snapshots):
+        pods = await asyncio.to_thread(space.open, *(f"p{n}" for n in range(20)))
+        for pod in pods[::2]:
+            await asyncio.to_thread(space.remove, pod)
+
+        def look():
+            known = snapshots.get(space.cluster())
+            return len(known.endpoints) == 10 or Unmet(f"{known}")
+
+        await until(look, 10, "ten endpoints are left")
+        await until(lambda: total(counters, metrics.CHECKS) >= 20, 20, "twenty comparisons")
+        assert total(counters, metrics.REPAIRS) == 0
+
+
+async def test_a_frozen_api_server_is_noticed_and_followed_again_when_it_thaws(cluster, space):
+    await asyncio.to_thread(space.service)
+    short = {"connect_s": 1, "list_s": 1, "watch_s": (1, 2), "idle_extra_s": 1}
+    async with reading(cluster, space, **short) as (source, _, snapshots):
+        await until(lambda: space.cluster() in snapshots, 10, "the Service is known")
+        cluster.api.freeze()
+        try:
+            await until(lambda: source.contact().failing_since is not None, 10, "it is noticed")
+            assert source.contact().reason
+            assert space.cluster() in snapshots
+        finally:
+            cluster.api.thaw()
+        await asyncio.to_thread(space.open, "a")
+        await until(lambda: snapshots[space.cluster()].endpoints, 20, "the change arrives")
+        await until(lambda: source.contact().failing_since is None, 10, "all is well")
