@@ -88,6 +88,9 @@ class FakeSource:
         self._queue: asyncio.Queue[SourceEvent | DiscoveryError] = asyncio.Queue()
         self.push(*events)
 
+    def contact(self) -> None:
+        """Nothing to lose contact with."""
+
     def push(self, *events: SourceEvent) -> None:
         """Say these next; call it on the loop that reads."""
         for event in events:

@@ -8,8 +8,9 @@ from trimtab.control import metrics
 from trimtab.control.batching import Batching
 from trimtab.control.problems import MAX_PROBLEMS, Problems
 from trimtab.control.store import Store
+from trimtab.discovery import Contact
 from trimtab.errors import DiscoveryError
-from trimtab.model import Health, Problem, Removed, Synced
+from trimtab.model import Health, Problem, Removed, Synced, Updated
 from trimtab.telemetry import Counters
 from trimtab.xds.catalog import Catalog
 
@@ -181,3 +182,74 @@ def test_the_latest_problem_stands_first_and_the_oldest_makes_room():
     first, second, *_ = problems
     assert (first.problem.where, first.times) == ("Service shop/s7", 2)
     assert second.problem.where == f"Service shop/s{MAX_PROBLEMS + 4}"
+
+
+EAST, WEST = snapshot("orders", 1), snapshot("orders", 2)
+
+
+def ports(store, cluster="orders.shop:8080"):
+    found = store.catalog.clusters().get(cluster)
+    return None if found is None else sorted(e.port for e in found.endpoints)
+
+
+async def test_a_service_in_two_clusters_has_the_endpoints_of_both():
+    store = new_store()
+    east, west = QueueSource(Updated(EAST), Synced()), QueueSource(Updated(WEST), Synced())
+    async with following(store, east, west):
+        await store.synced.wait()
+        assert ports(store) == [1, 2]
+        west.put(Removed("orders.shop:8080"))
+        await eventually(lambda: ports(store) == [1])
+        east.put(Removed("orders.shop:8080"))
+        await eventually(lambda: ports(store) is None)
+
+
+async def test_one_lost_cluster_does_not_block_the_others_for_longer_than_the_patience():
+    store = new_store(patience_s=0.01)
+    east, lost = QueueSource(Updated(EAST), Synced()), QueueSource()
+    lost.standing = Contact(None, 0.0, "connection refused")
+    async with following(store, east, lost):
+        await store.synced.wait()
+        assert store.catalog.synced
+        assert not store.catalog.complete
+        assert ports(store) == [1]
+        assert store.waiting_for() == ("s1",)
+        lost.put(Updated(WEST), Synced())
+        await eventually(lambda: store.catalog.complete)
+        assert ports(store) == [1, 2]
+
+
+async def test_the_only_cluster_is_waited_for_without_end():
+    store = new_store(patience_s=0.0)
+    lost = QueueSource(Updated(EAST))
+    async with following(store, lost):
+        await eventually(lambda: ports(store) == [1])
+        assert not store.synced.is_set()
+
+
+async def test_while_a_cluster_is_missing_nothing_is_taken_for_deleted():
+    store = new_store(patience_s=0.0)
+    east, lost = QueueSource(Updated(EAST), Synced()), QueueSource()
+    async with following(store, east, lost):
+        await store.synced.wait()
+        east.put(Removed("orders.shop:8080"))
+        await eventually(lambda: east.empty)
+        assert ports(store) == [1]
+        lost.put(Synced())
+        await eventually(lambda: ports(store) is None)
+
+
+async def test_how_a_source_stands_is_measured():
+    store = new_store()
+    source = QueueSource(Synced())
+    now = asyncio.get_running_loop().time()
+    source.standing = Contact(now - 60, now - 50, "connection refused")
+    async with following(store, source):
+        await store.synced.wait()
+        store.measure()
+        counters = store._counters
+        assert counters.get(metrics.FAILING, "s0") == 1
+        assert counters.get(metrics.CONTACT_AGE, "s0") >= 60
+        source.standing = Contact(now, None, "")
+        store.measure()
+        assert counters.get(metrics.FAILING, "s0") == 0

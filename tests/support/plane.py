@@ -22,6 +22,7 @@ class QueueSource:
 
     def __init__(self, *events):
         self._queue = asyncio.Queue()
+        self.standing = None  # what contact() says
         self.put(*events)
 
     def put(self, *events):
@@ -31,6 +32,9 @@ class QueueSource:
     @property
     def empty(self):
         return self._queue.empty()
+
+    def contact(self):
+        return self.standing
 
     async def events(self):
         while (event := await self._queue.get()) is not None:
@@ -75,7 +79,7 @@ async def running(*sources, **options):
     """A control plane on free ports, fed by these sources."""
     plane = ControlPlane(ServeOptions(**{"xds": ANY_PORT, "admin": ANY_PORT, **options}))
     await plane.start()
-    named = [(f"source-{i}", lambda _report, s=s: s) for i, s in enumerate(sources)]
+    named = [(f"source-{i}", lambda _report, _counters, s=s: s) for i, s in enumerate(sources)]
     following = asyncio.create_task(plane.follow(named))
     try:
         yield plane

@@ -16,7 +16,7 @@ from aiohttp import web
 from trimtab.control.config import Address
 from trimtab.control.server import XdsServer
 from trimtab.control.store import Store
-from trimtab.control.views import client_view, cluster_view, sighting_view
+from trimtab.control.views import client_view, cluster_view, sighting_view, source_view
 from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters, prometheus_text
 
@@ -77,8 +77,15 @@ class Admin:
         if self._server.draining:
             return "draining: this process is shutting down"
         waiting = self._store.waiting_for()
-        if waiting or not self._store.synced.is_set():
+        if not self._store.synced.is_set():
             reason = f"waiting for the first sync of: {', '.join(waiting) or 'all sources'}"
+            lost = [
+                f"{s.name}: {c.reason}"
+                for s in self._store.sources
+                if (c := s.contact()) is not None and c.reason
+            ]
+            if lost:
+                return f"{reason}; {'; '.join(lost)}"
             latest = next((s for s in self._store.problems if s.source in waiting), None)
             return f"{reason}; rejected last: {latest.problem}" if latest else reason
         return ""
@@ -117,6 +124,7 @@ class Admin:
             {
                 "synced": self._store.synced.is_set(),
                 "clusters": [cluster_view(self._store, s, now) for s in snapshots],
+                "sources": [source_view(s, now) for s in self._store.sources],
                 "problems": [sighting_view(s, now) for s in self._store.problems],
             }
         )

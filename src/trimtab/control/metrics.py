@@ -6,6 +6,7 @@ carries a client's or a cluster's name.
 
 from __future__ import annotations
 
+from trimtab.discovery.kubernetes import metrics as kubernetes
 from trimtab.telemetry import Metric
 
 # Change to sent: 1 ms is one quiet stream, 10-200 ms is batching, seconds are slow readers.
@@ -32,14 +33,23 @@ ENDPOINTS = "trimtab_endpoints"
 EMPTY_CLUSTERS = "trimtab_empty_clusters"
 PROBLEMS = "trimtab_problems_total"
 SOURCE_SYNCED = "trimtab_source_synced"
+CONTACT_AGE = "trimtab_source_contact_age_seconds"
+FAILING = "trimtab_source_failing"
 SOURCE_AGE = "trimtab_source_last_event_age_seconds"
 READY = "trimtab_ready"
 INSECURE = "trimtab_insecure_listener"
 
 METRICS: tuple[Metric, ...] = (
-    Metric(READY, "gauge", "1 while xDS is answered: every source synced, not draining."),
+    Metric(READY, "gauge", "1 while xDS is answered, and not draining."),
     Metric(SOURCE_SYNCED, "gauge", "1 once a source delivered all it began with.", ("source",)),
     Metric(SOURCE_AGE, "gauge", "Seconds since a source last said anything.", ("source",)),
+    Metric(
+        CONTACT_AGE,
+        "gauge",
+        "Seconds since it was last confirmed that what is known of a source is current.",
+        ("source",),
+    ),
+    Metric(FAILING, "gauge", "1 while a source can't be read.", ("source",)),
     Metric(PROBLEMS, "counter", "Rejected parts of the input.", ("source",)),
     Metric(CLUSTERS, "gauge", "Known clusters."),
     Metric(EMPTY_CLUSTERS, "gauge", "Known clusters in which no endpoint may get a request."),
@@ -67,4 +77,5 @@ METRICS: tuple[Metric, ...] = (
     Metric(WRITE_DEADLINES, "counter", "Streams ended because the client did not read."),
     Metric(EXCEPTIONS, "counter", "Streams ended by a fault of the control plane itself."),
     Metric(INSECURE, "gauge", "1 if a plaintext port listens beyond loopback.", ("port",)),
+    *kubernetes.METRICS,
 )

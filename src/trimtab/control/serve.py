@@ -18,7 +18,7 @@ from trimtab.control import metrics
 from trimtab.control.admin import Admin
 from trimtab.control.config import Address, Config, refuse_plaintext
 from trimtab.control.server import WRITE_DEADLINE_S, XdsServer
-from trimtab.control.store import Store
+from trimtab.control.store import PATIENCE_S, Store
 from trimtab.discovery import ReportProblem, Source
 from trimtab.telemetry import Counters
 from trimtab.xds.catalog import Catalog
@@ -28,7 +28,8 @@ _LOG = logging.getLogger(__name__)
 DRAIN_S = 5.0
 
 # A source by name, made once the place to report problems to is known.
-NamedFactory = tuple[str, Callable[[ReportProblem], Source]]
+MakeSource = Callable[[ReportProblem, Counters], Source]
+NamedFactory = tuple[str, MakeSource]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class ServeOptions:
         drain_s: over how many seconds streams are ended on SIGTERM.
         write_deadline_s: how long one message may wait for a client to read.
         seed: makes the order of draining repeatable; None draws one.
+        source_timeout_s: how long to wait for a cluster at the start while others are read.
     """
 
     xds: Address
@@ -52,6 +54,7 @@ class ServeOptions:
     drain_s: float = DRAIN_S
     write_deadline_s: float = WRITE_DEADLINE_S
     seed: int | None = None
+    source_timeout_s: float = PATIENCE_S
 
     def check(self) -> None:
         """Refuse what is unsafe, before anything starts.
@@ -72,7 +75,7 @@ class ControlPlane:
         self.options = options
         self.counters = Counters(metrics.METRICS)
         catalog = Catalog(options.config.aliases())
-        self.store = Store(catalog, self.counters, clock=clock)
+        self.store = Store(catalog, self.counters, clock=clock, patience_s=options.source_timeout_s)
         self.server = XdsServer(
             self.store, self.counters, clock=clock, write_deadline_s=options.write_deadline_s
         )
@@ -109,7 +112,9 @@ class ControlPlane:
         Raises:
             DiscoveryError: a source ended or failed.
         """
-        await self.store.run([(name, make(self.store.report(name))) for name, make in sources])
+        await self.store.run(
+            [(name, make(self.store.report(name), self.counters)) for name, make in sources]
+        )
 
     async def drain(self) -> None:
         """Say "not ready", end the streams one by one, stop xDS."""

@@ -14,14 +14,17 @@ from typing import Protocol
 
 from trimtab.control import metrics
 from trimtab.control.batching import Batching
+from trimtab.control.joining import joined
 from trimtab.control.problems import Problems
-from trimtab.discovery import Source
+from trimtab.discovery import Contact, Source
 from trimtab.errors import DiscoveryError
 from trimtab.model import Health, Problem, Removed, Snapshot, SourceEvent, Synced, Updated
 from trimtab.telemetry import Counters
 from trimtab.xds.catalog import Catalog
 
 _LOG = logging.getLogger(__name__)
+
+PATIENCE_S = 30.0
 
 
 class Listener(Protocol):
@@ -44,9 +47,22 @@ class NamedSource:
     last_event: float | None = None
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
 
+    def contact(self) -> Contact | None:
+        """How it stands with what it reads."""
+        return self.source.contact()
+
 
 class Store:
-    """Owns the catalog. Where two sources offer one cluster, the source named first decides."""
+    """Owns the catalog.
+
+    Args:
+        catalog: what is answered from.
+        counters: what is counted.
+        clock: loop time [s].
+        batching: when changes leave.
+        patience_s: how long the sources that are synced wait for the others at the start, before
+            clients are answered without them.
+    """
 
     def __init__(
         self,
@@ -55,6 +71,7 @@ class Store:
         *,
         clock: Callable[[], float],
         batching: Batching | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.catalog = catalog
         self.problems = Problems()
@@ -64,6 +81,9 @@ class Store:
         self._counters = counters
         self._clock = clock
         self._batching = batching or Batching()
+        self._patience_s = patience_s
+        self._patience: asyncio.TimerHandle | None = None
+        self._removed: dict[str, Removed] = {}  # told once the catalog is complete
         self._held_since: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._listeners: set[Listener] = set()
@@ -94,8 +114,9 @@ class Store:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in (self._timer, self._patience):
+                if timer is not None:
+                    timer.cancel()
 
     def waiting_for(self) -> tuple[str, ...]:
         """The sources that have not delivered everything yet."""
@@ -133,6 +154,12 @@ class Store:
         for source in self.sources:
             if source.last_event is not None:
                 counters.set(metrics.SOURCE_AGE, now - source.last_event, source.name)
+            contact = source.contact()
+            if contact is not None:
+                failing = contact.failing_since is not None
+                counters.set(metrics.FAILING, 1 if failing else 0, source.name)
+                if contact.heard is not None:
+                    counters.set(metrics.CONTACT_AGE, now - contact.heard, source.name)
 
     async def _follow(self, source: NamedSource) -> None:
         try:
@@ -158,21 +185,55 @@ class Store:
         else:
             cluster = event.cluster
             source.snapshots.pop(cluster, None)
-        self._apply(self._in_force(cluster), now)
+        event = self._in_force(cluster)
+        self._removed.pop(cluster, None)
+        if isinstance(event, Removed) and self.synced.is_set() and not self.catalog.complete:
+            # Another source, which is not heard yet, may have it: a client keeps what it has.
+            self._removed[cluster] = event
+            return
+        self._apply(event, now)
 
     def _in_force(self, cluster: str) -> Updated | Removed:
-        offers = [s.snapshots[cluster] for s in self.sources if cluster in s.snapshots]
-        return Updated(offers[0]) if offers else Removed(cluster)
+        offers = [(s.name, s.snapshots[cluster]) for s in self.sources if cluster in s.snapshots]
+        return Updated(joined(offers, self._note_problem)) if offers else Removed(cluster)
 
     def _source_synced(self, source: NamedSource, now: float) -> None:
         source.synced = True
         self._counters.set(metrics.SOURCE_SYNCED, 1, source.name)
-        if self.synced.is_set() or self.waiting_for():
+        if self.catalog.complete:
+            return
+        if self.waiting_for():
+            if self._patience is None:
+                loop = asyncio.get_running_loop()
+                self._patience = loop.call_later(self._patience_s, self._out_of_patience)
             return
         self.catalog.apply(Synced())
+        for event in self._removed.values():
+            self._apply(event, now)
+        self._removed.clear()
+        _LOG.info("all sources synced: %d clusters", len(self.catalog.clusters()))
+        self._answer(now)
+
+    def _out_of_patience(self) -> None:
+        """Go on without the sources that are not heard: one lost cluster must not block all."""
+        if self.catalog.complete:
+            return
+        for source in self.sources:
+            if not source.synced:
+                contact = source.contact()
+                _LOG.error(
+                    "source %s has not delivered its state for %g s since the first one did (%s); "
+                    "clients are answered without it, and not at all where nothing else is known",
+                    source.name,
+                    self._patience_s,
+                    (contact.reason if contact else "") or "no reason known",
+                )
+        self.catalog.answer_incomplete()
+        self._answer(self._clock())
+
+    def _answer(self, now: float) -> None:
         self._counters.set(metrics.READY, 1)
         self.synced.set()
-        _LOG.info("all sources synced: %d clusters", len(self.catalog.clusters()))
         self._leave(self.catalog.clusters().keys(), now)
 
     def _apply(self, event: Updated | Removed, now: float) -> None:

@@ -106,3 +106,18 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def source_lines(sources: list[dict[str, Any]]) -> list[str]:
+    """A line for each source that was not read yet, or can't be read now."""
+    lines = []
+    for source in sources:
+        reason = source["reason"] or "waiting for it"
+        if not source["synced"]:
+            lines.append(f"source {source['name']}: never read to its end: {reason}")
+        elif source["failing_seconds"] is not None:
+            lines.append(
+                f"source {source['name']}: not read for {duration(source['failing_seconds'])}, its "
+                f"last known state is in use: {reason}"
+            )
+    return lines

@@ -11,8 +11,9 @@ from typing import Any
 
 from trimtab.control.logs import printable
 from trimtab.control.problems import Sighting
-from trimtab.control.store import Store
+from trimtab.control.store import NamedSource, Store
 from trimtab.control.stream import Stream
+from trimtab.discovery import Contact
 from trimtab.discovery.check import CheckResult
 from trimtab.model import Endpoint, Problem, Snapshot
 
@@ -54,6 +55,18 @@ def endpoint_view(endpoint: Endpoint) -> View:
     if endpoint.ready_since is not None:
         view["ready_since"] = endpoint.ready_since
     return view
+
+
+def source_view(source: NamedSource, now: float) -> View:
+    """One source: whether it was read, and whether it can be now."""
+    contact = source.contact() or Contact()
+    return {
+        "name": source.name,
+        "synced": source.synced,
+        "contact_age_seconds": _age(now, contact.heard),
+        "failing_seconds": _age(now, contact.failing_since),
+        "reason": printable(contact.reason, limit=1000),
+    }
 
 
 def problem_view(problem: Problem) -> View:

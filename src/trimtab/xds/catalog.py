@@ -150,12 +150,15 @@ class Catalog:
     """The clusters, under all their names, as resources.
 
     Attributes:
-        synced: whether every source has delivered all that existed when it began.
+        synced: whether anything may be answered.
+        complete: whether every source has delivered all that existed when it began. Until then a
+            name that nothing answers to is unknown, not absent, and is not answered at all.
         generation: counts the clusters that came or went, so that names are resolved again.
     """
 
     def __init__(self, aliases: Iterable[Alias] = ()) -> None:
         self.synced = False
+        self.complete = False
         self.generation = 0
         self.names = NameTable(aliases)
         self._clusters: dict[str, _Cluster] = {}
@@ -168,11 +171,15 @@ class Catalog:
     def apply(self, event: SourceEvent) -> frozenset[str]:
         """Take in what a source says; return the clusters whose content changed."""
         if isinstance(event, Synced):
-            self.synced = True
+            self.synced = self.complete = True
             return frozenset()
         if isinstance(event, Removed):
             return self._remove(event.cluster)
         return self._update(event.snapshot)
+
+    def answer_incomplete(self) -> None:
+        """Answer for what is known, though a source is missing still."""
+        self.synced = True
 
     def __contains__(self, cluster: str) -> bool:
         return cluster in self._clusters

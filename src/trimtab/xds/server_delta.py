@@ -41,6 +41,7 @@ def receive(stream: Stream, raw: bytes) -> None:
 
 def build(stream: Stream, sub: Subscription) -> bytes | None:
     """The next response of a type, None if the client has everything."""
+    sub.hold_unknown()
     errors: list[wire.ResourceError] = []
     sent: list[tuple[Entry, Resource]] = []
     removed = list(sub.farewells)

@@ -50,6 +50,9 @@ def receive(stream: Stream, raw: bytes) -> None:
 
 def build(stream: Stream, sub: Subscription) -> bytes | None:
     """The next response of a type, None if the client has everything."""
+    if sub.waits:
+        return None
+    sub.hold_unknown()
     return _full_set(stream, sub) if sub.full_set else _changed_only(stream, sub)
 
 

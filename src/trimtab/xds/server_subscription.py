@@ -48,6 +48,7 @@ class Subscription:
         self._client = client
         self._by_cluster: dict[str, list[str]] = {}
         self._initial: dict[str, str] = {}
+        self._held: dict[str, None] = {}  # names that wait for the catalog to be complete
         self._soft: dict[str, None] = {}  # names that may come to mean another cluster
         self._expanded = False
         self._generation = catalog.generation
@@ -78,6 +79,7 @@ class Subscription:
         self.explicit -= entry.explicit
         self.dirty.pop(name, None)
         self._soft.pop(name, None)
+        self._held.pop(name, None)
         self._unlink(entry)
 
     def want_all(self, initial: dict[str, str] | None = None) -> None:
@@ -142,12 +144,21 @@ class Subscription:
             self._expanded = True
             for name in self._catalog.wildcard(self.type_url, self._client):
                 self._admit_name(name)
-            for name, version in self._initial.items():
+            for name, version in list(self._initial.items()):
                 known = self.entries.get(name)
-                if known is None:
-                    self.farewells[name] = None
-                elif not known.explicit:
-                    known.resume(version)
+                if known is not None:
+                    del self._initial[name]
+                    if not known.explicit:
+                        known.resume(version)
+        if self._catalog.complete:
+            self._release()
+
+    def _release(self) -> None:
+        """The catalog is complete: what nothing answers to is absent."""
+        self.dirty.update(self._held)
+        self._held.clear()
+        if self._expanded:
+            self.farewells.update(dict.fromkeys(self._initial))
             self._initial = {}
 
     def pending(self) -> bool:
@@ -162,6 +173,19 @@ class Subscription:
         )
 
     # ---- what to send ----
+
+    @property
+    def waits(self) -> bool:
+        """Whether no full set can be told yet: what it left out, the client would delete."""
+        return self.full_set and not self._catalog.complete and not self.fresh
+
+    def hold_unknown(self) -> None:
+        """Put aside the names that nothing answers to, as long as that may change by itself."""
+        if self._catalog.complete:
+            return
+        for name in [n for n in self.dirty if not self.exists(self.entries[n])]:
+            del self.dirty[name]
+            self._held[name] = None
 
     def target(self, entry: Entry) -> Resource | None:
         """What the client should have under a name; None if nothing."""
@@ -179,6 +203,8 @@ class Subscription:
         ):
             # An assignment without endpoints takes down whoever had some.
             return None
+        if not self._catalog.complete:
+            return None
         return self._catalog.missing(self.type_url, entry.name, self._client)
 
     def is_new(self, entry: Entry, target: Resource) -> bool:
@@ -187,7 +213,7 @@ class Subscription:
 
     def absence_text(self, entry: Entry) -> str | None:
         """The text for a name that nothing answers to, once; None if it was told."""
-        if entry.told or not entry.explicit or self.exists(entry):
+        if entry.told or not entry.explicit or self.exists(entry) or not self._catalog.complete:
             return None
         entry.told = True
         self._near_texts -= 1

@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
+
+from trimtab.cli.options import address, admin_server, option, output_option
+from trimtab.cli.serve import serve
 
 if TYPE_CHECKING:
     from trimtab.control.config import Address
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-def _address(_context: click.Context, _option: click.Parameter, value: str) -> Address:
-    from trimtab.control.config import parse_address
-    from trimtab.errors import ConfigError
-
-    try:
-        return parse_address(value)
-    except ConfigError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-_option = partial(click.option, show_default=True, show_envvar=True)
-
-
-def _output(function: _F) -> _F:
-    return _option(
-        "--output",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        envvar="TRIMTAB_OUTPUT",
-        help="A table for people, or JSON for programs.",
-    )(function)
-
-
-def _admin_server(function: _F) -> _F:
-    return _option(
-        "--server",
-        metavar="HOST:PORT",
-        default="127.0.0.1:18001",
-        envvar="TRIMTAB_ADMIN",
-        help="The admin address of a running `trimtab serve`.",
-    )(function)
 
 
 @click.group(context_settings=_CONTEXT)
@@ -57,7 +24,8 @@ def cli() -> None:
 
     \b
     See it work, no Kubernetes needed:      trimtab demo
-    Run a control plane on manifests:       trimtab serve --manifests manifests/
+    Run a control plane in a cluster:       trimtab serve --in-cluster
+    ... or on manifests:                    trimtab serve --manifests manifests/
     What it knows, and who is connected:    trimtab endpoints; trimtab clients
     Tell a client where it is:              trimtab bootstrap --for grpc
     Find mistakes before they are used:     trimtab check manifests/
@@ -67,139 +35,13 @@ def cli() -> None:
     """
 
 
-@cli.command(short_help="Run the control plane.")
-@_option(
-    "--manifests",
-    type=click.Path(path_type=Path),
-    required=True,
-    envvar="TRIMTAB_SERVE_MANIFESTS",
-    help="File or directory of Service and EndpointSlice YAML or JSON; read again on change.",
-)
-@_option(
-    "--xds",
-    callback=_address,
-    metavar="HOST:PORT",
-    default="127.0.0.1:18000",
-    envvar="TRIMTAB_SERVE_XDS",
-    help="Where clients connect. Port 0 takes any free one.",
-)
-@_option(
-    "--admin",
-    callback=_address,
-    metavar="HOST:PORT",
-    default="127.0.0.1:18001",
-    envvar="TRIMTAB_SERVE_ADMIN",
-    help="Where /healthz, /readyz, /metrics and /api/v1 are.",
-)
-@_option(
-    "--config",
-    type=click.Path(path_type=Path),
-    envvar="TRIMTAB_SERVE_CONFIG",
-    help="YAML file with further names of clusters; see below.",
-)
-@_option(
-    "--insecure",
-    is_flag=True,
-    envvar="TRIMTAB_SERVE_INSECURE",
-    help="Allow plaintext beyond loopback. Whoever reaches the ports reads everything.",
-)
-@_option(
-    "--drain",
-    type=click.FloatRange(min=0),
-    default=5.0,
-    metavar="SECONDS",
-    envvar="TRIMTAB_SERVE_DRAIN",
-    help="On SIGTERM, end the streams spread over so many seconds. A second SIGTERM is quick.",
-)
-@_option(
-    "--write-deadline",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
-    metavar="SECONDS",
-    envvar="TRIMTAB_SERVE_WRITE_DEADLINE",
-    help="End a stream whose client does not take one message within so many seconds.",
-)
-@_option(
-    "--seed",
-    type=int,
-    envvar="TRIMTAB_SERVE_SEED",
-    help="Make the order in which streams are drained repeatable.",
-)
-@_option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    envvar="TRIMTAB_SERVE_LOG_LEVEL",
-    help="The least important lines to log.",
-)
-@_option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    envvar="TRIMTAB_SERVE_LOG_FORMAT",
-    help="Log lines for people, or one JSON object a line.",
-)
-def serve(
-    *,
-    manifests: Path,
-    xds: Address,
-    admin: Address,
-    config: Path | None,
-    insecure: bool,
-    drain: float,
-    write_deadline: float,
-    seed: int | None,
-    log_level: str,
-    log_format: str,
-) -> None:
-    """Tell clients where the endpoints are: trimtab's own, native gRPC and Envoy, over xDS v3.
-
-    \b
-    Try it:
-      trimtab serve --manifests manifests/
-      GRPC_XDS_BOOTSTRAP_CONFIG="$(trimtab bootstrap --for grpc)" python client.py
-      # in client.py: grpc.insecure_channel("xds:///orders.shop:grpc")
-
-    A Service port is known as SERVICE.NAMESPACE:PORT, where PORT is the number or the name, and
-    under the usual shorter and longer forms. Names that existing clients ask for go into --config:
-
-    \b
-      clusters:
-      - {name: ratelimit-eds, namespace: ratelimit, service: ratelimit-headless, port: 1081}
-
-    One line on stderr says when clients are answered, and where. Nothing is answered before all
-    manifests were read; a file that breaks later leaves its last good state in use.
-    """
-    import asyncio
-
-    from trimtab.control.config import Config, load_config
-    from trimtab.control.logs import set_up_logs
-    from trimtab.control.serve import ServeOptions, serve
-    from trimtab.discovery.manifests import Manifests
-    from trimtab.errors import ConfigError
-
-    set_up_logs(log_level, log_format)
-    options = ServeOptions(
-        xds=xds,
-        admin=admin,
-        config=load_config(config) if config else Config(),
-        insecure=insecure,
-        drain_s=drain,
-        write_deadline_s=write_deadline,
-        seed=seed,
-    )
-    try:
-        options.check()
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    sources = [("manifests", lambda report: Manifests(manifests, report))]
-    asyncio.run(serve(options, sources, lambda line: click.echo(line, err=True)))
+cli.add_command(serve)
 
 
 @cli.command(short_help="What the control plane knows.")
 @click.argument("name", required=False)
-@_admin_server
-@_output
+@admin_server
+@output_option
 def endpoints(name: str | None, server: str, output: str) -> None:
     """List the clusters of a running control plane, or the endpoints of one.
 
@@ -227,6 +69,8 @@ def endpoints(name: str | None, server: str, output: str) -> None:
         console.print(tables.endpoints_table(answer["clusters"][0]))
     if not answer["synced"]:
         click.echo("not synced yet: clients are not answered before everything was read", err=True)
+    for line in tables.source_lines(answer["sources"]):
+        click.echo(line, err=True)
     for problem in answer["problems"]:
         click.echo(
             f"rejected {tables.duration(problem['age_seconds'])} ago: {problem['text']}", err=True
@@ -234,8 +78,8 @@ def endpoints(name: str | None, server: str, output: str) -> None:
 
 
 @cli.command(short_help="Who is connected, and what they accepted.")
-@_admin_server
-@_output
+@admin_server
+@output_option
 def clients(server: str, output: str) -> None:
     """List the clients of a running control plane, and what they accepted or rejected.
 
@@ -263,19 +107,19 @@ def clients(server: str, output: str) -> None:
 
 @cli.command(short_help="Find mistakes before they are used.")
 @click.argument("path", type=click.Path(path_type=Path))
-@_option(
+@option(
     "--config",
     type=click.Path(path_type=Path),
     envvar="TRIMTAB_CHECK_CONFIG",
     help="The file that `trimtab serve` will get as --config.",
 )
-@_option(
+@option(
     "--strict",
     is_flag=True,
     envvar="TRIMTAB_CHECK_STRICT",
     help="Exit 1 on warnings too.",
 )
-@_output
+@output_option
 def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
     """Read manifests as `trimtab serve` would, and list what it would reject. Exits 1 if anything.
 
@@ -316,7 +160,7 @@ def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
 
 
 @cli.command(short_help="Print a client's configuration.")
-@_option(
+@option(
     "--for",
     "kind",
     type=click.Choice(["grpc", "envoy", "trimtab"]),
@@ -324,27 +168,27 @@ def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
     envvar="TRIMTAB_BOOTSTRAP_FOR",
     help="The kind of client.",
 )
-@_option(
+@option(
     "--server",
-    callback=_address,
+    callback=address,
     metavar="HOST:PORT",
     default="127.0.0.1:18000",
     envvar="TRIMTAB_CONTROL_PLANE",
     help="The --xds address of the control plane, as the client reaches it.",
 )
-@_option(
+@option(
     "--node-id",
     default="",
     envvar="TRIMTAB_NODE_ID",
     help="Who the client is: unique per process, such as its pod's name.",
 )
-@_option(
+@option(
     "--zone",
     default="",
     envvar="TRIMTAB_ZONE",
     help="The zone that it runs in.",
 )
-@_option(
+@option(
     "--namespace",
     default="",
     envvar="TRIMTAB_NAMESPACE",

@@ -1,0 +1,205 @@
+"""``trimtab serve``: its options, and what they are turned into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trimtab.cli.options import address, option
+
+if TYPE_CHECKING:
+    from trimtab.control.config import Address
+
+
+@click.command(short_help="Run the control plane.")
+@option(
+    "--in-cluster",
+    is_flag=True,
+    envvar="TRIMTAB_SERVE_IN_CLUSTER",
+    help="Read the cluster that this pod runs in. The default inside a pod.",
+)
+@option(
+    "--kubeconfig",
+    "kubeconfigs",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    envvar="TRIMTAB_SERVE_KUBECONFIG",
+    help="Read the cluster of a kubeconfig file. Give it again for further clusters.",
+)
+@option(
+    "--context",
+    "contexts",
+    multiple=True,
+    metavar="NAME",
+    envvar="TRIMTAB_SERVE_CONTEXT",
+    help="Which context of the kubeconfig; several belong to the kubeconfigs in their order.",
+)
+@option(
+    "--manifests",
+    type=click.Path(path_type=Path),
+    envvar="TRIMTAB_SERVE_MANIFESTS",
+    help="File or directory of Service and EndpointSlice YAML or JSON; read again on change.",
+)
+@option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NAME",
+    envvar="TRIMTAB_SERVE_NAMESPACE",
+    help="Read only this namespace; may be given again.  [default: all]",
+)
+@option(
+    "--selector",
+    default="",
+    metavar="LABELS",
+    envvar="TRIMTAB_SERVE_SELECTOR",
+    help="Only Services with these labels, such as team=shop,tier!=test.",
+)
+@option(
+    "--source-timeout",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    metavar="SECONDS",
+    envvar="TRIMTAB_SERVE_SOURCE_TIMEOUT",
+    help="With several clusters: how long the start waits for one that can't be read.",
+)
+@option(
+    "--xds",
+    callback=address,
+    metavar="HOST:PORT",
+    default="127.0.0.1:18000",
+    envvar="TRIMTAB_SERVE_XDS",
+    help="Where clients connect. Port 0 takes any free one.",
+)
+@option(
+    "--admin",
+    callback=address,
+    metavar="HOST:PORT",
+    default="127.0.0.1:18001",
+    envvar="TRIMTAB_SERVE_ADMIN",
+    help="Where /healthz, /readyz, /metrics and /api/v1 are.",
+)
+@option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="TRIMTAB_SERVE_CONFIG",
+    help="YAML file with further names of clusters; see below.",
+)
+@option(
+    "--insecure",
+    is_flag=True,
+    envvar="TRIMTAB_SERVE_INSECURE",
+    help="Allow plaintext beyond loopback. Whoever reaches the ports reads everything.",
+)
+@option(
+    "--drain",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    metavar="SECONDS",
+    envvar="TRIMTAB_SERVE_DRAIN",
+    help="On SIGTERM, end the streams spread over so many seconds. A second SIGTERM is quick.",
+)
+@option(
+    "--write-deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    metavar="SECONDS",
+    envvar="TRIMTAB_SERVE_WRITE_DEADLINE",
+    help="End a stream whose client does not take one message within so many seconds.",
+)
+@option(
+    "--seed",
+    type=int,
+    envvar="TRIMTAB_SERVE_SEED",
+    help="Make the order in which streams are drained repeatable.",
+)
+@option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    envvar="TRIMTAB_SERVE_LOG_LEVEL",
+    help="The least important lines to log.",
+)
+@option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="TRIMTAB_SERVE_LOG_FORMAT",
+    help="Log lines for people, or one JSON object a line.",
+)
+def serve(
+    *,
+    in_cluster: bool,
+    kubeconfigs: tuple[str, ...],
+    contexts: tuple[str, ...],
+    manifests: Path | None,
+    namespaces: tuple[str, ...],
+    selector: str,
+    source_timeout: float,
+    xds: Address,
+    admin: Address,
+    config: Path | None,
+    insecure: bool,
+    drain: float,
+    write_deadline: float,
+    seed: int | None,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Tell clients where the endpoints are: trimtab's own, native gRPC and Envoy, over xDS v3.
+
+    \b
+    Endpoints come from one of:
+      trimtab serve --in-cluster                        the cluster around this pod
+      trimtab serve --context staging                   a cluster that kubectl knows
+      trimtab serve --kubeconfig east=a.yaml --kubeconfig west=b.yaml
+                                                        several clusters as one: a Service of the
+                                                        same name is the same; a lost one keeps what
+                                                        was last known of it
+      trimtab serve --manifests manifests/              files, for trying it and for tests
+
+    \b
+    Try it:
+      trimtab serve --manifests manifests/
+      GRPC_XDS_BOOTSTRAP_CONFIG="$(trimtab bootstrap --for grpc)" python client.py
+      # in client.py: grpc.insecure_channel("xds:///orders.shop:grpc")
+
+    A Service port is known as SERVICE.NAMESPACE:PORT, where PORT is the number or the name, and
+    under the usual shorter and longer forms. Names that existing clients ask for go into --config:
+
+    \b
+      clusters:
+      - {name: ratelimit-eds, namespace: ratelimit, service: ratelimit-headless, port: 1081}
+
+    One line on stderr says when clients are answered, and where. Nothing is answered before
+    everything was read once. What breaks later, a file or the API server, leaves its last known
+    state in use.
+    """
+    import asyncio
+
+    from trimtab.control.config import Config, load_config
+    from trimtab.control.logs import set_up_logs
+    from trimtab.control.serve import ServeOptions, serve
+    from trimtab.control.sources import SourceOptions, named_sources
+    from trimtab.errors import ConfigError
+
+    set_up_logs(log_level, log_format)
+    options = ServeOptions(
+        xds=xds,
+        admin=admin,
+        config=load_config(config) if config else Config(),
+        insecure=insecure,
+        drain_s=drain,
+        write_deadline_s=write_deadline,
+        seed=seed,
+        source_timeout_s=source_timeout,
+    )
+    wanted = SourceOptions(manifests, in_cluster, kubeconfigs, contexts, namespaces, selector)
+    try:
+        options.check()
+        sources = named_sources(wanted)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    asyncio.run(serve(options, sources, lambda line: click.echo(line, err=True)))
