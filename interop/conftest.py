@@ -2,6 +2,8 @@
 
 from harness.fixtures import addresses, backends, control_plane, limits, manifests, orders, started
 from harness.kube.fixtures import (
+    bare_cluster,
+    bare_session,
     cluster,
     kube_control_plane,
     kube_etcd,
@@ -14,6 +16,8 @@ from harness.kube.fixtures import (
 __all__ = [
     "addresses",
     "backends",
+    "bare_cluster",
+    "bare_session",
     "cluster",
     "control_plane",
     "kube_control_plane",

@@ -16,6 +16,12 @@ _numbers = count(1)
 
 
 @pytest.fixture
+def cluster(bare_cluster):
+    """These tests kill the API server; the slices are written by hand."""
+    return bare_cluster
+
+
+@pytest.fixture
 def account(cluster, space, tmp_path):
     """An account of the test's own; ``create`` it with its rights."""
     return Account(cluster.api, f"reader-{next(_numbers)}", space.name, tmp_path)

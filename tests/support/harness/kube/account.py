@@ -15,9 +15,10 @@ class Account:
         api: the API server.
         name: the account's, in the namespace ``inside``.
         directory: for the kubeconfig and the token.
+        context: the cluster's name in the kubeconfig.
     """
 
-    def __init__(self, api, name, inside, directory):
+    def __init__(self, api, name, inside, directory, *, context="tests"):
         self._api = api
         self._name = name
         self._inside = inside
@@ -27,7 +28,7 @@ class Account:
             server=api.url,
             authority=api.credentials.authority,
             user={"tokenFile": str(self._token)},
-            context=name,
+            context=context,
         )
 
     def create(self, *rules):

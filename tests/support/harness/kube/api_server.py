@@ -33,6 +33,10 @@ class ApiServer:
         self.admin = Api(self.address, self.credentials.admin_context())
         self._process = None
 
+    def replica(self, host):
+        """Another server of the same objects; not started."""
+        return ApiServer(host, self._etcd, self.credentials, prefix=self._prefix)
+
     def start(self):
         """Start it, and return when it is ready."""
         self.start_silent()

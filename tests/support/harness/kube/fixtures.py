@@ -4,6 +4,7 @@ import contextlib
 import socket
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ from harness.kube.space import Space
 from harness.python_clients import native_client, trimtab_client
 from harness.traffic import Traffic
 
-HOST = "10.77.0.1"
+HOST, BARE_HOST = "10.77.0.1", "10.77.0.4"
 ZONES = ("z1", "z2")
 _numbers = count(1)
 
@@ -42,11 +43,13 @@ class KubeCluster:
         api: its API server.
         etcd: the store of that.
         kubeconfig: of the ServiceAccount that ``deploy/kubernetes`` makes, with its rights.
+        controlled: whether the endpointslice controller runs.
     """
 
     api: ApiServer
     etcd: Etcd
-    kubeconfig: object
+    kubeconfig: Path
+    controlled: bool
 
 
 @pytest.fixture(scope="session")
@@ -60,36 +63,62 @@ def kube_etcd(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def kube_session(kube_etcd, tmp_path_factory):
-    """The API server of the session, with the real endpointslice controller."""
+    """The API server of the session, with the real endpointslice controller. Never disturbed."""
     directory = tmp_path_factory.mktemp("cluster")
     with contextlib.ExitStack() as stack:
-        api = ApiServer(HOST, kube_etcd, Credentials(directory / "credentials"))
-        stack.callback(api.stop)
-        api.start()
-        controllers = Controllers(api.credentials.admin_kubeconfig(api.url), directory)
+        cluster = stack.enter_context(_running(HOST, kube_etcd, directory, controlled=True))
+        admin = cluster.api.admin
+        kubeconfig = cluster.api.credentials.admin_kubeconfig(cluster.api.url)
+        controllers = Controllers(kubeconfig, directory)
         stack.callback(controllers.stop)
         controllers.start()
         for zone in ZONES:
-            node = api.admin.create(objects.node(zone))
-            api.admin.merge(node, objects.node_status(), subresource="status")
+            node = admin.create(objects.node(zone))
+            admin.merge(node, objects.node_status(), subresource="status")
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def bare_session(kube_etcd, tmp_path_factory):
+    """An API server without controllers, which take long to notice that it was restarted."""
+    directory = tmp_path_factory.mktemp("bare")
+    with _running(BARE_HOST, kube_etcd, directory, prefix="/bare") as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _running(host, etcd, directory, *, controlled=False, **options):
+    credentials = Credentials(directory / "credentials")
+    api = ApiServer(host, etcd, credentials, **options)
+    try:
+        api.start()
         manifests.install_access(api.admin)
         account = Account(api, manifests.ACCOUNT, manifests.NAMESPACE, directory)
         account.write_token()
-        yield KubeCluster(api, kube_etcd, account.kubeconfig)
+        yield KubeCluster(api, etcd, account.kubeconfig, controlled)
+    finally:
+        api.stop()
 
 
 @pytest.fixture
 def cluster(kube_session):
-    """The session's cluster, whose API server runs whatever an earlier test did to it."""
-    if not kube_session.api.running:
-        kube_session.api.start()
+    """The cluster of the test."""
     return kube_session
+
+
+@pytest.fixture
+def bare_cluster(bare_session):
+    """A cluster whose API server the test may kill; it runs, whatever the last test did to it."""
+    if not bare_session.api.running:
+        bare_session.api.start()
+    return bare_session
 
 
 @pytest.fixture
 def space(cluster, backends):
     """A namespace of this test's own."""
-    space = Space(f"t{next(_numbers)}", cluster.api.admin, backends)
+    admin = cluster.api.admin
+    space = Space(f"t{next(_numbers)}", admin, backends, controlled=cluster.controlled)
     yield space
     if cluster.api.running:
         space.clear()

@@ -42,10 +42,13 @@ class Space:
         name: the namespace's.
         api: the administrator's.
         backends: where the pods' servers run.
+        controlled: whether the endpointslice controller runs. Without it each pod has a slice of
+            its own, which this class writes at once.
     """
 
-    def __init__(self, name, api, backends):
+    def __init__(self, name, api, backends, *, controlled=True):
         self.name = name
+        self._controlled = controlled
         self._api = api
         self._backends = backends
         api.create(objects.namespace(name))
@@ -54,7 +57,8 @@ class Space:
 
     def service(self, name="orders", **fields):
         """Create a Service (arguments as of ``objects.service``)."""
-        return self._api.create(objects.service(name, self.name, **fields))
+        selector = fields.pop("selector", self._controlled)
+        return self._api.create(objects.service(name, self.name, selector=selector, **fields))
 
     def slice(self, name, addresses, **fields):
         """Create a slice of the test's own (arguments as of ``objects.endpoint_slice``)."""
@@ -72,6 +76,8 @@ class Space:
         made = self._api.create(objects.pod(name, self.name, app=of, zone=zone, ports=ports))
         pod = Pod(name, made, tuple(addresses))
         self.set_ready(pod, ready=ready)
+        if not self._controlled:
+            self.slice(name, [pod.addresses[0]], of=of)
         return pod
 
     def set_ready(self, pod, *, ready):
@@ -86,6 +92,8 @@ class Space:
     def remove(self, pod):
         """The pod is gone for good. Its server lives; see ``close``."""
         self._api.delete(pod.document, grace_s=0)
+        if not self._controlled:
+            self._api.delete({**pod.document, "kind": "EndpointSlice"})
 
     def close(self, pod):
         """Stop the pod's server; how many requests were cut off."""
