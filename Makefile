@@ -95,6 +95,7 @@ interop: ## Clients of other languages, and a real API server, against the contr
 bench: $(VENV)/.ready ## Benchmarks; the tables go to docs/results/
 	@$(BIN)/python bench/pick.py --write docs/results/pick.md
 	@$(BIN)/python bench/fold.py --write docs/results/fold.md
+	@$(BIN)/python bench/reflector.py --write docs/results/reflector.md
 	@$(BIN)/python bench/client_cpu.py --write docs/results/client-cpu.md
 	@$(BIN)/python bench/demo_seeds.py --write docs/results/demo.md
 

@@ -236,9 +236,6 @@ def main():
         f"100,000 endpoints in 1,000 slices of 100 Services: {cpu:.1f} s CPU for the list, "
         f"{grown:.0f} MB more resident memory in the source (target: {TARGET_MB:.0f} MB for the "
         "process), median of 3 processes.",
-        "",
-        "For comparison, from the same list of 10,000 endpoints on another day: kubernetes-asyncio "
-        "took 284 ms for the list alone, and lightkube 42 ms without the fold; neither folds.",
     ]
     publish("Reading a live cluster", "\n".join(lines), arguments.write, "aiohttp", "msgspec")
 
