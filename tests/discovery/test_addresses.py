@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube import Folded, endpoint_slice, service
-from trimtab.discovery.addresses import endpoint_address
+from trimtab.discovery.addresses import _checked, endpoint_address
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,19 @@ def test_any_text_is_taken_in_canonical_form_or_refused(text, family):
     except ValueError:
         return
     assert endpoint_address(found, 6 if ":" in found else 4) == found
+
+
+octets = st.one_of(
+    st.integers(0, 260).map(str), st.sampled_from(["00", "01", "010", "", "٣", "1 "])
+)
+
+
+@given(st.lists(octets, min_size=3, max_size=5).map(".".join), st.booleans())
+def test_the_short_way_for_ordinary_addresses_comes_to_the_same(text, allow_loopback):
+    def outcome(read):
+        try:
+            return read(text, 4, allow_loopback=allow_loopback)
+        except ValueError as error:
+            return str(error)
+
+    assert outcome(endpoint_address) == outcome(_checked)

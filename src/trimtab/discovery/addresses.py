@@ -7,9 +7,15 @@ or at the client's own machine.
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 
 FAMILIES = {"IPv4": 4, "IPv6": 6}
+
+# Most addresses: IPv4, in canonical form, of no network that is refused for its first number.
+_ORDINARY = re.compile(
+    r"(?!0\.|127\.|169\.)(?:1?\d?\d|20\d|21\d|22[0-3])(?:\.(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])){3}"
+)
 
 
 @lru_cache(maxsize=65_536)  # a slice is read whole on every change of one of its endpoints
@@ -24,6 +30,12 @@ def endpoint_address(text: str, family: int, *, allow_loopback: bool = False) ->
     Raises:
         ValueError: it is no address, or none that clients may be sent to; the text says what to do.
     """
+    if family == 4 and _ORDINARY.fullmatch(text) and text[0] != "0":  # noqa: PLR2004 - IPv4
+        return text
+    return _checked(text, family, allow_loopback=allow_loopback)
+
+
+def _checked(text: str, family: int, *, allow_loopback: bool) -> str:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
