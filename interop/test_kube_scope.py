@@ -13,6 +13,8 @@ from harness.waiting import Unmet, eventually
 
 pytestmark = pytest.mark.processes
 
+RETURN_WITHIN_S = 40
+
 
 def wait_ends(plane, cluster_name, ready, within=20):
     def look():
@@ -92,3 +94,24 @@ def test_a_cluster_that_is_lost_for_good_stays_as_it_was_and_the_other_goes_on(
         space.remove(a)
         load.comes_from("b", "c")
         assert plane.get("/readyz")[0] == 200
+
+
+def test_a_cluster_that_is_away_at_the_start_does_not_hold_up_the_others_and_joins_later(
+    cluster, second, space, addresses, backends, started, tmp_path
+):
+    account = Account(second, manifests.ACCOUNT, manifests.NAMESPACE, tmp_path, context="second")
+    account.write_token()
+    away = Space(space.name, second.admin, backends, controlled=False)
+    away.service()
+    away.open("b")
+    second.kill()
+    space.service()
+    space.open("a")
+    options = ["--kubeconfig", cluster.kubeconfig, "--kubeconfig", account.kubeconfig]
+    options += ["--source-timeout", "1"]
+    plane = started(ControlPlane(addresses, None, options=options))
+    plane.start()
+    with traffic_of(plane, space, started).load() as load:
+        load.comes_from("a")
+        second.start()
+        load.comes_from("a", "b", within=RETURN_WITHIN_S)

@@ -48,6 +48,7 @@ class ControlPlane:
         self._resources = {}  # by type and name: version, Any
         self._verdicts = {}  # by type, name and version
         self._streams = []
+        self._joint = set()  # versions whose resources share a response
         self._versions = count(1)
         self._nonces = count(1)
         self._changed = threading.Condition()
@@ -69,30 +70,21 @@ class ControlPlane:
     def address(self):
         return f"127.0.0.1:{self.port}"
 
-    def publish(self, *resources):
-        """Replace resources, given as type URL, name and encoded message. Returns a version."""
+    def publish(self, *resources, together=False):
+        """Replace resources, given as type URL, name and encoded message. Returns a version.
+
+        ``together`` puts those of one type into one response.
+        """
         version = str(next(self._versions))
 
         async def put():
             for type_url, name, body in resources:
                 wrapped = any_pb2.Any(type_url=type_url, value=body)
                 self._resources[type_url, name] = (version, wrapped)
+            if together:
+                self._joint.add(version)
             for stream in self._streams:
                 stream.news.set()
-
-        self._run(put())
-        return version
-
-    def publish_together(self, *resources):
-        """The same, but routes and endpoints in one response."""
-        version = str(next(self._versions))
-
-        async def put():
-            for type_url, name, body in resources:
-                wrapped = any_pb2.Any(type_url=type_url, value=body)
-                self._resources[type_url, name] = (version, wrapped)
-            for stream in self._streams:
-                self._together(stream, version)
 
         self._run(put())
         return version
@@ -180,18 +172,15 @@ class ControlPlane:
                     stream.sent[type_url] = True
                     yield self._response(stream, type_url, keys, new)
             else:
-                for key in new:
-                    yield self._response(stream, type_url, [key], [key])
+                for keys in self._portions(new):
+                    yield self._response(stream, type_url, keys, keys)
 
-    def _together(self, stream, version):
-        keys = [k for k, (v, _) in self._resources.items() if v == version]
-        by_type = {}
+    def _portions(self, keys):
+        joint = {}
         for key in keys:
-            names = stream.names.get(key[0], ())
-            if names is None or key[1] in names:
-                by_type.setdefault(key[0], []).append(key)
-        stream.together = by_type
-        stream.news.set()
+            version = self._resources[key][0]
+            joint.setdefault(version if version in self._joint else key, []).append(key)
+        return list(joint.values())
 
     def _response(self, stream, type_url, keys, new):
         nonce = str(next(self._nonces))
