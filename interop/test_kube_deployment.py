@@ -26,9 +26,10 @@ AS_IN_A_POD = f"""
 mount -t tmpfs none /var/run
 mkdir -p {MOUNTED}
 mount --bind "$0" {MOUNTED}
-mount --bind / /
-mount -o remount,bind,ro /
-exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
+mkdir /var/run/root
+mount --rbind / /var/run/root
+mount -o remount,bind,ro /var/run/root
+exec chroot /var/run/root setpriv --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
 """
 
 
