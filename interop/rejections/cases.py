@@ -7,6 +7,7 @@ from envoy.extensions.load_balancing_policies.least_request.v3 import least_requ
 from envoy.extensions.load_balancing_policies.random.v3 import random_pb2
 from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2
 from google.protobuf import struct_pb2
+from xds.type.v3 import typed_struct_pb2
 
 from rejections.worlds import CDS, EDS, LDS, RDS, World, extension
 
@@ -39,8 +40,13 @@ class Case:
 NEVER = "tests/xds/test_never_sent.py::"
 
 
-def _cluster(name, guard="test_no_cluster_that_any_client_rejects_is_sent", **changes):
-    return Case(name, CDS, lambda w: w.cluster.update(changes), NEVER + guard)
+def _cluster(name, /, **changes):
+    return Case(
+        name,
+        CDS,
+        lambda w: w.cluster.update(changes),
+        NEVER + "test_no_cluster_that_any_client_rejects_is_sent",
+    )
 
 
 def _policies(name, config):
@@ -55,11 +61,11 @@ def _endpoints(name, groups):
     return Case(name, EDS, spoil, NEVER + "test_no_endpoints_that_any_client_rejects_are_sent")
 
 
-def _endpoint(name, **changes):
+def _endpoint(name, /, **changes):
     return _endpoints(name, lambda w: [w.group(lb_endpoints=[w.endpoint(**changes)])])
 
 
-def _socket(name, **socket):
+def _socket(name, /, **socket):
     return _endpoint(name, socket=socket)
 
 
@@ -67,7 +73,7 @@ def _listener(name, spoil):
     return Case(name, LDS, spoil, NEVER + "test_no_listener_that_any_client_rejects_is_sent")
 
 
-def _connections(name, **changes):
+def _connections(name, /, **changes):
     return _listener(name, lambda w: w.connections.update(changes))
 
 
@@ -86,7 +92,7 @@ def _hosts(name, *domains):
     return _routes(name, spoil)
 
 
-def _route(name, **changes):
+def _route(name, /, **changes):
     return _routes(name, lambda w: w.route.update(changes))
 
 
@@ -105,9 +111,9 @@ def _split(*weights):
     return spoil
 
 
-_UNKNOWN = extension(struct_pb2.Struct)
+_UNKNOWN = extension(struct_pb2.Struct, value={})
 _STRUCT = {
-    "@type": "type.googleapis.com/xds.type.v3.TypedStruct",
+    "@type": f"type.googleapis.com/{typed_struct_pb2.TypedStruct.DESCRIPTOR.full_name}",
     "type_url": "type.googleapis.com/example.NoSuchPolicy",
     "value": {},
 }
