@@ -1,8 +1,14 @@
 """What each client rejects is what ``rejections/table.yaml`` says, to the letter."""
 
 import pytest
-from rejections.observing import observe
+from rejections.cases import CASES
+from rejections.control_plane import ControlPlane
+from rejections.observing import node, observe
 from rejections.table import PAGE, load, open_both, page
+from rejections.worlds import World
+
+from harness.client import Road
+from harness.waiting import eventually
 
 pytestmark = pytest.mark.processes
 
@@ -20,3 +26,18 @@ def test_a_client_says_and_does_what_the_table_says(client, backends, tmp_path):
 
 def test_the_page_is_made_from_the_table():
     assert PAGE.read_text() == page(load()), "run `python -m rejections.table`: see its docstring"
+
+
+def test_a_broken_path_expression_ends_a_node_process(backends):
+    port = open_both(backends)
+    (case,) = [c for c in CASES if c.name == "broken-path-expression"]
+    world = World("alone", port)
+    case.spoil(world)
+    with ControlPlane() as plane:
+        plane.publish(*world.resources())
+        client = node(plane.address)
+        client.begin_call(Road("xds:///alone"))
+        process = client._talk.process  # noqa: SLF001 - its end is the subject
+        process.expect(r"SyntaxError: Invalid regular expression", within=10)
+        eventually(lambda: not process.running, within=5, what="the end of the process")
+        assert process.kill() != 0
