@@ -14,7 +14,9 @@ FAMILIES = {"IPv4": 4, "IPv6": 6}
 
 # Most addresses: IPv4, in canonical form, of no network that is refused for its first number.
 _ORDINARY = re.compile(
-    r"(?!0\.|127\.|169\.)(?:1?\d?\d|20\d|21\d|22[0-3])(?:\.(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])){3}"
+    r"(?!127\.|169\.)(?:[1-9]|[1-9]\d|1\d\d|2[01]\d|22[0-3])"
+    r"(?:\.(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])){3}",
+    re.ASCII,
 )
 
 
@@ -30,7 +32,7 @@ def endpoint_address(text: str, family: int, *, allow_loopback: bool = False) ->
     Raises:
         ValueError: it is no address, or none that clients may be sent to; the text says what to do.
     """
-    if family == 4 and _ORDINARY.fullmatch(text) and text[0] != "0":  # noqa: PLR2004 - IPv4
+    if family == 4 and _ORDINARY.fullmatch(text):  # noqa: PLR2004 - IPv4
         return text
     return _checked(text, family, allow_loopback=allow_loopback)
 

@@ -89,6 +89,7 @@ class FakeApi:
         """Connections reset."""
         for watch in self._watches:
             watch.transport.abort()
+        self.end_watches()
 
     @property
     def watches(self):

@@ -104,7 +104,7 @@ async def until(condition, what="", within=10.0):
     loop = asyncio.get_running_loop()
     end = loop.time() + within
     while not condition():
-        assert loop.time() < end, what or "not within the time"
+        assert loop.time() < end, what() if callable(what) else what or "not within the time"
         turned = loop.create_future()
         loop.call_later(0.001, turned.set_result, None)
         await turned
