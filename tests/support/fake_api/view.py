@@ -86,7 +86,7 @@ class View:
             if isinstance(event, Synced):
                 self.synced = True
             elif isinstance(event, Removed):
-                del self.clusters[event.cluster]
+                self.clusters.pop(event.cluster, None)  # it may have come and gone untold
             else:
                 self.clusters[event.snapshot.cluster] = event.snapshot
 
