@@ -5,6 +5,7 @@ endpoints go one to a response, so that an answer is an answer to one resource.
 """
 
 import asyncio
+import re
 import threading
 from dataclasses import dataclass, field
 from itertools import count
@@ -151,7 +152,8 @@ class ControlPlane:
         if keys is not None:
             if request.HasField("error_detail"):
                 detail = request.error_detail
-                self._note(keys, Verdict(detail.message, detail.code))
+                for key, index in keys.items():
+                    self._note([key], Verdict(_about(detail.message, index), detail.code))
             else:
                 self._note(keys, Verdict(None))
 
@@ -184,7 +186,7 @@ class ControlPlane:
 
     def _response(self, stream, type_url, keys, new):
         nonce = str(next(self._nonces))
-        stream.open[nonce] = [(*k, self._resources[k][0]) for k in new]
+        stream.open[nonce] = {(*k, self._resources[k][0]): keys.index(k) for k in new}
         for key in keys:
             stream.sent[key] = self._resources[key][0]
         return discovery_pb2.DiscoveryResponse(
@@ -193,3 +195,13 @@ class ControlPlane:
             type_url=type_url,
             resources=[self._resources[k][1] for k in keys],
         )
+
+
+def _about(text, index):
+    """What a text says of the resource at an index; all of it if it tells none apart; None: ACK."""
+    parts = re.findall(r"resource index (\d+): (.*?)(?=; resource index \d+:|$)", text, re.DOTALL)
+    if len(parts) == 0:
+        return text
+    if [n for n, _ in parts] == ["0"] and index == 0:
+        return text
+    return next((reason.rstrip("]") + "]" for n, reason in parts if int(n) == index), None)

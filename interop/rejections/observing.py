@@ -54,7 +54,7 @@ def node(address):
 GRPC_CLIENTS = {"native": native, "node": node, "trimtab": trimtab}
 # These end the client's process, so they are not among the others (test_rejections).
 DEADLY = {"node": {"broken-path-expression"}}
-CLIENTS = ("native", "trimtab", "envoy")
+CLIENTS = (*GRPC_CLIENTS, "envoy")
 
 
 def observe(kind, port, directory):
