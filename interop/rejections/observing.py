@@ -15,6 +15,7 @@ from rejections.worlds import CDS, EDS, World
 
 INTEROP = Path(__file__).parents[1]
 ANSWER_WITHIN_S = 3
+ENVOY_WITHIN_S = 15  # it may hold an answer back while a cluster warms
 CALL_WITHIN_S = 2
 SETTLING_S = 0.5  # from a verdict to the channel that follows it
 LONGEST = 600  # characters of a text; the reason stands last in long ones
@@ -156,7 +157,7 @@ class _Envoy:
 
     def _put(self, case, world, client):
         version = self._plane.publish(*world.resources())
-        said = self._plane.verdict(case.type_url, world.name, version, ANSWER_WITHIN_S)
+        said = self._plane.verdict(case.type_url, world.name, version, ENVOY_WITHIN_S)
         pause(0.1)
         return said, outcome(client.call(self._envoy.road(world.name), within=CALL_WITHIN_S))
 
