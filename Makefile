@@ -79,12 +79,24 @@ $(PROTO)/.ready-$(PROTO_VERSION):
 proto: $(PROTO)/.ready-$(PROTO_VERSION) ## Generate the wire schema's Python module
 	@$(PROTO)/bin/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/trimtab/xds/wire.proto
 
+GO_CLIENT := $(CACHE)/interop/go-client
+JAVA_CLIENT := $(CACHE)/interop/java/.ready
+
 # What the suite runs, made side by side: each waits for a different thing.
 .PHONY: interop-parts interop-kube
-interop-parts: $(VENV)/.ready interop/node/node_modules/.ready interop-kube
+interop-parts: $(VENV)/.ready interop/node/node_modules/.ready interop-kube $(GO_CLIENT) $(JAVA_CLIENT)
 
 interop-kube:
 	@interop/kube/build
+
+$(GO_CLIENT): interop/go/main.go interop/go/go.mod interop/go/go.sum
+	@command -v go >/dev/null 2>&1 || { echo "interop: Go is not installed (go.dev, or golang)" >&2; exit 1; }
+	@mkdir -p $(@D) && cd interop/go && go build -trimpath -o $(abspath $@) .
+
+$(JAVA_CLIENT): interop/java/pom.xml $(wildcard interop/java/src/main/java/dev/trimtab/interop/*.java)
+	@command -v mvn >/dev/null 2>&1 || { echo "interop: Maven is not installed (package maven)" >&2; exit 1; }
+	@rm -rf $(@D) && mkdir -p $(@D) && cd interop/java && mvn -q -B -Dtarget=$(abspath $(@D)) package
+	@touch $@
 
 .PHONY: interop
 interop: ## Clients of other languages, and a real API server, against the control plane

@@ -1,0 +1,78 @@
+"""What every gRPC client of another language must be able to do with a trimtab control plane.
+
+A module imports these tests and defines ``client``. The fixture ``control_plane`` fails every test in
+which a client rejected anything.
+"""
+
+import pytest
+
+from harness.client import Road
+
+ORDERS = Road("xds:///orders.shop:grpc")
+MISSING = Road("xds:///missing.shop:8080")
+RETURN_WITHIN_S = 40  # a client's own back-off may have grown to half a minute
+NAMES = (
+    "orders.shop:8080",
+    "orders.shop:grpc",
+    "orders.shop",
+    "orders.shop.svc.cluster.local:grpc",
+    "orders",
+    "orders-eds",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_service_answers_to_all_its_names(client, name):
+    answer = client.call(Road(f"xds:///{name}"), within=20)
+    assert answer.server in {"a", "b"}, answer
+
+
+def test_changes_are_followed_under_load_without_an_error(client, orders, backends, manifests):
+    a, b = orders.values()
+    with client.load({"client": ORDERS}, rate=100) as load:
+        load.comes_from("a", "b", within=20)
+        (c,) = backends.open("c")
+        manifests.write("orders", "shop", [a, b, c])
+        load.comes_from("a", "b", "c")
+        manifests.write("orders", "shop", [a.draining(), b, c])
+        load.comes_from("b", "c")
+        manifests.write("orders", "shop", [b, c])
+        assert backends.close("a") == 0
+        load.comes_from("b", "c")
+
+
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+def test_a_control_plane_that_goes_and_comes_costs_no_request(
+    client, orders, control_plane, backends, manifests, how
+):
+    (c,) = backends.open("c")
+    with client.load({"client": ORDERS}, rate=100) as load:
+        load.comes_from("a", "b", within=20)
+        getattr(control_plane, how)()
+        load.goes_on(50)
+        manifests.write("orders", "shop", [*orders.values(), c])
+        control_plane.start()
+        load.comes_from("a", "b", "c", within=RETURN_WITHIN_S)
+
+
+def test_an_unknown_service_fails_within_a_second_and_says_which(client):
+    assert client.call(ORDERS, within=20).server
+    answer = client.call(MISSING, within=20)
+    assert answer.error.startswith("UNAVAILABLE"), answer
+    assert "missing" in answer.error
+    assert answer.seconds < 1
+
+
+def test_a_service_that_was_unknown_is_reached_once_it_exists(client, backends, manifests):
+    assert client.call(MISSING, within=20).error.startswith("UNAVAILABLE")
+    manifests.write("missing", "shop", backends.open("found"))
+    client.wait_answer(MISSING, "found")
+
+
+def test_everything_that_is_sent_is_accepted(client, control_plane):
+    assert client.call(ORDERS, within=20).server in {"a", "b"}
+    control_plane.wait_acked()
+    (stream,) = control_plane.clients()
+    assert {"Listener", "Cluster", "ClusterLoadAssignment"} <= {
+        r["type"] for r in stream["resources"]
+    }
