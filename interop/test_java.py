@@ -14,12 +14,17 @@ BUILT = Path(__file__).parents[1] / ".cache" / "interop" / "java"
 OPTIONS = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
+def command(library):
+    """What starts the program with that library."""
+    if not (BUILT / "libraries").exists():
+        raise AssertionError(f"{BUILT} is not built: `make interop` does it")
+    path = f"{BUILT}/classes:{BUILT}/libraries/*"
+    return ["java", *OPTIONS, "-cp", path, "dev.trimtab.interop.Main", library]
+
+
 @pytest.fixture
 def client(control_plane, started):
     """A Java client with the bootstrap that ``trimtab bootstrap`` prints."""
-    if not (BUILT / "libraries").exists():
-        raise AssertionError(f"{BUILT} is not built: `make interop` does it")
     printed = control_plane.bootstrap("grpc", node_id="java", namespace="shop")
-    path = f"{BUILT}/classes:{BUILT}/libraries/*"
-    command = ["java", *OPTIONS, "-cp", path, "dev.trimtab.interop.Main"]
-    return started(Client("java", command, env={"GRPC_XDS_BOOTSTRAP_CONFIG": printed}))
+    environment = {"GRPC_XDS_BOOTSTRAP_CONFIG": printed}
+    return started(Client("java", command("grpc"), env=environment))

@@ -2,20 +2,9 @@ package dev.trimtab.interop;
 
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
-import io.grpc.CallOptions;
-import io.grpc.ManagedChannel;
-import io.grpc.ManagedChannelBuilder;
-import io.grpc.Metadata;
-import io.grpc.MethodDescriptor;
+import com.google.gson.annotations.SerializedName;
 import io.grpc.StatusRuntimeException;
-import io.grpc.stub.ClientCalls;
-import io.grpc.stub.MetadataUtils;
-import io.grpc.stub.StreamObserver;
-import io.grpc.ClientInterceptors;
 import java.io.BufferedReader;
-import java.io.ByteArrayInputStream;
-import java.io.IOException;
-import java.io.InputStream;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
@@ -24,14 +13,15 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Phaser;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 
 /**
- * A native gRPC client for Java under a test's command: one JSON object per line on stdin and stdout.
+ * Clients for Java under a test's command: one JSON object per line on stdin and stdout. Its argument
+ * says which: "grpc" or "armeria".
  * The commands are those of tests/support/harness/load_process.py.
  */
 public final class Main {
@@ -40,91 +30,41 @@ public final class Main {
   // Open loop, but bounded: a road that hangs is an error, not a full memory.
   private static final int MOST_IN_FLIGHT = 500;
 
-  /** Passes bytes through: the server has no schema. */
-  private static final MethodDescriptor.Marshaller<byte[]> AS_IS =
-      new MethodDescriptor.Marshaller<>() {
-        @Override
-        public InputStream stream(byte[] value) {
-          return new ByteArrayInputStream(value);
-        }
-
-        @Override
-        public byte[] parse(InputStream stream) {
-          try {
-            return stream.readAllBytes();
-          } catch (IOException e) {
-            throw new IllegalStateException(e);
-          }
-        }
-      };
-
-  private static final MethodDescriptor<byte[], byte[]> WHO =
-      MethodDescriptor.<byte[], byte[]>newBuilder(AS_IS, AS_IS)
-          .setType(MethodDescriptor.MethodType.UNARY)
-          .setFullMethodName("trimtab.test.Echo/Who")
-          .build();
-
   record Road(String target, Map<String, String> metadata) {}
 
 
   /** As the line has it; "do" is a word of the language. */
   static final class Line {
-    @com.google.gson.annotations.SerializedName("do")
+    @SerializedName("do")
     String action;
 
     int number;
     Road road;
     Map<String, Road> roads;
     double rate;
-    @com.google.gson.annotations.SerializedName("work_ms")
+    @SerializedName("work_ms")
     double workMs;
 
     double within;
   }
 
-  private static final Map<String, ManagedChannel> CHANNELS = new ConcurrentHashMap<>();
-
-  private static ManagedChannel channelTo(String target) {
-    return CHANNELS.computeIfAbsent(
-        target, t -> ManagedChannelBuilder.forTarget(t).usePlaintext().build());
+  /** A library that can call. */
+  interface Caller {
+    /** Who answered; an exception that says why nobody did. */
+    CompletableFuture<String> who(Road road, double workMs, double within);
   }
 
-  /** Who answered; a StatusRuntimeException that says why nobody did. */
+  private static Caller caller;
+
   private static CompletableFuture<String> who(Road road, double workMs, double within) {
-    var metadata = new Metadata();
-    road.metadata()
-        .forEach((k, v) -> metadata.put(Metadata.Key.of(k, Metadata.ASCII_STRING_MARSHALLER), v));
-    var channel =
-        ClientInterceptors.intercept(
-            channelTo(road.target()), MetadataUtils.newAttachHeadersInterceptor(metadata));
-    var options =
-        CallOptions.DEFAULT.withDeadlineAfter((long) (within * 1e9), TimeUnit.NANOSECONDS);
-    var answer = new CompletableFuture<String>();
-    var payload = Long.toString((long) workMs).getBytes(StandardCharsets.UTF_8);
-    ClientCalls.asyncUnaryCall(
-        channel.newCall(WHO, options),
-        payload,
-        new StreamObserver<>() {
-          @Override
-          public void onNext(byte[] value) {
-            answer.complete(new String(value, StandardCharsets.UTF_8));
-          }
-
-          @Override
-          public void onError(Throwable error) {
-            answer.completeExceptionally(error);
-          }
-
-          @Override
-          public void onCompleted() {}
-        });
-    return answer;
+    return caller.who(road, workMs, within);
   }
 
   private static String textOf(Throwable error) {
-    return error instanceof StatusRuntimeException failed
+    var cause = error instanceof CompletionException ? error.getCause() : error;
+    return cause instanceof StatusRuntimeException failed
         ? failed.getStatus().getCode() + ": " + failed.getStatus().getDescription()
-        : error.toString();
+        : cause.toString();
   }
 
   private static synchronized void tell(Object message) {
@@ -210,6 +150,7 @@ public final class Main {
   }
 
   public static void main(String[] arguments) throws Exception {
+    caller = arguments[0].equals("armeria") ? new ArmeriaCaller() : new GrpcCaller();
     Load load = null;
     var lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     for (String text = lines.readLine(); text != null; text = lines.readLine()) {

@@ -1,0 +1,56 @@
+"""Armeria's xDS client (``com.linecorp.armeria:armeria-xds``) against ``trimtab serve``."""
+
+import json
+
+import pytest
+from test_java import command
+from xds_client_contract import (  # noqa: F401 - the tests that it can pass
+    ORDERS,
+    test_a_control_plane_that_goes_and_comes_costs_no_request,
+    test_a_service_answers_to_all_its_names,
+    test_changes_are_followed_under_load_without_an_error,
+    test_everything_that_is_sent_is_accepted,
+)
+
+from harness.client import Client
+
+pytestmark = pytest.mark.processes
+
+
+ADS = {"ads": {}, "resource_api_version": "V3"}
+HTTP2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def bootstrap(address):
+    """Envoy's bootstrap, as far as Armeria reads it."""
+    host, port = address.split(":")
+    endpoint = {"address": {"socket_address": {"address": host, "port_value": int(port)}}}
+    options = {"@type": HTTP2, "explicit_http_config": {"http2_protocol_options": {}}}
+    plane = {
+        "name": "trimtab",
+        "type": "STATIC",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
+        },
+        "load_assignment": {
+            "cluster_name": "trimtab",
+            "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+        },
+    }
+    source = {
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "trimtab"}}],
+    }
+    return {
+        "node": {"id": "armeria", "cluster": "tests", "metadata": {"namespace": "shop"}},
+        "dynamic_resources": {"lds_config": ADS, "cds_config": ADS, "ads_config": source},
+        "static_resources": {"clusters": [plane]},
+    }
+
+
+@pytest.fixture
+def client(control_plane, started):
+    """An Armeria client."""
+    environment = {"ENVOY_BOOTSTRAP": json.dumps(bootstrap(control_plane.address))}
+    return started(Client("armeria", command("armeria"), env=environment))
