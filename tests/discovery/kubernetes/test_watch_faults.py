@@ -1,5 +1,6 @@
 """What ends or spoils a watch. Rows K of the fault matrix."""
 
+import asyncio
 import json
 
 import pytest
@@ -106,6 +107,23 @@ async def test_garbage_on_a_watch_costs_a_list_and_no_endpoint(api, text):
     assert not [e for e in view.told if isinstance(e, Removed)]
 
 
+async def test_a_server_that_spoils_every_watch_is_asked_less_and_less_often(api):
+    async with viewing(api, timing={"backoff_s": (0.05, 0.2), "healthy_s": 5.0}) as view:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 1.0
+
+        def spoilt():
+            api.say(b"{]\n", "endpointslices")
+            return loop.time() >= end
+
+        await until(spoilt)
+        assert view.counters.get(metrics.FAILURES, "fake", "relist") + view.counters.get(
+            metrics.FAILURES, "fake", "garbage"
+        )
+        assert api.count("list", "endpointslices") < 60
+        assert view.addresses() == BOTH
+
+
 async def test_k20_versions_that_go_back_are_noticed_and_read_anew(api):
     api.put(endpoint_slice("c", "10.0.0.3"))
     async with viewing(api) as view:
@@ -124,7 +142,7 @@ async def test_k20_versions_that_go_back_within_a_watch_are_noticed_too(api):
         old["metadata"]["resourceVersion"] = "7"
         api.say(_event("MODIFIED", old), "endpointslices")
         await until(lambda: api.count("list", "endpointslices") == 2, "a new list")
-        await until(lambda: api.watches == 2)
+        await until(lambda: api.count("watch", "endpointslices") == 2, "watching again")
         assert view.addresses() == BOTH
 
 

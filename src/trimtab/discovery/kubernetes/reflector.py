@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -35,6 +35,8 @@ from trimtab.telemetry import Counters
 _LOG = logging.getLogger(__name__)
 
 _EMPTY_ENDS = 3  # watches in a row that end at once, before the version is taken for too old
+_LISTS_AT_ONCE = 2  # lists in a row, before the next one has to wait its turn
+_DELETIONS = 10_000  # that are remembered where no bookmarks come
 _TRIES = 3  # lists begun anew because their pages expired, before it counts as a failure
 
 
@@ -113,7 +115,8 @@ class Reflector:
         """Take a new list at once: what is known is in doubt."""
         self._version = ""
         if self._reading is not None:
-            self._reading.reschedule(asyncio.get_running_loop().time())
+            with suppress(RuntimeError):  # it is ending just now
+                self._reading.reschedule(asyncio.get_running_loop().time())
 
     async def batches(self) -> AsyncGenerator[Batch]:
         """What changes, for ever: every failure is waited out."""
@@ -174,9 +177,17 @@ class Reflector:
 
     async def _follow(self) -> AsyncGenerator[Batch]:
         """List when there is no version to go on from; else watch, again and again."""
-        fruitless = False
+        lists = 0
+        listed = self._clock()
         while True:
             if not self._version:
+                now = self._clock()
+                lists = lists + 1 if now - listed < self._timing.healthy_s else 1
+                if lists > _LISTS_AT_ONCE:
+                    raise ApiError(
+                        f"what a list of {self.target} begins does not last", reason="relist"
+                    )
+                listed = now
                 yield await self._list()
             began = self._clock()
             progress = False
@@ -187,11 +198,7 @@ class Reflector:
                         yield batch
             except Expired:
                 self._version = ""
-                if fruitless and not progress:
-                    raise  # a list after the other would bring no more
-                fruitless = not progress
                 continue
-            fruitless = False
             if progress or self._clock() - began >= self._timing.short_watch_s:
                 self._empty_ends = 0
             elif self._version:
@@ -317,6 +324,8 @@ class Reflector:
         if event.type == "DELETED":
             self._known.pop(key, None)
             self._deleted[key] = event.version
+            if len(self._deleted) > _DELETIONS:
+                del self._deleted[next(iter(self._deleted))]
         else:
             self._known[key] = event.version
             self._deleted.pop(key, None)
