@@ -84,7 +84,7 @@ JAVA_CLIENT := $(CACHE)/interop/java/.ready
 
 # What the suite runs, made side by side: each waits for a different thing.
 .PHONY: interop-parts interop-kube
-interop-parts: $(VENV)/.ready interop/node/node_modules/.ready interop-kube $(GO_CLIENT) $(JAVA_CLIENT)
+interop-parts: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) interop/node/node_modules/.ready interop-kube $(GO_CLIENT) $(JAVA_CLIENT)
 
 interop-kube:
 	@interop/kube/build
@@ -101,7 +101,8 @@ $(JAVA_CLIENT): interop/java/pom.xml $(wildcard interop/java/src/main/java/dev/t
 .PHONY: interop
 interop: ## Clients of other languages, and a real API server, against the control plane
 	@$(MAKE) --no-print-directory -j4 interop-parts
-	@interop/private_network $(BIN)/python -m pytest --override-ini testpaths=interop $(INTEROP_ARGS)
+	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) interop/private_network \
+	  $(BIN)/python -m pytest --override-ini testpaths=interop $(INTEROP_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.ready ## Benchmarks; the tables go to docs/results/
