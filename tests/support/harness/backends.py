@@ -21,6 +21,11 @@ class Backends:
             self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"])
         return [Pod(n, self._talk.answer(opened=n)["port"], zone=zone) for n in names]
 
+    def open_slow(self, name, *, by_ms):
+        """Start a server that takes so much longer than it is asked to."""
+        self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"], slower_ms=by_ms)
+        return Pod(name, self._talk.answer(opened=name)["port"])
+
     def open_at(self, name, *addresses):
         """Start a server at addresses (``HOST:PORT``) of the test's choice."""
         self._talk.say(do="open", name=name, addresses=addresses)

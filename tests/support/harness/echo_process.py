@@ -17,8 +17,9 @@ METHOD = "Who"
 class Echo:
     """One server: one pod of the tests."""
 
-    def __init__(self, name):
+    def __init__(self, name, slower_ms=0):
         self.name = name
+        self._slower_s = slower_ms / 1e3
         self.cut_off = 0
         self._server = grpc.aio.server()
         handler = grpc.unary_unary_rpc_method_handler(self._who)
@@ -37,7 +38,7 @@ class Echo:
     async def _who(self, request, _context):
         try:
             done = asyncio.Event()
-            asyncio.get_running_loop().call_later(int(request) / 1e3, done.set)
+            asyncio.get_running_loop().call_later(int(request) / 1e3 + self._slower_s, done.set)
             await done.wait()
         except asyncio.CancelledError:
             self.cut_off += 1
@@ -51,7 +52,7 @@ async def serve():
         name = command.get("name")
         match command["do"]:
             case "open":
-                echoes[name] = Echo(name)
+                echoes[name] = Echo(name, command.get("slower_ms", 0))
                 port = await echoes[name].open(command["addresses"])
                 tell({"opened": name, "port": port})
             case "close":
