@@ -267,7 +267,8 @@ class TlsApi(FakeApi):
         app = web.Application()
         app.router.add_get("/api/v1/{plural}", self._handle)
         app.router.add_get("/apis/discovery.k8s.io/v1/{plural}", self._handle)
-        self._runner = web.AppRunner(app, shutdown_timeout=0)
+        # Zero would be no limit.
+        self._runner = web.AppRunner(app, shutdown_timeout=0.01)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._context).start()
         self.address = f"https://127.0.0.1:{self._runner.addresses[0][1]}"

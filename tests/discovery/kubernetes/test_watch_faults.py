@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from aiohttp import web
 
 from fake_api import viewing
 from fake_api.server import GONE
@@ -69,6 +70,51 @@ async def test_k3_a_watch_that_falls_silent_is_given_up_and_read_on(api):
         api.put(endpoint_slice("c", "10.0.0.3"))
         await until(lambda: len(view.addresses()) == 3, "read on")
     assert api.count("list") == 2
+
+
+async def test_watches_that_open_and_fail_at_once_never_pass_for_contact(api):
+    async with viewing(api) as view:
+        await until(lambda: api.watches == 2)
+
+        async def open_and_break(request):
+            response = web.StreamResponse()
+            await response.prepare(request)
+            request.transport.abort()
+            return response
+
+        api.fail("watch", 20, act=open_and_break)
+        api.cut_watches()
+        await until(lambda: view.source.contact().failing_since is not None)
+        first = view.source.contact()
+
+        def broken():
+            contact = view.source.contact()
+            assert contact.failing_since == first.failing_since
+            assert contact.heard == first.heard
+            return view.counters.get(metrics.FAILURES, "fake", "connection") >= 12
+
+        await until(broken)
+        await until(lambda: view.source.contact().failing_since is None, "a watch that lasts")
+    assert api.count("list") == 2
+
+
+async def test_a_silent_server_is_well_again_only_when_it_tells_something(api):
+    timing = {"watch_s": (0.1, 0.1), "idle_extra_s": 0.0, "healthy_s": 0.02}
+    async with viewing(api, timing=timing) as view:
+        await until(lambda: view.source.contact().failing_since is not None)
+        first = view.source.contact().failing_since
+
+        def silent():
+            assert view.source.contact().failing_since == first
+            return view.counters.get(metrics.FAILURES, "fake", "silent") >= 6
+
+        await until(silent)
+
+        def told():
+            api.bookmark()
+            return view.source.contact().failing_since is None
+
+        await until(told)
 
 
 async def test_k4_a_watch_without_bookmarks_may_be_silent_for_its_whole_time(api):

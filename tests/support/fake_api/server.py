@@ -105,7 +105,8 @@ class FakeApi:
         for path in ("/api/v1", "/apis/discovery.k8s.io/v1"):
             app.router.add_get(path + "/{plural}", self._handle)
             app.router.add_get(path + "/namespaces/{namespace}/{plural}", self._handle)
-        self._runner = web.AppRunner(app, shutdown_timeout=0)
+        # Zero would be no limit.
+        self._runner = web.AppRunner(app, shutdown_timeout=0.01)
         await self._runner.setup()
         port = int(self.address.rpartition(":")[2]) if self.address else 0
         await web.TCPSite(self._runner, "127.0.0.1", port).start()

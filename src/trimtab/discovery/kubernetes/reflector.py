@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -105,6 +105,7 @@ class Reflector:
         self._bookmarks = False
         self._empty_ends = 0
         self._opened: float | None = None
+        self._silent = False  # the last watch failed by silence: only what is told ends that
         self._reading: asyncio.Timeout | None = None
 
     def contact(self) -> Contact:
@@ -199,7 +200,10 @@ class Reflector:
             except Expired:
                 self._version = ""
                 continue
-            if progress or self._clock() - began >= self._timing.short_watch_s:
+            lived = self._clock() - began
+            if lived >= self._timing.healthy_s:
+                self._well()  # a server that ends a watch in time is there
+            if progress or lived >= self._timing.short_watch_s:
                 self._empty_ends = 0
             elif self._version:
                 self._ended_at_once()
@@ -247,8 +251,7 @@ class Reflector:
         async with self._api.watch(self.target, self._version, seconds) as chunks:
             self._opened = self._clock()
             self._count(metrics.WATCHES)
-            self._well()
-            async with aclosing(chunks()) as reading:
+            async with self._lasting(), aclosing(chunks()) as reading:
                 while self._version:
                     try:
                         async with asyncio.timeout(self._idle_s(seconds)) as self._reading:
@@ -269,6 +272,24 @@ class Reflector:
                     if batch.items:
                         yield batch
 
+    @asynccontextmanager
+    async def _lasting(self) -> AsyncGenerator[None]:
+        """Count an open watch as healthy once it has lasted.
+
+        That it was opened says nothing: a proxy or a server in trouble may answer 200 and fail
+        then, again and again, while the view is frozen.
+        """
+
+        def lasted() -> None:
+            if not self._silent:
+                self._well()
+
+        timer = asyncio.get_running_loop().call_later(self._timing.healthy_s, lasted)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def _idle_s(self, seconds: float) -> float:
         longest = seconds + self._timing.idle_extra_s
         return min(longest, self._timing.bookmark_idle_s) if self._bookmarks else longest
@@ -282,6 +303,7 @@ class Reflector:
                     self._refused(event, items)
                     break
                 self._count(metrics.EVENTS)
+                self._well()
                 item = self._take(event)
                 if item is not None:
                     items.append(item)
@@ -292,7 +314,6 @@ class Reflector:
             self._version = ""
             if not items:
                 raise ApiError(str(error), reason="garbage") from None
-        self.heard = self._clock()
         return Batch(items)
 
     def _refused(self, failure: Failure, items: list[KubeObject | Gone]) -> None:
@@ -353,20 +374,20 @@ class Reflector:
         self._version = version
         self._floor = number(version)
         self._deleted.clear()
-        self.heard = self._clock()
 
     def _count(self, metric: str) -> None:
         self._counters.add(metric, self._label, self.target.resource.plural)
 
     def _well(self) -> None:
-        now = self._clock()
-        self.heard = now
+        """What is known is as of now: the server told so."""
+        self.heard = self._clock()
+        self._silent = False
         if self.failing_since is not None:
             _LOG.info(
                 "%s: reads %s again after %.1f s",
                 self._label,
                 self.target,
-                now - self.failing_since,
+                self._clock() - self.failing_since,
             )
         self.failing_since = None
         self.reason = ""
@@ -376,6 +397,7 @@ class Reflector:
         if self.failing_since is None:
             self.failing_since = now
         self.reason = str(error)
+        self._silent = error.reason == "silent"
         _LOG.warning(
             "%s: can't read %s: %s (%s; next try in %.1f s)",
             self._label,
