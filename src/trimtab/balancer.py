@@ -8,17 +8,18 @@ its pod was replaced at the same address must not make the new pod look idle.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from trimtab import policies
 from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot, is_other_pod
 from trimtab.policies import Outcome, Policy
+from trimtab.policies.stack import Stack
 
 
 class Node:
@@ -28,17 +29,31 @@ class Node:
         endpoint: the latest description of it.
         in_flight: requests of this client that are there now.
         picks: requests sent there so far.
+        share: the part of its fair share that it should get now, above 0 and up to 1.
+        since: when it began to serve, or was first seen [s, the balancer's clock]; -inf: it was
+            there before this client, and nothing is known of its age.
         connected: whether a transport says that requests can leave at once.
         usable: whether the last snapshot lets it have new requests.
         transport: what the door keeps here (its channel or pool); opaque to the core.
     """
 
-    __slots__ = ("connected", "endpoint", "in_flight", "picks", "transport", "usable")
+    __slots__ = (
+        "connected",
+        "endpoint",
+        "in_flight",
+        "picks",
+        "share",
+        "since",
+        "transport",
+        "usable",
+    )
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, since: float = -math.inf) -> None:
         self.endpoint = endpoint
         self.in_flight = 0
         self.picks = 0
+        self.share = 1.0
+        self.since = since
         self.connected = False
         self.usable = False
         self.transport: Any = None
@@ -89,6 +104,7 @@ class Balancer:
         cluster: its name, for messages.
         clock: seconds, monotonic.
         random: the only source of randomness.
+        wall: Unix seconds, which pods' start times are compared with; None: they are not used.
         policy: fixes the strategy; None follows the snapshot's, else the default.
         lock: held for the length of one decision and never over I/O; a door that is used from
             several threads gives an ``RLock``, since a finaliser that ends a pick may run in the
@@ -104,15 +120,18 @@ class Balancer:
         *,
         clock: Callable[[], float],
         random: Random,
+        wall: Callable[[], float] | None = None,
         policy: PolicyConfig | None = None,
         lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
         self._random = random
+        self._wall = wall
         self._fixed = policy
         self._config = policy
-        self._policy: Policy = policies.build(policy, random)
+        self._stack = Stack(policy, random)
+        self._policy: Policy = self._stack.outer
         self._locked = lock is not None
         self._lock: AbstractContextManager[Any] = lock if lock is not None else nullcontext()
         self._nodes: dict[tuple[str, int], Node] = {}
@@ -136,7 +155,7 @@ class Balancer:
                     removed.append(node)
                     node = None
                 if node is None:
-                    node = Node(endpoint)
+                    node = Node(endpoint, self._since(endpoint))
                     added.append(node)
                 node.endpoint = endpoint
                 node.usable = endpoint.key in usable
@@ -150,6 +169,16 @@ class Balancer:
             self.snapshot = snapshot
             self._refresh()
             return Change(tuple(added), tuple(removed))
+
+    def _since(self, endpoint: Endpoint) -> float:
+        """When a new node began to serve, by the balancer's clock.
+
+        A pod's own start time is the same for all clients. Without it, those that are there when
+        a client starts count as warm, and later ones as new.
+        """
+        if self._wall is not None and endpoint.ready_since is not None:
+            return self._clock() - max(0.0, self._wall() - endpoint.ready_since)
+        return -math.inf if self.snapshot is None else self._clock()
 
     def set_connected(self, node: Node, connected: bool) -> None:
         """A transport says whether requests can leave for this node at once.
@@ -175,24 +204,26 @@ class Balancer:
         """Whether ``pick`` would find a node that a request can leave for at once."""
         return any(node.usable and node.connected for node in self._nodes.values())
 
-    def pick(self) -> Pick:
+    def pick(self, key: str | None = None) -> Pick:
         """Choose a node for one request and count it as in flight there.
+
+        ``key`` is what a hashing policy goes by: requests of one key go to one endpoint.
 
         Raises:
             NoEndpoints: no endpoint may get a request; the text says why.
         """
         if self._locked:
             with self._lock:
-                return self._pick()
-        return self._pick()
+                return self._pick(key)
+        return self._pick(key)
 
-    def _pick(self) -> Pick:
+    def _pick(self, key: str | None) -> Pick:
         if self._stale:
             self._refresh()
         if not self._candidates:
             raise NoEndpoints(self.why_empty())
         now = self._clock()
-        node: Node = self._policy.pick(now)  # type: ignore[assignment]  # it was given Nodes only
+        node: Node = self._policy.pick(now, key)  # type: ignore[assignment]  # it was given Nodes only
         node.in_flight += 1
         node.picks += 1
         return Pick(self, node, now)
@@ -221,14 +252,15 @@ class Balancer:
             self.policy_error = ""
             return
         try:
-            policy = policies.build(wanted, self._random)
+            stack = self._stack.follow(wanted)
         except ConfigError as error:
             # A control plane may name a strategy that this release lacks: the last one goes on.
             self.policy_error = str(error)
             return
         self.policy_error = ""
         self._config = wanted
-        self._policy = policy
+        self._stack = stack
+        self._policy = stack.outer
 
     def _refresh(self) -> None:
         self._stale = False

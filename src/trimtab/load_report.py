@@ -19,6 +19,10 @@ class LoadReport:
         rps: requests/s that the server sees.
         eps: errors/s that the server sees.
         in_flight: requests in the server now, this one left out; None if it does not say.
+        latency: what a request takes there now, at about this many in flight [s]; None if it does
+            not say.
+        retry_after: how long it wants to be left alone [s] (``Retry-After``, gRPC's pushback);
+            None if it does not say.
     """
 
     cpu_utilization: float = 0.0
@@ -26,3 +30,5 @@ class LoadReport:
     rps: float = 0.0
     eps: float = 0.0
     in_flight: int | None = None
+    latency: float | None = None
+    retry_after: float | None = None

@@ -12,5 +12,6 @@ _spec.loader.exec_module(contract)
 
 @pytest.mark.parametrize("name", policies.names())
 @pytest.mark.parametrize("promise", contract.PROMISES, ids=lambda f: f.__name__)
-def test_every_policy(promise, name):
-    promise(name)
+@pytest.mark.parametrize("make", [contract.bare, contract.judged], ids=lambda f: f.__name__)
+def test_every_policy(promise, make, name):
+    promise(make(name))

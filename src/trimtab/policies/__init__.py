@@ -10,35 +10,45 @@ from __future__ import annotations
 
 import enum
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
 from trimtab.errors import ConfigError
 from trimtab.load_report import LoadReport
 from trimtab.model import Endpoint, PolicyConfig
+from trimtab.policies.params import Params
 
 DEFAULT = "p2c"
-_BUILT_IN = ("p2c", "random_pick", "round_robin")
+_BUILT_IN = ("p2c", "random_pick", "round_robin", "token")
 
 
 class Outcome(enum.Enum):
     """How an attempt ended, as a policy sees it.
 
     SUCCESS: the application answered well. ANSWERED: it answered with an error of the caller's
-    making (NOT_FOUND and the like). FAILURE: the endpoint failed. TIMEOUT: the deadline passed.
-    CANCELLED: the caller lost interest, which says nothing of the endpoint.
+    making (NOT_FOUND and the like). FAILURE: the endpoint failed. OVERLOADED: it refused since it
+    has too much to do (RESOURCE_EXHAUSTED, 429). TIMEOUT: the deadline passed. CANCELLED: the
+    caller lost interest, which says nothing of the endpoint.
     """
 
     SUCCESS = "success"
     ANSWERED = "answered"
     FAILURE = "failure"
+    OVERLOADED = "overloaded"
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
 
 
 class Node(Protocol):
-    """What a policy may know of an endpoint: the balancer owns it and keeps it while it stays."""
+    """What a policy may know of an endpoint: the balancer owns it and keeps it while it stays.
+
+    Attributes:
+        share: the part of its fair share that it should get now, above 0 and up to 1: the product
+            of what error bias and the like say (``policies.shares``).
+    """
+
+    share: float
 
     @property
     def endpoint(self) -> Endpoint:
@@ -48,15 +58,26 @@ class Node(Protocol):
     def in_flight(self) -> int:
         """Requests of this client that are at the endpoint now."""
 
+    @property
+    def since(self) -> float:
+        """When it began to serve, or was first seen [s, the balancer's clock]; -inf: long ago."""
+
 
 class Policy(Protocol):
-    """A strategy. The balancer calls it under its lock, so it needs none of its own."""
+    """A strategy. The balancer calls it under its lock, so it needs none of its own.
+
+    One that takes ``node.share`` into account says so by a class attribute ``divides_shares = True``;
+    what others choose is admitted with the probability of the share (``policies.gate``).
+    """
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates. Nodes that stay are the same objects; may be empty."""
 
-    def pick(self, now: float) -> Node:
-        """Choose one of the last candidates, of which there is at least one. Never blocks."""
+    def pick(self, now: float, key: str | None = None) -> Node:
+        """Choose one of the last candidates, of which there is at least one. Never blocks.
+
+        ``key`` is what a hashing policy goes by: requests of one key go to one endpoint.
+        """
 
     def done(
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
@@ -64,7 +85,6 @@ class Policy(Protocol):
         """Learn from an attempt's end. ``latency`` in seconds; the node may have left meanwhile."""
 
 
-Params = Mapping[str, str | float | bool]
 Factory = Callable[[Params, Random], Policy]
 _registry: dict[str, Factory] = {}
 
@@ -107,13 +127,3 @@ def build(config: PolicyConfig | None, random: Random) -> Policy:
     if factory is None:
         raise ConfigError(f"policy {config.name!r} is unknown; known are {', '.join(names())}")
     return factory(dict(config.params), random)
-
-
-def refuse_params(policy: str, params: Params) -> None:
-    """For policies without parameters: name the first one that was given anyway.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    for key, value in params.items():
-        raise ConfigError(f"policy {policy}: parameter {key}={value!r} is unknown; it takes none")

@@ -2,6 +2,7 @@
 
 Formula: draw two endpoints, take the one with the smaller cost; ties go to the first drawn.
     cost = in_flight [requests] / weight [relative capacity, >= 1]
+    cost = (in_flight / weight + 1) / share, where the two have different shares (``policies.shares``)
 Weights: each draw is proportional to weight, so an idle client spreads in proportion, and a busy
 one levels in-flight per capacity. With equal weights the two are distinct.
 Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001; Finagle's
@@ -15,12 +16,15 @@ from collections.abc import Sequence
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Params, Policy, refuse_params, register
+from trimtab.policies import Node, Outcome, Policy, register
+from trimtab.policies.params import Params, Reader
 from trimtab.policies.weighted import AliasTable, equal_weights
 
 
 class P2C:
     """See the module."""
+
+    divides_shares = True
 
     __slots__ = ("_n", "_nodes", "_random", "_table")
 
@@ -36,11 +40,13 @@ class P2C:
         self._n = len(nodes)
         self._table = None if equal_weights(nodes) else AliasTable(self._nodes, self._random)
 
-    def pick(self, now: float) -> Node:  # noqa: ARG002
+    def pick(self, now: float, key: str | None = None) -> Node:  # noqa: ARG002
         """O(1), whatever the number of endpoints."""
         n = self._n
         if self._table is not None:
             a, b = self._table.draw(), self._table.draw()
+            if a.share != b.share:
+                return self._by_share(a, b)
             lighter = a.in_flight * b.endpoint.weight <= b.in_flight * a.endpoint.weight
             return a if lighter else b
         if n == 1:
@@ -53,7 +59,15 @@ class P2C:
         if j >= i:
             j += 1
         a, b = self._nodes[i], self._nodes[j]
+        if a.share != b.share:
+            return self._by_share(a, b)
         return a if a.in_flight <= b.in_flight else b
+
+    def _by_share(self, a: Node, b: Node) -> Node:
+        # One more in flight than there is: an idle endpoint with a small share must cost more, too.
+        x = (a.in_flight / a.endpoint.weight + 1.0) / a.share
+        y = (b.in_flight / b.endpoint.weight + 1.0) / b.share
+        return a if x <= y else b
 
     def done(
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
@@ -64,5 +78,5 @@ class P2C:
 @register("p2c")
 def build(params: Params, random: Random) -> Policy:
     """The factory."""
-    refuse_params("p2c", params)
+    Reader("p2c", params).close()
     return P2C(random)

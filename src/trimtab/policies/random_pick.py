@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Params, Policy, refuse_params, register
+from trimtab.policies import Node, Outcome, Policy, register
+from trimtab.policies.params import Params, Reader
 from trimtab.policies.weighted import AliasTable, equal_weights
 
 
@@ -31,7 +32,7 @@ class RandomPick:
         self._n = len(nodes)
         self._table = None if equal_weights(nodes) else AliasTable(self._nodes, self._random)
 
-    def pick(self, now: float) -> Node:  # noqa: ARG002
+    def pick(self, now: float, key: str | None = None) -> Node:  # noqa: ARG002
         """O(1)."""
         if self._table is not None:
             return self._table.draw()
@@ -46,5 +47,5 @@ class RandomPick:
 @register("random")
 def build(params: Params, random: Random) -> Policy:
     """The factory."""
-    refuse_params("random", params)
+    Reader("random", params).close()
     return RandomPick(random)

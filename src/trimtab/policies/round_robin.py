@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Params, Policy, refuse_params, register
+from trimtab.policies import Node, Outcome, Policy, register
+from trimtab.policies.params import Params, Reader
 from trimtab.policies.weighted import equal_weights
 
 
@@ -38,7 +39,7 @@ class RoundRobin:
         self._total = sum(node.endpoint.weight for node in nodes)
         self._credit = [self._random.randrange(self._total) for _ in nodes]
 
-    def pick(self, now: float) -> Node:  # noqa: ARG002
+    def pick(self, now: float, key: str | None = None) -> Node:  # noqa: ARG002
         """The next in turn."""
         if self._equal:
             i = self._next
@@ -60,5 +61,5 @@ class RoundRobin:
 @register("round_robin")
 def build(params: Params, random: Random) -> Policy:
     """The factory."""
-    refuse_params("round_robin", params)
+    Reader("round_robin", params).close()
     return RoundRobin(random)

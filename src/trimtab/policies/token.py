@@ -1,0 +1,143 @@
+"""Each response leaves one token, which is used once: who just freed a slot gets the next request.
+
+Rules: a successful response leaves a token (endpoint, requests in flight there, latency); an older
+    one of the same endpoint is dropped, and the oldest when there are more than ``size``. Tokens live
+    for ``age_s``.
+    pick: with probability ``explore``, or with fewer than two tokens, power of two choices on our own
+    in-flight over all endpoints. Else the token with the least latency among the cold ones, cold
+    being in-flight <= the ``quantile`` of the last 64 reports; when all are hot, the least in-flight.
+    The token is gone then, so no endpoint is sent a herd.
+    An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
+    (errors, pushback) leaves its token with that probability only.
+    In-flight is divided by weight. Without a load report it is our own, and so is the latency.
+Sources: the hot/cold rule and pool of Prequal (Wydrowski et al., "Load is not what you should balance",
+NSDI 2024), fed by responses in place of probes; one-shot tokens as in join-idle-queue (Lu et al., 2011).
+Weakness: with very few requests per client the pool is empty or stale, and it is power of two choices;
+it learns nothing of an endpoint it doesn't use except by exploring.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Sequence
+from random import Random
+
+from trimtab.load_report import LoadReport
+from trimtab.policies import Node, Outcome, Policy, register
+from trimtab.policies.p2c import P2C
+from trimtab.policies.params import Params, Reader
+
+_REPORTS = 64  # whose quantile divides hot from cold
+
+
+class Token:
+    """See the module.
+
+    Args:
+        random: the source of randomness.
+        size: tokens kept, 2 and above.
+        quantile: of reported in-flight that divides cold from hot, 0 to 1.
+        explore: probability of a choice without tokens, 0 to 1.
+        age_s: how long a token is good [s].
+    """
+
+    divides_shares = True
+    __slots__ = ("_age_s", "_explore", "_p2c", "_pool", "_quantile", "_random", "_recent", "_size",
+                 "_sorted", "_there")  # fmt: skip
+
+    def __init__(
+        self,
+        random: Random,
+        *,
+        size: int = 16,
+        quantile: float = 0.9,
+        explore: float = 0.05,
+        age_s: float = 1.0,
+    ) -> None:
+        self._random = random.random
+        self._p2c = P2C(random)
+        self._size = size
+        self._quantile = quantile
+        self._explore = explore
+        self._age_s = age_s
+        # By age: a node's newest token replaces the one it had, at the end.
+        self._pool: dict[Node, tuple[float, float, float]] = {}  # in flight, latency, when
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+        self._there: set[Node] = set()
+
+    def update(self, nodes: Sequence[Node], now: float) -> None:
+        """Replace the candidates; tokens of those that stay are kept."""
+        self._there = set(nodes)
+        self._p2c.update(nodes, now)
+        self._pool = {node: token for node, token in self._pool.items() if node in self._there}
+
+    def pick(self, now: float, key: str | None = None) -> Node:  # noqa: ARG002
+        """O(size), whatever the number of endpoints."""
+        pool = self._pool
+        oldest = now - self._age_s
+        while pool:
+            node = next(iter(pool))
+            if pool[node][2] >= oldest:
+                break
+            del pool[node]
+        if len(pool) < 2 or self._random() < self._explore:  # noqa: PLR2004
+            return self._p2c.pick(now)
+        ordered = self._sorted
+        threshold = ordered[int(self._quantile * (len(ordered) - 1))]
+        best: Node | None = None
+        least = coolest = float("inf")
+        coldest = node
+        for node, (in_flight, latency, _) in pool.items():
+            if in_flight <= threshold and latency < least:
+                least, best = latency, node
+            if in_flight < coolest:
+                coolest, coldest = in_flight, node
+        if best is None:
+            best = coldest
+        del pool[best]
+        return best
+
+    def done(
+        self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
+    ) -> None:
+        """Keep the response's token."""
+        pool = self._pool
+        pool.pop(node, None)
+        if outcome is not Outcome.SUCCESS or node not in self._there:
+            return
+        in_flight: float = node.in_flight
+        if report is not None and report.in_flight is not None:
+            in_flight = report.in_flight
+            if report.latency is not None:
+                latency = report.latency
+        in_flight /= node.endpoint.weight
+        self._remember(in_flight)
+        if node.share < 1.0 and self._random() >= node.share:
+            return
+        pool[node] = (in_flight, latency, now)
+        if len(pool) > self._size:
+            del pool[next(iter(pool))]
+
+    def _remember(self, in_flight: float) -> None:
+        recent, ordered = self._recent, self._sorted
+        recent.append(in_flight)
+        insort(ordered, in_flight)
+        if len(recent) > _REPORTS:
+            del ordered[bisect_left(ordered, recent.popleft())]
+
+
+@register("token")
+def build(params: Params, random: Random) -> Policy:
+    """The factory."""
+    read = Reader("token", params)
+    made = Token(
+        random,
+        size=read.whole("size", 16, 2, 1000),
+        quantile=read.number("quantile", 0.9, 0.0, 1.0),
+        explore=read.number("explore", 0.05, 0.0, 1.0),
+        age_s=read.number("age_s", 1.0, 0.001, 3600.0),
+    )
+    read.close()
+    return made

@@ -1,0 +1,1 @@
+"""For the servers that users run: load reports, warm-up, drain."""

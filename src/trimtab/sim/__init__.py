@@ -1,0 +1,1 @@
+"""A discrete-event simulator that runs the production balancer and policies in virtual time."""

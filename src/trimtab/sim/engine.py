@@ -1,0 +1,236 @@
+"""The simulator's loop: virtual time, one calendar, and the production balancer in each client.
+
+A request: the client's balancer picks, the request travels, waits for a worker, is served, and its
+answer travels back with a load report. Nothing here knows a policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+from typing import Any
+
+from trimtab.balancer import Balancer
+from trimtab.errors import NoEndpoints
+from trimtab.model import Endpoint, PolicyConfig, Snapshot
+from trimtab.policies import Outcome
+from trimtab.sim.server import Server
+from trimtab.sim.service_time import Draw
+
+_BEGIN, _ARRIVE, _SERVED, _ANSWER, _CALL = range(5)
+
+
+@dataclass(slots=True)
+class Client:
+    """One process that sends requests.
+
+    Attributes:
+        zone: where it runs.
+        balancer: the production object.
+        share: of all requests, relative to other clients.
+    """
+
+    zone: str
+    balancer: Balancer
+    share: float = 1.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was seen. Times in seconds.
+
+    Attributes:
+        latencies: of answered requests, in order of their ends, warm-up left out.
+        begun: when each of them began.
+        failures: when requests failed.
+        crossed: requests that went to another zone.
+        requests: all that ended after the warm-up.
+        picks: by endpoint address.
+        refused: requests that found no endpoint.
+    """
+
+    latencies: list[float] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
+    failures: list[float] = field(default_factory=list)
+    crossed: int = 0
+    requests: int = 0
+    refused: int = 0
+    picks: dict[str, int] = field(default_factory=dict)
+
+
+class Engine:
+    """See the module.
+
+    Args:
+        draw: service times.
+        random: arrivals, failures.
+        delay: one way from one zone to another [s].
+        warmup_s: requests that begin before are left out of the tally.
+        fast_failure_s: how long a failure takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        draw: Draw,
+        random: Random,
+        delay: Callable[[str, str], float],
+        warmup_s: float = 0.0,
+        fast_failure_s: float = 0.0005,
+    ) -> None:
+        self.now = 0.0
+        self.tally = Tally()
+        self.servers: dict[tuple[str, int], Server] = {}
+        self.clients: list[Client] = []
+        self._draw = draw
+        self._random = random
+        self._delay = delay
+        self._delays: dict[tuple[str, str], float] = {}
+        self._warmup_s = warmup_s
+        self._fast_failure_s = fast_failure_s
+        self._calendar: list[Any] = []
+        self._order = count()
+
+    def clock(self) -> float:
+        """Virtual time [s]."""
+        return self.now
+
+    def at(self, when: float, act: Callable[[], None]) -> None:
+        """Do that at this time."""
+        heappush(self._calendar, (when, next(self._order), _CALL, act, None))
+
+    def add_client(self, zone: str, policy: PolicyConfig | None, random: Random) -> Client:
+        """A client with a balancer of its own."""
+        balancer = Balancer("sim", clock=self.clock, random=random, policy=policy)
+        client = Client(zone, balancer)
+        self.clients.append(client)
+        return client
+
+    def publish(self, servers: Sequence[Server], clients: Sequence[Client]) -> None:
+        """Tell the clients which endpoints there are."""
+        snapshot = Snapshot("sim", tuple(s.endpoint for s in servers))
+        for server in servers:
+            self.servers[server.endpoint.key] = server
+        for client in clients:
+            change = client.balancer.update(snapshot)
+            for node in change.added:
+                node.transport = self.servers[node.endpoint.key]
+
+    def open_loop(self, rate: float, until: float, choose: Callable[[], Client]) -> None:
+        """Poisson arrivals at a total rate [requests/s], each at a client that ``choose`` draws."""
+        expo = self._random.expovariate
+
+        def arrival() -> None:
+            self._begin(choose(), None)
+            then = self.now + expo(rate)
+            if then < until:
+                heappush(self._calendar, (then, next(self._order), _CALL, arrival, None))
+
+        self.at(self.now + expo(rate), arrival)
+
+    def closed_loop(self, client: Client, workers: int, think: Draw, until: float) -> None:
+        """So many callers, each of which waits for its answer, thinks, and calls again."""
+
+        def again() -> None:
+            then = self.now + think()
+            if then < until:
+                self.at(then, lambda: self._begin(client, again))
+
+        for _ in range(workers):
+            again()
+
+    # One loop without calls, since it runs four times for each of millions of requests.
+    def run(self, until: float | None = None) -> None:  # noqa: C901, PLR0912, PLR0915 - see above
+        """Work off the calendar; it empties when arrivals have ended and all was answered."""
+        calendar, order = self._calendar, self._order
+        tally, draw, random = self.tally, self._draw, self._random.random
+        while calendar:
+            when, _, kind, what, more = heappop(calendar)
+            if until is not None and when > until:
+                heappush(calendar, (when, next(order), kind, what, more))
+                self.now = until
+                return
+            self.now = when
+            if kind == _CALL:
+                what()
+            elif kind == _ARRIVE:
+                server = what[2]
+                if server.gone:
+                    heappush(calendar, (when + what[4], next(order), _ANSWER, what, (False, None)))
+                    continue
+                if server.failing and random() < server.failing:
+                    server.failed += 1
+                    wait = self._fast_failure_s + what[4]
+                    heappush(calendar, (when + wait, next(order), _ANSWER, what, (False, None)))
+                    continue
+                request = (what, server.meter.begin(), when)
+                if server.working < server.workers:
+                    server.working += 1
+                    seconds = server.takes(draw())
+                    server.work_s += seconds
+                    heappush(calendar, (when + seconds, next(order), _SERVED, server, request))
+                else:
+                    server.queue.append(request)
+            elif kind == _SERVED:
+                server = what
+                request = more
+                server.served += 1
+                server.meter.end(request[1], when - request[2])
+                answer = (True, server.meter.report())
+                sent = request[0]
+                heappush(calendar, (when + sent[4], next(order), _ANSWER, sent, answer))
+                if server.queue:
+                    request = server.queue.popleft()
+                    seconds = server.takes(draw())
+                    server.work_s += seconds
+                    heappush(calendar, (when + seconds, next(order), _SERVED, server, request))
+                else:
+                    server.working -= 1
+            else:
+                pick, begun, server, _, _, then = what
+                ok, report = more
+                pick.finish(Outcome.SUCCESS if ok else Outcome.FAILURE, report)
+                if begun >= self._warmup_s:
+                    tally.requests += 1
+                    if ok:
+                        tally.latencies.append(when - begun)
+                        tally.begun.append(begun)
+                    else:
+                        tally.failures.append(begun)
+                if then is not None:
+                    then()
+
+    def _begin(self, client: Client, then: Callable[[], None] | None) -> None:
+        now = self.now
+        try:
+            pick = client.balancer.pick()
+        except NoEndpoints:
+            self.tally.refused += 1
+            if then is not None:
+                then()
+            return
+        server: Server = pick.node.transport
+        zone = server.endpoint.locality.zone
+        delay = self._between(client.zone, zone)
+        if now >= self._warmup_s:
+            address = server.endpoint.address
+            picks = self.tally.picks
+            picks[address] = picks.get(address, 0) + 1
+            if zone != client.zone:
+                self.tally.crossed += 1
+        sent = (pick, now, server, client, delay, then)
+        heappush(self._calendar, (now + delay, next(self._order), _ARRIVE, sent, None))
+
+    def _between(self, here: str, there: str) -> float:
+        delay = self._delays.get((here, there))
+        if delay is None:
+            delay = self._delays[here, there] = self._delay(here, there)
+        return delay
+
+
+def endpoint(number: int, **more: Any) -> Endpoint:
+    """A made-up address."""
+    return Endpoint(f"10.{number // 65536}.{number // 256 % 256}.{number % 256}", 80, **more)
