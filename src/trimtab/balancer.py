@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.load_report import LoadReport
@@ -246,6 +246,26 @@ class Balancer:
         self._policy.done(node, outcome, now - pick.started, now, report)
         if self._leaving and not node.in_flight:
             self._leaving.discard(node)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the policy wants probes: ``take_probes`` after every pick."""
+        return self._stack.prober is not None
+
+    def take_probes(self) -> list[Node]:
+        """Whom to ask for a load report now; answers go to ``probed``."""
+        prober = self._stack.prober
+        if prober is None:
+            return []
+        with self._lock:
+            return cast("list[Node]", prober.take_probes())
+
+    def probed(self, node: Node, report: LoadReport) -> None:
+        """An endpoint answered a probe."""
+        prober = self._stack.prober
+        if prober is not None:
+            with self._lock:
+                prober.probed(node, report, self._clock())
 
     def _follow_policy(self, wanted: PolicyConfig | None) -> None:
         if self._fixed is not None or wanted == self._config:

@@ -12,7 +12,7 @@ import enum
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from trimtab.errors import ConfigError
 from trimtab.load_report import LoadReport
@@ -20,7 +20,16 @@ from trimtab.model import Endpoint, PolicyConfig
 from trimtab.policies.params import Params
 
 DEFAULT = "p2c"
-_BUILT_IN = ("p2c", "random_pick", "round_robin", "token")
+_BUILT_IN = (
+    "p2c",
+    "p2c_ewma",
+    "prequal",
+    "random_pick",
+    "ring_hash",
+    "round_robin",
+    "token",
+    "weighted_round_robin",
+)
 
 
 class Outcome(enum.Enum):
@@ -83,6 +92,17 @@ class Policy(Protocol):
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
     ) -> None:
         """Learn from an attempt's end. ``latency`` in seconds; the node may have left meanwhile."""
+
+
+@runtime_checkable
+class Prober(Protocol):
+    """A policy that wants endpoints to be asked for their load apart from requests."""
+
+    def take_probes(self) -> list[Node]:
+        """Whom to ask now; each is named once. Called after every pick."""
+
+    def probed(self, node: Node, report: LoadReport, now: float) -> None:
+        """An answer came; what can't be had is not told."""
 
 
 Factory = Callable[[Params, Random], Policy]

@@ -34,13 +34,13 @@ class P2C:
         self._n = 0
         self._table: AliasTable | None = None
 
-    def update(self, nodes: Sequence[Node], now: float) -> None:  # noqa: ARG002
+    def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; O(n)."""
         self._nodes = tuple(nodes)
         self._n = len(nodes)
         self._table = None if equal_weights(nodes) else AliasTable(self._nodes, self._random)
 
-    def pick(self, now: float, key: str | None = None) -> Node:  # noqa: ARG002
+    def pick(self, now: float, key: str | None = None) -> Node:
         """O(1), whatever the number of endpoints."""
         n = self._n
         if self._table is not None:

@@ -31,7 +31,7 @@ class RoundRobin:
         self._credit: list[int] = []
         self._total = 0
 
-    def update(self, nodes: Sequence[Node], now: float) -> None:  # noqa: ARG002
+    def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; the cycle begins anew at a random place."""
         self._nodes = tuple(nodes)
         self._next = self._random.randrange(len(nodes)) if nodes else 0
@@ -39,7 +39,7 @@ class RoundRobin:
         self._total = sum(node.endpoint.weight for node in nodes)
         self._credit = [self._random.randrange(self._total) for _ in nodes]
 
-    def pick(self, now: float, key: str | None = None) -> Node:  # noqa: ARG002
+    def pick(self, now: float, key: str | None = None) -> Node:
         """The next in turn."""
         if self._equal:
             i = self._next

@@ -19,7 +19,7 @@ from random import Random
 
 from trimtab import policies
 from trimtab.model import PolicyConfig
-from trimtab.policies import Policy
+from trimtab.policies import Policy, Prober
 from trimtab.policies.ejection import Ejection
 from trimtab.policies.error_bias import ErrorBias
 from trimtab.policies.gate import Gate
@@ -73,12 +73,13 @@ class Stack:
         outer: what the balancer asks.
         judges: which there are.
         ejection: who is out; None if nobody is ever ejected.
+        prober: the policy, if it wants probes.
 
     Raises:
         ConfigError: the name or a parameter is unknown or out of range.
     """
 
-    __slots__ = ("_innermost", "_random", "ejection", "judges", "outer", "shares")
+    __slots__ = ("_innermost", "_random", "ejection", "judges", "outer", "prober", "shares")
 
     def __init__(self, config: PolicyConfig | None, random: Random) -> None:
         config = config or PolicyConfig(policies.DEFAULT)
@@ -119,6 +120,7 @@ class Stack:
     def _chosen(self, config: PolicyConfig) -> Policy:
         own = tuple((k, v) for k, v in config.params if k not in NAMES)
         policy = policies.build(PolicyConfig(config.name, own), self._random)
+        self.prober: Prober | None = policy if isinstance(policy, Prober) else None
         if getattr(policy, "divides_shares", False) or self.judges == Judges(0.0, 0.0, 0.0):
             return policy
         return Gate(policy, self._random)

@@ -73,7 +73,7 @@ class Token:
         self._p2c.update(nodes, now)
         self._pool = {node: token for node, token in self._pool.items() if node in self._there}
 
-    def pick(self, now: float, key: str | None = None) -> Node:  # noqa: ARG002
+    def pick(self, now: float, key: str | None = None) -> Node:
         """O(size), whatever the number of endpoints."""
         pool = self._pool
         oldest = now - self._age_s

@@ -13,7 +13,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from trimtab.balancer import Balancer
+from trimtab.balancer import Balancer, Node
 from trimtab.errors import NoEndpoints
 from trimtab.model import Endpoint, PolicyConfig, Snapshot
 from trimtab.policies import Outcome
@@ -50,6 +50,7 @@ class Tally:
         requests: all that ended after the warm-up.
         picks: by endpoint address.
         refused: requests that found no endpoint.
+        probes: sent, those of the warm-up included.
     """
 
     latencies: list[float] = field(default_factory=list)
@@ -58,6 +59,7 @@ class Tally:
     crossed: int = 0
     requests: int = 0
     refused: int = 0
+    probes: int = 0
     picks: dict[str, int] = field(default_factory=dict)
 
 
@@ -223,6 +225,21 @@ class Engine:
                 self.tally.crossed += 1
         sent = (pick, now, server, client, delay, then)
         heappush(self._calendar, (now + delay, next(self._order), _ARRIVE, sent, None))
+        if client.balancer.probing:
+            for node in client.balancer.take_probes():
+                self._probe(client, node)
+
+    def _probe(self, client: Client, node: Node) -> None:
+        server: Server = node.transport
+        delay = self._between(client.zone, server.endpoint.locality.zone)
+        self.tally.probes += 1
+
+        def ask() -> None:
+            if not server.gone:
+                report = server.meter.report()
+                self.at(self.now + delay, lambda: client.balancer.probed(node, report))
+
+        self.at(self.now + delay, ask)
 
     def _between(self, here: str, there: str) -> float:
         delay = self._delays.get((here, there))
