@@ -105,6 +105,7 @@ class Balancer:
         clock: seconds, monotonic.
         random: the only source of randomness.
         wall: Unix seconds, which pods' start times are compared with; None: they are not used.
+        zone: the client's own; "" is unknown, and all zones are the same then.
         policy: fixes the strategy; None follows the snapshot's, else the default.
         lock: held for the length of one decision and never over I/O; a door that is used from
             several threads gives an ``RLock``, since a finaliser that ends a pick may run in the
@@ -121,6 +122,7 @@ class Balancer:
         clock: Callable[[], float],
         random: Random,
         wall: Callable[[], float] | None = None,
+        zone: str = "",
         policy: PolicyConfig | None = None,
         lock: AbstractContextManager[Any] | None = None,
     ) -> None:
@@ -130,7 +132,7 @@ class Balancer:
         self._wall = wall
         self._fixed = policy
         self._config = policy
-        self._stack = Stack(policy, random)
+        self._stack = Stack(policy, random, zone)
         self._policy: Policy = self._stack.outer
         self._locked = lock is not None
         self._lock: AbstractContextManager[Any] = lock if lock is not None else nullcontext()

@@ -8,6 +8,7 @@ each should get; slow start sends new ones a few requests; the policy itself cho
     eject_s       10: the first time out [s]
     error_bias    4: the exponent; 0 is off
     slow_start_s  10: the ramp of a new endpoint [s]; 0 is off
+    zone          prefer; strict never leaves the own zone while it has an endpoint; off
 
 What the judges know belongs to them, so a change of the policy alone keeps it (``Stack.follow``).
 """
@@ -26,8 +27,9 @@ from trimtab.policies.gate import Gate
 from trimtab.policies.params import Params, Reader
 from trimtab.policies.shares import Shares
 from trimtab.policies.slow_start import SlowStart
+from trimtab.policies.zones import Zones
 
-NAMES = ("judges", "eject", "eject_s", "error_bias", "slow_start_s")
+NAMES = ("judges", "eject", "eject_s", "error_bias", "slow_start_s", "zone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,13 @@ class Judges:
         eject_s: the first time out [s]; 0: nobody is ejected.
         error_bias: the exponent; 0: none.
         slow_start_s: the ramp [s]; 0: none.
+        zone: "prefer", "strict" or "off".
     """
 
     eject_s: float = 10.0
     error_bias: float = 4.0
     slow_start_s: float = 10.0
+    zone: str = "prefer"
 
     @classmethod
     def read(cls, policy: str, params: Params) -> Judges:
@@ -57,9 +61,10 @@ class Judges:
         eject_s = read.number("eject_s", 10.0, 0.001, 3600.0)
         error_bias = read.number("error_bias", 4.0, 0.0, 16.0)
         slow_start_s = read.number("slow_start_s", 10.0, 0.0, 3600.0)
+        zone = read.text("zone", "prefer", ("prefer", "strict", "off"))
         if not on:
-            return cls(0.0, 0.0, 0.0)
-        return cls(eject_s if eject else 0.0, error_bias, slow_start_s)
+            return cls(0.0, 0.0, 0.0, "off")
+        return cls(eject_s if eject else 0.0, error_bias, slow_start_s, zone)
 
 
 class Stack:
@@ -68,6 +73,7 @@ class Stack:
     Args:
         config: the policy and its parameters, those of the judges among them; None: the default.
         random: the only source of randomness.
+        zone: the client's own; "": unknown.
 
     Attributes:
         outer: what the balancer asks.
@@ -79,13 +85,14 @@ class Stack:
         ConfigError: the name or a parameter is unknown or out of range.
     """
 
-    __slots__ = ("_innermost", "_random", "ejection", "judges", "outer", "prober", "shares")
+    __slots__ = ("_innermost", "_random", "ejection", "judges", "outer", "prober", "shares", "zone")
 
-    def __init__(self, config: PolicyConfig | None, random: Random) -> None:
+    def __init__(self, config: PolicyConfig | None, random: Random, zone: str = "") -> None:
         config = config or PolicyConfig(policies.DEFAULT)
         params = dict(config.params)
         self.judges = Judges.read(config.name, params)
         self._random = random
+        self.zone = zone
         self.shares = Shares()
         self.ejection: Ejection | None = None
         outer = self._chosen(config)
@@ -111,16 +118,26 @@ class Stack:
         """
         config = config or PolicyConfig(policies.DEFAULT)
         if Judges.read(config.name, dict(config.params)) != self.judges or self._innermost is None:
-            made = Stack(config, self._random)
+            made = Stack(config, self._random, self.zone)
             self.shares.forget()
             return made
         self._innermost.inner = self._chosen(config)
         return self
 
     def _chosen(self, config: PolicyConfig) -> Policy:
-        own = tuple((k, v) for k, v in config.params if k not in NAMES)
-        policy = policies.build(PolicyConfig(config.name, own), self._random)
+        own = PolicyConfig(config.name, tuple(p for p in config.params if p[0] not in NAMES))
+        policy = policies.build(own, self._random)
         self.prober: Prober | None = policy if isinstance(policy, Prober) else None
-        if getattr(policy, "divides_shares", False) or self.judges == Judges(0.0, 0.0, 0.0):
+        if self.zone and self.judges.zone != "off" and self.prober is None:
+            return Zones(
+                lambda: self._gated(policies.build(own, self._random)),
+                self._random,
+                own=self.zone,
+                strict=self.judges.zone == "strict",
+            )
+        return self._gated(policy)
+
+    def _gated(self, policy: Policy) -> Policy:
+        if getattr(policy, "divides_shares", False) or not self.judges.error_bias:
             return policy
         return Gate(policy, self._random)

@@ -50,9 +50,9 @@ class Token:
         self,
         random: Random,
         *,
-        size: int = 16,
-        quantile: float = 0.9,
-        explore: float = 0.05,
+        size: int = 8,
+        quantile: float = 0.95,
+        explore: float = 0.03,
         age_s: float = 1.0,
     ) -> None:
         self._random = random.random
@@ -134,9 +134,9 @@ def build(params: Params, random: Random) -> Policy:
     read = Reader("token", params)
     made = Token(
         random,
-        size=read.whole("size", 16, 2, 1000),
-        quantile=read.number("quantile", 0.9, 0.0, 1.0),
-        explore=read.number("explore", 0.05, 0.0, 1.0),
+        size=read.whole("size", 8, 2, 1000),
+        quantile=read.number("quantile", 0.95, 0.0, 1.0),
+        explore=read.number("explore", 0.03, 0.0, 1.0),
         age_s=read.number("age_s", 1.0, 0.001, 3600.0),
     )
     read.close()

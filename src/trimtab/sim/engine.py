@@ -106,7 +106,7 @@ class Engine:
 
     def add_client(self, zone: str, policy: PolicyConfig | None, random: Random) -> Client:
         """A client with a balancer of its own."""
-        balancer = Balancer("sim", clock=self.clock, random=random, policy=policy)
+        balancer = Balancer("sim", clock=self.clock, random=random, zone=zone, policy=policy)
         client = Client(zone, balancer)
         self.clients.append(client)
         return client

@@ -1,0 +1,216 @@
+"""Prefer endpoints in the client's own zone, as long as they are not slower for it.
+
+Rules: part ``s`` of the requests stays in the own zone, the rest goes to the others in proportion to
+    their capacity (sum of weights) and how quick they are. Inside a zone the policy chooses.
+    Every TICK_S, with r = mean latency here / mean latency in the other zones:
+        r <= TOLERANCE:  s grows by GROWTH           there is room: less cross-zone traffic
+        r >  TOLERANCE:  s *= sqrt(TOLERANCE / r)     load or a slow zone: spill over
+    s stays within PROBE .. 1 - PROBE, so that both sides go on being measured.
+    At first s is the own zone's part of all capacity, which is what a client without zones would do,
+    or what the control plane gave as base (``zone_split``).
+    A failure counts as PENALTY mean latencies; after ROW failures in a row in the own zone s falls to
+    PROBE at once. A zone without endpoints gets nothing at once; one that comes back begins with PROBE.
+    ``strict``: only the own zone, while it has an endpoint.
+Sources: the square root and the limits are from our simulations (docs/results/zones.md). Envoy's zone
+aware routing and Kubernetes' topology hints go by counts of pods and see neither load nor slowness;
+Envoy's load_aware_locality and Linkerd's HAZL need utilization or an absolute latency band.
+Weakness: it compares latencies, so a client with few requests (under about 10/s) learns slowly; zones
+with very different network delays look slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from random import Random
+
+from trimtab.load_report import LoadReport
+from trimtab.policies import Node, Outcome, Policy
+
+TICK_S = 1.0
+TOLERANCE = 1.15
+GROWTH = 0.05
+PROBE = 0.02
+PENALTY = 10.0
+ROW = 5
+_MEMORY = 0.7  # of the samples' weight, from tick to tick
+_ENOUGH = 5.0  # samples, before a mean counts
+_FAILED = frozenset({Outcome.FAILURE, Outcome.TIMEOUT, Outcome.OVERLOADED})
+
+
+@dataclass(slots=True)
+class Zone:
+    """One zone's endpoints, and what they showed.
+
+    Attributes:
+        policy: chooses inside.
+        capacity: sum of the endpoints' weights; 0: there are none.
+        samples: answers, older ones counting less.
+        seconds: sum of their latencies, likewise.
+        row: failures in a row.
+        favour: of a zone that isn't ours, relative to its capacity.
+        picks: requests sent there.
+    """
+
+    policy: Policy
+    capacity: float = 0.0
+    samples: float = 0.0
+    seconds: float = 0.0
+    row: int = 0
+    favour: float = 1.0
+    picks: int = 0
+
+    @property
+    def latency(self) -> float | None:
+        """Mean [s]; None: too few answers."""
+        return self.seconds / self.samples if self.samples >= _ENOUGH else None
+
+
+class Zones:
+    """See the module.
+
+    Args:
+        make: makes the policy of one zone.
+        random: which zone.
+        own: the client's zone.
+        strict: never leave it while it has an endpoint.
+    """
+
+    divides_shares = True
+
+    def __init__(
+        self, make: Callable[[], Policy], random: Random, *, own: str, strict: bool = False
+    ) -> None:
+        self._make = make
+        self._random = random.random
+        self._own = own
+        self._strict = strict
+        self._zones: dict[str, Zone] = {}
+        self._stay: float | None = None
+        self._order: list[tuple[float, Zone]] = []
+        self._last: Zone | None = None
+        self._due = 0.0
+        self._mean = 0.0
+
+    @property
+    def stay(self) -> float | None:
+        """The part of requests that stays in the own zone; None: there is nothing to choose."""
+        return self._stay
+
+    @property
+    def picks(self) -> dict[str, int]:
+        """Requests sent, by zone."""
+        return {name: zone.picks for name, zone in self._zones.items()}
+
+    def update(self, nodes: Sequence[Node], now: float) -> None:
+        """Replace the candidates."""
+        parts: dict[str, list[Node]] = {}
+        for node in nodes:
+            parts.setdefault(node.endpoint.locality.zone, []).append(node)
+        own = self._zones.get(self._own)
+        known, was_there = bool(self._zones), own is not None and own.capacity > 0.0
+        for name in parts:
+            if name not in self._zones:
+                self._zones[name] = Zone(self._make())
+        for name, zone in self._zones.items():
+            members = parts.get(name, [])
+            zone.capacity = float(sum(node.endpoint.weight for node in members))
+            zone.policy.update(members, now)
+        total = sum(zone.capacity for zone in self._zones.values())
+        here = self._zones[self._own].capacity if self._own in parts else 0.0
+        if not here or len(parts) == 1:
+            self._stay = None
+        elif self._strict:
+            self._stay = 1.0
+        elif self._stay is None:
+            # A zone that was dead comes back gently.
+            self._stay = PROBE if known and not was_there else here / total
+        self._weigh()
+
+    def pick(self, now: float, key: str | None = None) -> Node:
+        """The choice of the chosen zone's policy."""
+        if now >= self._due:
+            self._tick(now)
+        if self._order:
+            x = self._random()
+            for share, zone in self._order:
+                x -= share
+                if x < 0.0:
+                    zone.picks += 1
+                    return zone.policy.pick(now, key)
+        zone = self._last  # type: ignore[assignment]  # there is one: there are candidates
+        zone.picks += 1
+        return zone.policy.pick(now, key)
+
+    def done(
+        self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
+    ) -> None:
+        """Measure the zone."""
+        name = node.endpoint.locality.zone
+        zone = self._zones.get(name)
+        if zone is None:
+            return
+        zone.policy.done(node, outcome, latency, now, report)
+        if outcome in _FAILED:
+            zone.samples += 1.0
+            zone.seconds += max(latency, PENALTY * self._mean)
+            zone.row += 1
+            if (
+                zone.row == ROW
+                and name == self._own
+                and self._stay is not None
+                and not self._strict
+            ):
+                self._stay = PROBE
+                self._weigh()
+        elif outcome is not Outcome.CANCELLED:
+            zone.samples += 1.0
+            zone.seconds += latency
+            zone.row = 0
+
+    def _tick(self, now: float) -> None:
+        self._due = now + TICK_S
+        if self._stay is not None and not self._strict:
+            self._steer()
+        samples = seconds = 0.0
+        for zone in self._zones.values():
+            samples += zone.samples
+            seconds += zone.seconds
+            zone.samples *= _MEMORY
+            zone.seconds *= _MEMORY
+        if samples:
+            self._mean = seconds / samples
+        self._weigh()
+
+    def _steer(self) -> None:
+        assert self._stay is not None  # noqa: S101 - the caller looked
+        others = [zone for name, zone in self._zones.items() if name != self._own and zone.capacity]
+        far = Zone(others[0].policy)
+        for zone in others:
+            far.samples += zone.samples
+            far.seconds += zone.seconds
+        here, there = self._zones[self._own].latency, far.latency
+        if here is None or there is None or not there:
+            return
+        ratio = here / there
+        if ratio <= TOLERANCE:
+            self._stay = min(1.0 - PROBE, self._stay + GROWTH)
+        else:
+            self._stay = max(PROBE, self._stay * sqrt(TOLERANCE / ratio))
+        for zone in others:
+            latency = zone.latency
+            if latency:
+                zone.favour = min(4.0, max(0.05, zone.favour * sqrt(there / latency)))
+
+    def _weigh(self) -> None:
+        """Work out each zone's part of the requests; the last one takes what rounding leaves."""
+        there = {name: zone for name, zone in self._zones.items() if zone.capacity}
+        own = there.pop(self._own, None) if self._stay is not None else None
+        rest = 1.0 - self._stay if own is not None and self._stay is not None else 1.0
+        parts = [(zone.capacity * zone.favour, zone) for zone in there.values()]
+        total = sum(part for part, _ in parts)
+        self._order = [(part / total * rest, zone) for part, zone in parts] if rest else []
+        if own is not None and self._stay is not None:
+            self._order.insert(0, (self._stay, own))
+        self._last = self._order[-1][1] if self._order else None
