@@ -1,0 +1,96 @@
+"""Load reports as text, in a trailer or a response header named ``endpoint-load-metrics``.
+
+Form: ``TEXT name=value,name=value``, with the names of ``OrcaLoadReport``'s fields, those of a map with
+the key after a dot: ``TEXT application_utilization=0.4,named_metrics.in_flight=3``. Envoy reads the same.
+gRPC takes the binary trailer ``endpoint-load-metrics-bin`` away before Python sees it; hence text.
+What is in flight, and what a request takes, have no field of their own; they are named metrics.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from trimtab.load_report import LoadReport
+
+HEADER = "endpoint-load-metrics"
+BINARY_HEADER = "endpoint-load-metrics-bin"
+IN_FLIGHT = "in_flight"
+LATENCY = "latency"
+
+# A report can't say more than these: a lie must not spoil anybody's arithmetic.
+_MOST = {
+    "cpu_utilization": 100.0,
+    "application_utilization": 100.0,
+    "rps_fractional": 1e9,
+    "eps": 1e9,
+    f"named_metrics.{IN_FLIGHT}": 1e6,
+    f"named_metrics.{LATENCY}": 3600.0,
+}
+_LONGEST = 4096  # characters; what is longer is no report of ours
+_CACHED = 4096
+_known: dict[str | bytes, LoadReport | None] = {}
+
+
+def decode(text: str | bytes) -> LoadReport | None:
+    """Read a report. Never raises: unknown names are passed by, bad values too.
+
+    Returns None if there is nothing to read. Equal texts give the same object: servers round what
+    they say, so most reports of a busy channel have been read before.
+    """
+    found = _known.get(text)
+    if found is None and text not in _known:
+        found = _decode(text)
+        if len(_known) >= _CACHED:
+            _known.clear()
+        if len(text) <= _LONGEST:
+            _known[text] = found
+    return found
+
+
+def _decode(text: str | bytes) -> LoadReport | None:
+    if isinstance(text, bytes):
+        text = text.decode("ascii", "replace")
+    if len(text) > _LONGEST or not text.startswith("TEXT "):
+        return None
+    said: dict[str, float] = {}
+    for part in text[5:].split(","):
+        name, _, value = part.replace(":", "=", 1).partition("=")
+        most = _MOST.get(name.strip())
+        if most is None:
+            continue
+        try:
+            number = float(value)
+        except ValueError:
+            continue
+        if isfinite(number) and number >= 0.0:
+            said[name.strip()] = min(number, most)
+    if not said:
+        return None
+    in_flight = said.get(f"named_metrics.{IN_FLIGHT}")
+    return LoadReport(
+        cpu_utilization=said.get("cpu_utilization", 0.0),
+        application_utilization=said.get("application_utilization", 0.0),
+        rps=said.get("rps_fractional", 0.0),
+        eps=said.get("eps", 0.0),
+        in_flight=None if in_flight is None else int(in_flight),
+        latency=said.get(f"named_metrics.{LATENCY}") or None,
+    )
+
+
+def encode(report: LoadReport) -> str:
+    """Write a report; numbers to two digits, which is what they are good for."""
+    parts = [
+        f"{name}={value:.2g}"
+        for name, value in (
+            ("cpu_utilization", report.cpu_utilization),
+            ("application_utilization", report.application_utilization),
+            ("rps_fractional", report.rps),
+            ("eps", report.eps),
+        )
+        if value
+    ]
+    if report.in_flight is not None:
+        parts.append(f"named_metrics.{IN_FLIGHT}={report.in_flight}")
+    if report.latency is not None:
+        parts.append(f"named_metrics.{LATENCY}={report.latency:.2g}")
+    return "TEXT " + ",".join(parts)
