@@ -1,14 +1,16 @@
 import grpc
 import pytest
 
-from trimtab.attempt import outcome_of_grpc
+from trimtab.attempt import outcome_of_grpc, report_of
+from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 
 EXPECTED = {
     Outcome.SUCCESS: {"OK"},
     Outcome.CANCELLED: {"CANCELLED"},
     Outcome.TIMEOUT: {"DEADLINE_EXCEEDED"},
-    Outcome.FAILURE: {"UNKNOWN", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"},
+    Outcome.OVERLOADED: {"RESOURCE_EXHAUSTED"},
+    Outcome.FAILURE: {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"},
 }
 
 
@@ -21,3 +23,23 @@ def test_every_grpc_status_has_its_meaning(status):
 @pytest.mark.parametrize("code", [-1, 17, 999])
 def test_a_status_that_gRPC_does_not_know_is_a_failure(code):  # noqa: N802 - its name
     assert outcome_of_grpc(code) is Outcome.FAILURE
+
+
+@pytest.mark.parametrize(
+    ("trailing", "report"),
+    [
+        (None, None),
+        ((), None),
+        ((("x", "y"), ("grpc-status-details-bin", b"1")), None),
+        ((("endpoint-load-metrics", "TEXT named_metrics.in_flight=2"),), LoadReport(in_flight=2)),
+        ((("grpc-retry-pushback-ms", "1500"),), LoadReport(retry_after=1.5)),
+        ((("grpc-retry-pushback-ms", "-1"),), None),
+        ((("grpc-retry-pushback-ms", "soon"),), None),
+        (
+            (("endpoint-load-metrics", "TEXT eps=2"), ("grpc-retry-pushback-ms", "100")),
+            LoadReport(eps=2.0, retry_after=0.1),
+        ),
+    ],
+)
+def test_trailing_metadata_tells_the_load_and_the_pushback(trailing, report):
+    assert report_of(trailing) == report

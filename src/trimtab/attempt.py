@@ -5,14 +5,23 @@ Retries and budgets come on top of this later; what is here decides nothing but 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+from math import isfinite
+
+from trimtab.load_codec import HEADER, decode
+from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
+
+PUSHBACK = "grpc-retry-pushback-ms"  # gRFC A6
 
 # gRPC status codes by number (grpc/doc/statuscodes.md); numbers, since the core imports no gRPC.
 _OK = 0
 _CANCELLED = 1
 _DEADLINE_EXCEEDED = 4
-_FAILURES = frozenset({2, 8, 13, 14, 15})
-# UNKNOWN, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS: the classes that linkerd's load
+_RESOURCE_EXHAUSTED = 8
+_FAILURES = frozenset({2, 13, 14, 15})
+# With RESOURCE_EXHAUSTED, which is told apart: UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS: the classes that linkerd's load
 # biaser counts against an endpoint. The rest (NOT_FOUND, PERMISSION_DENIED, ...) is an answer.
 
 
@@ -24,6 +33,33 @@ def outcome_of_grpc(code: int) -> Outcome:
         return Outcome.CANCELLED
     if code == _DEADLINE_EXCEEDED:
         return Outcome.TIMEOUT
+    if code == _RESOURCE_EXHAUSTED:
+        return Outcome.OVERLOADED
     if code in _FAILURES or not 0 <= code <= 16:  # noqa: PLR2004
         return Outcome.FAILURE
     return Outcome.ANSWERED
+
+
+def report_of(trailing: Iterable[tuple[str, str | bytes]] | None) -> LoadReport | None:
+    """What the server said of its load with an answer, pushback included; None if nothing.
+
+    Args:
+        trailing: gRPC's trailing metadata; keys are lower case.
+    """
+    found: LoadReport | None = None
+    for key, value in trailing or ():
+        if key == HEADER:
+            found = decode(value)
+        elif key == PUSHBACK:
+            found = _with_pushback(found, value)
+    return found
+
+
+def _with_pushback(report: LoadReport | None, value: str | bytes) -> LoadReport | None:
+    try:
+        seconds = float(value) / 1e3
+    except ValueError:
+        return report
+    if not isfinite(seconds) or seconds <= 0.0:
+        return report  # a negative one says "do not retry", which is not for us
+    return replace(report or LoadReport(), retry_after=seconds)

@@ -250,6 +250,11 @@ class Balancer:
             self._leaving.discard(node)
 
     @property
+    def reads_reports(self) -> bool:
+        """Whether load reports of successes make a difference to the policy."""
+        return self._stack.reads_reports
+
+    @property
     def probing(self) -> bool:
         """Whether the policy wants probes: ``take_probes`` after every pick."""
         return self._stack.prober is not None

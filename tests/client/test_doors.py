@@ -1,6 +1,7 @@
 """The contract of every door; a new door adds itself to DOORS."""
 
 import collections
+import contextlib
 import gc
 import threading
 
@@ -10,7 +11,7 @@ import pytest
 from doors import loop, threads
 from doors.servers import Servers
 from harness.waiting import eventually
-from trimtab.model import Endpoint, Health, Snapshot
+from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
 
 DOORS = {**threads.DOORS, **loop.DOORS}
 SERVICE = "orders.shop:80"
@@ -281,13 +282,74 @@ def test_a_retry_lands_on_another_endpoint(door, servers, ask):
     bad._answer = lambda _request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "bad")
     failed = []
     channel = door.open(
-        [good.target, bad.target], policy="random", interceptors=[door.retry(16, failed)]
+        [good.target, bad.target],
+        policy=PolicyConfig.of("random", judges=False),
+        interceptors=[door.retry(16, failed)],
     )
     connected(channel, 2)
     for _ in range(30):
         assert channel.say(ask(), timeout=5).server == "good"  # all 16 bad: 1 in 65,536
     assert 5 < len(failed) < 90  # 30 expected, standard deviation 7.7
     idle(channel)
+
+
+# What servers say of their load
+
+
+def reporting(server, text, **trailing):
+    answer = server._answer
+    more = tuple((key.replace("_", "-"), value) for key, value in trailing.items())
+
+    def answered(request, context):
+        context.set_trailing_metadata((("endpoint-load-metrics", text), *more))
+        return answer(request, context)
+
+    server._answer = answered
+
+
+@pytest.mark.parametrize("how", ["say", "begin"])
+def test_load_reports_reach_the_policy(door, servers, ask, how):
+    busy, quiet = servers.open("busy", "quiet")
+    reporting(busy, "TEXT named_metrics.in_flight=50,named_metrics.latency=0.5")
+    reporting(quiet, "TEXT named_metrics.in_flight=0,named_metrics.latency=0.001")
+    policy = PolicyConfig.of("token", explore=0.0, size=4)
+    channel = door.open([busy.target, quiet.target], policy=policy)
+    connected(channel, 2)
+    for _ in range(60):
+        if how == "say":
+            channel.say(ask(), timeout=5)
+        else:
+            channel.begin("Say", ask()).code()
+    idle(channel)
+    # Both are drawn until each has left a token; from there on the quiet one is always the cold one,
+    # and what is drawn for want of a second token is one in two.
+    assert quiet.received > busy.received
+
+
+def test_a_server_that_pushes_back_is_left_alone(door, servers, ask):
+    full, other = servers.open("full", "other")
+
+    def refuse(_request, context):
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", "60000"),))
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+
+    full._answer = refuse
+    channel = door.open([full.target, other.target])
+    connected(channel, 2)
+    for _ in range(60):
+        with contextlib.suppress(grpc.RpcError):
+            channel.say(ask(), timeout=5)
+    assert full.received < 5
+    assert full.received + other.received == 60
+
+
+def test_the_own_zone_is_preferred(door, servers, ask):
+    near, far = servers.open("near", "far")
+    channel = door.open(None, policy="p2c", locality="a")
+    tell(channel, at(near, locality=Locality("r", "a")), at(far, locality=Locality("r", "b")))
+    connected(channel, 2)
+    policy = channel.balancer._stack._innermost.inner
+    assert policy.stay == 0.5  # by capacity, until latencies tell
 
 
 # Endpoints come and go

@@ -114,6 +114,9 @@ def test_a_cancellation_that_nobody_asked_for_counts_as_a_failure():
         def code(self):
             return 1
 
+        def trailing_metadata(self):
+            return ()
+
     class Call:
         _status = Status()
 
@@ -127,7 +130,7 @@ def test_a_cancellation_that_nobody_asked_for_counts_as_a_failure():
         def __init__(self):
             self.outcomes = []
 
-        def ended(self, attempt, pick, outcome):
+        def ended(self, attempt, pick, outcome, report):
             self.outcomes.append(outcome)
 
     balancer = Balancer("orders", clock=lambda: 0.0, random=Random(1))

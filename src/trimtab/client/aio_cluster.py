@@ -67,7 +67,14 @@ class AioCluster:
         on_ready: Callable[[bool], None],
     ) -> None:
         clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
-        self.balancer = Balancer(spec.service, clock=clock, random=Random(), policy=spec.policy)
+        self.balancer = Balancer(
+            spec.service,
+            clock=clock,
+            random=Random(),
+            wall=time.time,  # noqa: TID251 - as above
+            zone=spec.zone,
+            policy=spec.policy,
+        )
         self.availability = Availability(spec.service, self.balancer, clock)
         self._spec = spec
         self._loop = loop

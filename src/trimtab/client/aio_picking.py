@@ -20,12 +20,13 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from trimtab.attempt import outcome_of_grpc
+from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.balancer import Pick
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Waiting
 from trimtab.client.channel_spec import ChannelSpec
+from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 
 _native: Any = importlib.import_module("grpc.aio._channel")
@@ -120,13 +121,14 @@ class Attempt:
         """The call has its status."""
         call = self.call
         self.call = None  # the call refers to this object: leave no cycle
-        code = call._status.code()  # noqa: SLF001 - the hook
+        status = call._status  # noqa: SLF001 - the hook
+        code = status.code()
         # A call that races a GOAWAY ends as CANCELLED without anybody having cancelled it.
         if code == _CANCELLED and not call.is_locally_cancelled():
             outcome = Outcome.FAILURE
         else:
             outcome = _OUTCOMES[code] if 0 <= code <= 16 else Outcome.FAILURE  # noqa: PLR2004
-        self._picker.ended(self, self._pick, outcome)
+        self._picker.ended(self, self._pick, outcome, report_of(status.trailing_metadata()))
 
 
 class Picker:
@@ -167,10 +169,12 @@ class Picker:
         call.add_done_callback(attempt)
         return call
 
-    def ended(self, attempt: Attempt, pick: Pick, outcome: Outcome) -> None:
+    def ended(
+        self, attempt: Attempt, pick: Pick, outcome: Outcome, report: LoadReport | None
+    ) -> None:
         """A call has its status."""
         self.open.discard(attempt)
-        pick.finish(outcome)
+        pick.finish(outcome, report)
         link: PickingLink = pick.node.transport
         if link.leaving and not pick.node.in_flight:
             self._cluster.release(link)

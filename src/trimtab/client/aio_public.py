@@ -20,7 +20,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from trimtab.attempt import outcome_of_grpc
+from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Continuation, Details, Waiting
@@ -91,7 +91,7 @@ class PublicCalls:
 
         def ended(call: Any) -> None:
             self._channel.open.discard(call)
-            pick.finish(_outcome(call))
+            pick.finish(_outcome(call), report_of(_now(call.trailing_metadata())))
             if link.leaving and not pick.node.in_flight:
                 cluster.release(link)
 
@@ -260,10 +260,15 @@ def _working_loop() -> asyncio.AbstractEventLoop:
 
 def _outcome(call: Any) -> Outcome:
     """From a call that has ended: then its status is there, and the coroutine does not wait."""
-    asking = call.code()
+    code = _now(call.code())
+    return Outcome.FAILURE if code is None else outcome_of_grpc(code.value[0])
+
+
+def _now(asking: Any) -> Any:
+    """What a coroutine gives that need not wait; None if it would."""
     try:
         asking.send(None)
     except StopIteration as answer:
-        return outcome_of_grpc(answer.value.value[0])
+        return answer.value
     asking.close()
-    return Outcome.FAILURE
+    return None

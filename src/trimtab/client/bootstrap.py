@@ -25,6 +25,7 @@ from trimtab.model import Locality
 FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP"
 TEXT_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG"
 SHORT_VARIABLE = "TRIMTAB_CONTROL_PLANE"
+ZONE_VARIABLE = "TRIMTAB_ZONE"
 _EXAMPLE = '{"xds_servers": [{"server_uri": "host:port", "channel_creds": [{"type": "insecure"}]}]}'
 
 
@@ -144,7 +145,7 @@ def load(
         return _parse(_json(inline, TEXT_VARIABLE), TEXT_VARIABLE)
     if short := env.get(SHORT_VARIABLE):
         namespace = env.get("TRIMTAB_NAMESPACE") or env.get("POD_NAMESPACE") or ""
-        zone = env.get("TRIMTAB_ZONE", "")
+        zone = env.get(ZONE_VARIABLE, "")
         return _short(tuple(short.split(",")), "", namespace, zone, SHORT_VARIABLE)
     raise ConfigError(
         f"no control plane is configured: set {SHORT_VARIABLE}=host:port, or {FILE_VARIABLE} to a "

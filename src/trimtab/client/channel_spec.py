@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import grpc
 
-from trimtab.client.bootstrap import Bootstrap
+from trimtab.client.bootstrap import ZONE_VARIABLE, Bootstrap, load
 from trimtab.client.watching import Watch, Watcher, service_name, watch
 from trimtab.errors import ConfigError
-from trimtab.model import Endpoint, PolicyConfig
+from trimtab.model import Endpoint, Locality, PolicyConfig
 
 Options = Sequence[tuple[str, Any]]
 Endpoints = Iterable[str | Endpoint]
@@ -35,6 +36,7 @@ class ChannelSpec:
         policy: None follows what the control plane says.
         endpoints: a fixed list, or None.
         bootstrap: see ``client.bootstrap.load``.
+        zone: where this process runs, "" if unknown.
     """
 
     target: str
@@ -45,6 +47,7 @@ class ChannelSpec:
     policy: PolicyConfig | None
     endpoints: Endpoints | None
     bootstrap: BootstrapSource | None
+    zone: str
 
     @classmethod
     def of(
@@ -57,13 +60,17 @@ class ChannelSpec:
         policy: str | PolicyConfig | None,
         endpoints: Endpoints | None,
         bootstrap: BootstrapSource | None,
+        locality: str | Locality | None = None,
     ) -> Self:
         """From a factory's arguments.
 
         Raises:
-            ConfigError: the target names no service, or the policy is of another type.
+            ConfigError: the target names no service, the policy or locality is of another type, or
+                the bootstrap is bad.
         """
         service = service_name(target)
+        if endpoints is None:
+            bootstrap = load(bootstrap)
         if not isinstance(policy, str | PolicyConfig | None):
             raise ConfigError(
                 f"channel {target!r}: policy={policy!r} is neither a policy's name, such as 'p2c', "
@@ -78,11 +85,30 @@ class ChannelSpec:
             policy=PolicyConfig(policy) if isinstance(policy, str) else policy,
             endpoints=endpoints,
             bootstrap=bootstrap,
+            zone=_zone(target, locality, bootstrap),
         )
 
     def watch(self, watcher: Watcher) -> Watch:
         """Begin to tell ``watcher`` of the endpoints; see ``watching.watch``."""
         return watch(self.target, watcher, endpoints=self.endpoints, bootstrap=self.bootstrap)
+
+
+def _zone(
+    target: str,
+    locality: str | Locality | None,
+    bootstrap: BootstrapSource | None,
+) -> str:
+    """The caller's own word, else the bootstrap's, else the environment's."""
+    if isinstance(locality, Locality):
+        return locality.zone
+    if isinstance(locality, str):
+        return locality
+    if locality is not None:
+        raise ConfigError(
+            f"channel {target!r}: locality={locality!r} is neither a zone's name nor a Locality"
+        )
+    zone = bootstrap.node.locality.zone if isinstance(bootstrap, Bootstrap) else ""
+    return zone or os.environ.get(ZONE_VARIABLE, "")
 
 
 def target_of(endpoint: Endpoint) -> str:

@@ -11,7 +11,7 @@ import grpc.aio
 from trimtab.client.aio_picking import PickingChannel, missing_hook
 from trimtab.client.aio_public import PublicChannel
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Options
-from trimtab.model import PolicyConfig
+from trimtab.model import Locality, PolicyConfig
 
 _log = logging.getLogger("trimtab.client")
 _log.addHandler(logging.NullHandler())
@@ -45,6 +45,7 @@ def insecure_channel(
     policy: str | PolicyConfig | None = None,
     endpoints: Endpoints | None = None,
     bootstrap: BootstrapSource | None = None,
+    locality: str | Locality | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -58,6 +59,8 @@ def insecure_channel(
         bootstrap: a file's path, its content as a mapping or a ``Bootstrap``; None takes it from
             the environment (``GRPC_XDS_BOOTSTRAP``, ``GRPC_XDS_BOOTSTRAP_CONFIG``,
             ``TRIMTAB_CONTROL_PLANE``).
+        locality: the zone that this process runs in, or a ``Locality``; None takes it from the
+            bootstrap's node, else from ``TRIMTAB_ZONE``. Endpoints in it are preferred.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -70,6 +73,7 @@ def insecure_channel(
         policy=policy,
         endpoints=endpoints,
         bootstrap=bootstrap,
+        locality=locality,
     )
     return _make(spec, interceptors)
 
@@ -84,6 +88,7 @@ def secure_channel(
     policy: str | PolicyConfig | None = None,
     endpoints: Endpoints | None = None,
     bootstrap: BootstrapSource | None = None,
+    locality: str | Locality | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -100,5 +105,6 @@ def secure_channel(
         policy=policy,
         endpoints=endpoints,
         bootstrap=bootstrap,
+        locality=locality,
     )
     return _make(spec, interceptors)

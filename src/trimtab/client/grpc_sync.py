@@ -21,7 +21,7 @@ from trimtab.client.sync_calls import (
     single_threaded,
 )
 from trimtab.client.sync_cluster import AskState, SyncCluster, ask_by_call, ask_by_subscription
-from trimtab.model import PolicyConfig
+from trimtab.model import Locality, PolicyConfig
 
 _log = logging.getLogger("trimtab.client")
 _log.addHandler(logging.NullHandler())
@@ -219,6 +219,7 @@ def insecure_channel(
     policy: str | PolicyConfig | None = None,
     endpoints: Endpoints | None = None,
     bootstrap: BootstrapSource | None = None,
+    locality: str | Locality | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -231,6 +232,8 @@ def insecure_channel(
         bootstrap: a file's path, its content as a mapping or a ``Bootstrap``; None takes it from
             the environment (``GRPC_XDS_BOOTSTRAP``, ``GRPC_XDS_BOOTSTRAP_CONFIG``,
             ``TRIMTAB_CONTROL_PLANE``).
+        locality: the zone that this process runs in, or a ``Locality``; None takes it from the
+            bootstrap's node, else from ``TRIMTAB_ZONE``. Endpoints in it are preferred.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -244,6 +247,7 @@ def insecure_channel(
             policy=policy,
             endpoints=endpoints,
             bootstrap=bootstrap,
+            locality=locality,
         )
     )
 
@@ -257,6 +261,7 @@ def secure_channel(
     policy: str | PolicyConfig | None = None,
     endpoints: Endpoints | None = None,
     bootstrap: BootstrapSource | None = None,
+    locality: str | Locality | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -274,5 +279,6 @@ def secure_channel(
             policy=policy,
             endpoints=endpoints,
             bootstrap=bootstrap,
+            locality=locality,
         )
     )

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import grpc.experimental
 
-from trimtab.attempt import outcome_of_grpc
+from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.balancer import Pick
 from trimtab.client.channel_spec import Options
 from trimtab.client.sync_cluster import SyncCluster, SyncLink
@@ -76,18 +76,28 @@ class Calls:
         if pick is None:
             pick, timeout = cluster.place(timeout, wait_for_ready)
         outcome = Outcome.CANCELLED  # KeyboardInterrupt and the like
+        report = None
         link = pick.node.transport
         try:
             call = self._natives.get(link) or self.native(link)
-            if how != "__call__":
-                call = getattr(call, how)
-            response = call(request, timeout, metadata, credentials, wait_for_ready, compression)
+            if how == "__call__" and not cluster.balancer.reads_reports:
+                response = call(
+                    request, timeout, metadata, credentials, wait_for_ready, compression
+                )
+            else:
+                both: Any = call.with_call(
+                    request, timeout, metadata, credentials, wait_for_ready, compression
+                )
+                report = report_of(both[1].trailing_metadata())
+                response = both[0] if how == "__call__" else both
             outcome = Outcome.SUCCESS
         except grpc.RpcError as error:
             outcome = _outcome(error.code())
+            call_ended: Any = error
+            report = report_of(call_ended.trailing_metadata())
             raise
         finally:
-            cluster.balancer.finish(pick, outcome)
+            cluster.balancer.finish(pick, outcome, report)
             if link.leaving:
                 cluster.ended(pick, outcome)
         return response
@@ -133,7 +143,8 @@ class Calls:
             if ended is None or ended.cancelled():
                 cluster.ended(pick, Outcome.CANCELLED)
             else:
-                cluster.ended(pick, _outcome(ended.code()))
+                report = report_of(ended.trailing_metadata())
+                cluster.ended(pick, _outcome(ended.code()), report)
 
         if not call.add_callback(end):
             end()

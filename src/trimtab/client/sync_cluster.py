@@ -28,6 +28,7 @@ from trimtab.client.deferred_call import DeferredCall
 from trimtab.client.ended_call import EndedCall
 from trimtab.client.watching import Fixed, Watch
 from trimtab.errors import NoEndpoints
+from trimtab.load_report import LoadReport
 from trimtab.model import Snapshot
 from trimtab.policies import Outcome
 
@@ -110,7 +111,13 @@ class SyncCluster:
         # Reentrant: a finaliser that ends a call may run in the middle of a decision.
         lock = threading.RLock()
         self.balancer = Balancer(
-            spec.service, clock=self.clock, random=Random(), policy=spec.policy, lock=lock
+            spec.service,
+            clock=self.clock,
+            random=Random(),
+            wall=time.time,  # noqa: TID251 - as above
+            zone=spec.zone,
+            policy=spec.policy,
+            lock=lock,
         )
         self.availability = Availability(spec.service, self.balancer, self.clock)
         self.callbacks = ConnectivityCallbacks(self.availability.connectivity)
@@ -218,9 +225,9 @@ class SyncCluster:
         except ValueError:
             raise _closed() from None
 
-    def ended(self, pick: Pick, outcome: Outcome) -> None:
+    def ended(self, pick: Pick, outcome: Outcome, report: LoadReport | None = None) -> None:
         """A request has ended; called at least once for each pick."""
-        pick.finish(outcome)
+        pick.finish(outcome, report)
         node = pick.node
         link: SyncLink = node.transport
         if link.leaving and not node.in_flight:

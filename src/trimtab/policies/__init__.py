@@ -76,7 +76,8 @@ class Policy(Protocol):
     """A strategy. The balancer calls it under its lock, so it needs none of its own.
 
     One that takes ``node.share`` into account says so by a class attribute ``divides_shares = True``;
-    what others choose is admitted with the probability of the share (``policies.gate``).
+    what others choose is admitted with the probability of the share (``policies.gate``). One that has
+    no use for load reports says ``ignores_reports = True``, which makes blocking calls cheaper.
     """
 
     def update(self, nodes: Sequence[Node], now: float) -> None:

@@ -25,6 +25,7 @@ class P2C:
     """See the module."""
 
     divides_shares = True
+    ignores_reports = True
 
     __slots__ = ("_n", "_nodes", "_random", "_table")
 

@@ -38,6 +38,7 @@ class P2CEwma:
     """
 
     divides_shares = True
+    ignores_reports = True
     __slots__ = ("_decay_s", "_explore", "_known", "_nodes", "_random", "_table")
 
     def __init__(self, random: Random, *, decay_s: float = 10.0, explore: float = 0.02) -> None:

@@ -18,6 +18,8 @@ from trimtab.policies.weighted import AliasTable, equal_weights
 class RandomPick:
     """See the module."""
 
+    ignores_reports = True
+
     __slots__ = ("_n", "_nodes", "_random", "_table")
 
     def __init__(self, random: Random) -> None:

@@ -38,6 +38,7 @@ class RingHash:
     """
 
     divides_shares = True
+    ignores_reports = True
     __slots__ = (
         "_bound",
         "_hashes",

@@ -21,6 +21,8 @@ from trimtab.policies.weighted import equal_weights
 class RoundRobin:
     """See the module."""
 
+    ignores_reports = True
+
     __slots__ = ("_credit", "_equal", "_next", "_nodes", "_random", "_total")
 
     def __init__(self, random: Random) -> None:

@@ -80,12 +80,14 @@ class Stack:
         judges: which there are.
         ejection: who is out; None if nobody is ever ejected.
         prober: the policy, if it wants probes.
+        reads_reports: whether load reports of successes make a difference.
 
     Raises:
         ConfigError: the name or a parameter is unknown or out of range.
     """
 
-    __slots__ = ("_innermost", "_random", "ejection", "judges", "outer", "prober", "shares", "zone")
+    __slots__ = ("_innermost", "_random", "ejection", "judges", "outer", "prober", "reads_reports",
+                 "shares", "zone")  # fmt: skip
 
     def __init__(self, config: PolicyConfig | None, random: Random, zone: str = "") -> None:
         config = config or PolicyConfig(policies.DEFAULT)
@@ -127,6 +129,7 @@ class Stack:
     def _chosen(self, config: PolicyConfig) -> Policy:
         own = PolicyConfig(config.name, tuple(p for p in config.params if p[0] not in NAMES))
         policy = policies.build(own, self._random)
+        self.reads_reports = not getattr(policy, "ignores_reports", False)
         self.prober: Prober | None = policy if isinstance(policy, Prober) else None
         if self.zone and self.judges.zone != "off" and self.prober is None:
             return Zones(

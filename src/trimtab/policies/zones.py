@@ -109,7 +109,7 @@ class Zones:
         for node in nodes:
             parts.setdefault(node.endpoint.locality.zone, []).append(node)
         own = self._zones.get(self._own)
-        known, was_there = bool(self._zones), own is not None and own.capacity > 0.0
+        returns = own is not None and not own.capacity
         for name in parts:
             if name not in self._zones:
                 self._zones[name] = Zone(self._make())
@@ -125,7 +125,7 @@ class Zones:
             self._stay = 1.0
         elif self._stay is None:
             # A zone that was dead comes back gently.
-            self._stay = PROBE if known and not was_there else here / total
+            self._stay = PROBE if returns else here / total
         self._weigh()
 
     def pick(self, now: float, key: str | None = None) -> Node:

@@ -12,6 +12,9 @@ class FromControlPlane:
         """Nobody is watched."""
 
 
+NOWHERE = {"xds_servers": [{"server_uri": "127.0.0.1:1", "channel_creds": [{"type": "insecure"}]}]}
+
+
 class ToldSpec(ChannelSpec):
     """Watches nobody: the test calls the watcher itself."""
 
@@ -31,5 +34,6 @@ def spec(endpoints, given):
         given.get("compression"),
         policy=given.get("policy"),
         endpoints=endpoints,
-        bootstrap=None,
+        bootstrap=NOWHERE if endpoints is None else None,
+        locality=given.get("locality"),
     )
