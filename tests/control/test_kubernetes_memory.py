@@ -1,0 +1,56 @@
+"""Many Services that come and go leave nothing behind. Row K22 of the fault matrix."""
+
+import asyncio
+
+from fake_api import FAST, Access, FakeApi
+from fake_api.view import until
+from kube import endpoint_slice, service
+from trimtab.control.metrics import METRICS
+from trimtab.control.store import Store
+from trimtab.discovery.kubernetes.source import Kubernetes
+from trimtab.telemetry import Counters
+from trimtab.xds.catalog import Catalog
+
+MANY = 300
+
+
+async def test_k22_services_that_were_made_and_deleted_leave_every_table_empty():
+    api = FakeApi()
+    await api.start()
+    problems = []
+    source = Kubernetes(Access(api), problems.append, timing=FAST)
+    store = Store(Catalog(), Counters(METRICS), clock=asyncio.get_running_loop().time)
+    running = asyncio.create_task(store.run([("fake", source)]))
+    try:
+        await until(lambda: store.catalog.complete and api.watches == 2)
+        made = [service(f"s{n}") for n in range(MANY)]
+        made += [endpoint_slice(f"s{n}", "10.0.0.1", of=f"s{n}") for n in range(MANY)]
+        api.put(*made)
+        await until(lambda: len(store.catalog.clusters()) == MANY)
+        api.delete(*made)
+        fold, (kept,) = source._fold, store.sources
+        tables = {
+            "services": lambda: fold._services,
+            "clusters": lambda: fold._clusters,
+            "slices": lambda: fold._slices,
+            "slices by service": lambda: fold._by_service,
+            "untold": lambda: source._untold,
+            "known": lambda: [key for r in source._reflectors for key in r._known],
+            "snapshots": lambda: kept.snapshots,
+            "catalog": store.catalog.clusters,
+            "moments": lambda: store.changed_at,
+            "held": lambda: store._held_since,
+            "windows": lambda: store._batching._windows,
+        }
+
+        def left():
+            return {name: len(table()) for name, table in tables.items() if table()}
+
+        await until(lambda: not left(), left)
+        api.bookmark()
+        await until(lambda: not any(r._deleted for r in source._reflectors), "deletions forgotten")
+        assert not problems
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await api.stop()
