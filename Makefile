@@ -109,6 +109,7 @@ bench: $(VENV)/.ready ## Benchmarks; the tables go to docs/results/
 	@$(BIN)/python bench/pick.py --write docs/results/pick.md
 	@$(BIN)/python bench/fold.py --write docs/results/fold.md
 	@$(BIN)/python bench/reflector.py --write docs/results/reflector.md
+	@$(BIN)/python bench/kubernetes_storm.py --write docs/results/kubernetes-storm.md
 	@$(BIN)/python bench/client_cpu.py --write docs/results/client-cpu.md
 	@$(BIN)/python bench/demo_seeds.py --write docs/results/demo.md
 
