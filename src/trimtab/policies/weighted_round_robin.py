@@ -11,6 +11,7 @@ them has twice the load; it lags by seconds, and it can't see in-flight.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -20,7 +21,7 @@ from trimtab.policies import Node, Outcome, Policy, register
 from trimtab.policies.params import Params, Reader
 from trimtab.policies.stride import Stride
 
-_MOST = 2.0  # times the mean: a report that lies attracts no more than that
+_MOST = 2.0  # times the fair share: a report that lies attracts no more than that
 
 
 @dataclass(slots=True)
@@ -114,15 +115,31 @@ class WeightedRoundRobin:
         for node, said in self._reported.items():
             if now - said.first >= self._blackout_s and now - said.last < self._expiry_s:
                 weights[node] = said.weight
+        most = _bound(list(weights.values()))
+        weights = {node: min(weight, most) for node, weight in weights.items()}
         mean = sum(weights.values()) / len(weights) if len(weights) > 1 else 0.0
         self._stride = Stride(
             self._nodes,
             [
-                (min(weights.get(node, mean), _MOST * mean) if mean else 1.0) * node.endpoint.weight
+                (weights.get(node, mean) if mean else 1.0) * node.endpoint.weight
                 for node in self._nodes
             ],
             self._random,
         )
+
+
+def _bound(weights: list[float]) -> float:
+    """The largest weight that is at most ``_MOST`` times the mean, once larger ones are cut to it."""
+    rest = sum(weights)
+    n = len(weights)
+    for cut, weight in enumerate(sorted(weights, reverse=True)):
+        if n <= _MOST * cut:
+            break
+        bound = _MOST * rest / (n - _MOST * cut)
+        if weight <= bound:
+            return bound
+        rest -= weight
+    return math.inf  # of two, either may have all but nothing
 
 
 @register("weighted_round_robin")

@@ -18,9 +18,9 @@ _FRESH = 8  # new samples after which estimates are made anew
 class LoadMeter:
     """Counts what is in flight and estimates what the next request would take.
 
-    The latency estimate is the median of the nine samples, of the last 64, that met a number of
-    requests in flight nearest to what the next one would meet (Prequal's servers do the same:
-    Wydrowski et al., NSDI 2024, section 4).
+    The latency estimate is the median of nine of the last 64 samples: those that met a number of
+    requests in flight nearest to what the next one would meet, newer ones first (Prequal's servers
+    do the same: Wydrowski et al., NSDI 2024, section 4).
 
     Attributes:
         in_flight: requests that are here now.
@@ -56,7 +56,8 @@ class LoadMeter:
         found = self.in_flight
         known = self._estimates.get(found)
         if known is None and self._samples:
-            near = sorted(self._samples, key=lambda sample: abs(sample[0] - found))[:_NEAR]
+            newest_first = list(reversed(self._samples))  # the sort keeps their order
+            near = sorted(newest_first, key=lambda sample: abs(sample[0] - found))[:_NEAR]
             known = self._estimates[found] = median(seconds for _, seconds in near)
         return known
 

@@ -1,0 +1,78 @@
+"""Keys go to their endpoint, move little, and don't overload it."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from policy_contract import node
+from trimtab.policies import Outcome
+from trimtab.policies.ring_hash import RingHash
+
+KEYS = [f"user-{i}" for i in range(2000)]
+
+
+def ring(nodes, **options):
+    made = RingHash(Random(1), **options)
+    made.update(nodes, 0.0)
+    return made
+
+
+def owners(made):
+    """Where each key goes when nothing is in flight."""
+    found = {}
+    for key in KEYS:
+        found[key] = made.pick(0.0, key)
+        made.done(found[key], Outcome.SUCCESS, 0.01, 0.0, None)
+    return found
+
+
+def test_a_key_goes_to_one_endpoint_whoever_asks():
+    nodes = [node(i) for i in range(20)]
+    assert owners(ring(nodes)) == owners(ring(list(reversed(nodes))))
+
+
+def test_keys_are_spread_in_proportion_to_weight():
+    nodes = [node(i) for i in range(9)] + [node(9, weight=3)]
+    counts = Counter(map(id, owners(ring(nodes)).values()))
+    light = [counts[id(n)] / len(KEYS) for n in nodes[:9]]
+    assert counts[id(nodes[9])] / len(KEYS) == pytest.approx(3 / 12, abs=0.06)
+    assert max(light) < 2 / 12
+
+
+def test_only_the_keys_of_an_endpoint_that_leaves_move():
+    nodes = [node(i) for i in range(20)]
+    before, after = owners(ring(nodes)), owners(ring(nodes[1:]))
+    moved = [key for key in KEYS if before[key] is not after[key]]
+    assert all(before[key] is nodes[0] for key in moved)
+    assert len(moved) < 2 * len(KEYS) / 20
+
+
+def test_no_endpoint_has_more_than_the_bound():
+    nodes = [node(i) for i in range(10)]
+    made = ring(nodes, bound=1.25)
+    for i in range(1, 401):
+        which = made.pick(0.0, "the same key")
+        which.in_flight += 1
+        assert which.in_flight <= 1.25 * i / 10 + 1
+    assert sum(n.in_flight > 0 for n in nodes) == 8  # as many as the bound needs
+
+
+def test_an_endpoint_that_fails_takes_fewer_of_its_keys():
+    nodes = [node(i) for i in range(10)]
+    made = ring(nodes)
+    key = KEYS[0]
+    owner = made.pick(0.0, key)
+    for n in nodes:
+        n.in_flight = 3
+    made._in_flight = 30
+    assert made.pick(0.0, key) is owner
+    owner.share = 0.1
+    assert made.pick(0.0, key) is not owner
+
+
+def test_without_a_key_it_is_power_of_two_choices():
+    nodes = [node(i) for i in range(2)]
+    nodes[0].in_flight = 5
+    made = ring(nodes)
+    assert {made.pick(0.0) for _ in range(50)} == {nodes[1]}

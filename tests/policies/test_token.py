@@ -1,0 +1,121 @@
+"""One response, one token, one use."""
+
+from random import Random
+
+import pytest
+
+from policy_contract import node
+from trimtab.load_report import LoadReport
+from trimtab.policies import Outcome
+from trimtab.policies.token import Token
+
+
+def fleet(n=10, **options):
+    nodes = [node(i) for i in range(n)]
+    token = Token(Random(1), **{"explore": 0.0, **options})
+    token.update(nodes, 0.0)
+    return nodes, token
+
+
+def answer(token, which, in_flight=None, latency=0.01, now=0.0, outcome=Outcome.SUCCESS):
+    report = None if in_flight is None else LoadReport(in_flight=in_flight, latency=latency)
+    token.done(which, outcome, latency, now, report)
+
+
+def test_the_cold_one_with_the_least_latency_is_next_and_each_token_is_used_once():
+    nodes, token = fleet()
+    for i, latency in enumerate([0.03, 0.01, 0.02, 0.04]):
+        answer(token, nodes[i], in_flight=1, latency=latency)
+    assert [nodes.index(token.pick(0.0)) for _ in range(3)] == [1, 2, 0]
+
+
+def test_a_hot_one_is_left_to_the_last():
+    nodes, token = fleet(quantile=0.5)
+    for i, in_flight in enumerate([1, 9, 1, 8]):
+        answer(token, nodes[i], in_flight=in_flight, latency=0.001 if in_flight > 5 else 0.01)
+    assert {nodes.index(token.pick(0.0)) for _ in range(2)} == {0, 2}
+    assert nodes.index(token.pick(0.0)) == 3  # all hot: the least in flight
+
+
+@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.SUCCESS])
+def test_only_success_leaves_a_token_and_anything_else_takes_the_old_one(outcome):
+    nodes, token = fleet()
+    for which in nodes[:3]:
+        answer(token, which, in_flight=1)
+    answer(token, nodes[0], in_flight=0, latency=0.0001, outcome=outcome)
+    assert nodes[0] not in [token.pick(0.0) for _ in range(1)]
+    assert nodes[0] not in token._pool
+
+
+def test_tokens_age():
+    nodes, token = fleet(age_s=1.0)
+    for which in nodes[:4]:
+        answer(token, which, in_flight=0, now=0.0)
+    answer(token, nodes[5], in_flight=9, now=0.9)
+    answer(token, nodes[6], in_flight=9, now=0.9)
+    assert token.pick(1.5) in {nodes[5], nodes[6]}
+
+
+def test_the_pool_is_bounded_and_keeps_the_newest():
+    nodes, token = fleet(20, size=4)
+    for which in nodes:
+        answer(token, which, in_flight=1)
+    assert set(token._pool) == set(nodes[-4:])
+
+
+def test_without_reports_its_own_view_serves():
+    nodes, token = fleet(3)
+    nodes[0].in_flight = 5
+    for which in nodes:
+        answer(token, which)
+    assert [token.pick(0.0) for _ in range(2)].count(nodes[0]) == 0
+
+
+def test_weights_count():
+    nodes = [node(0, weight=1), node(1, weight=10), node(2, weight=1)]
+    token = Token(Random(1), explore=0.0, quantile=0.0)
+    token.update(nodes, 0.0)
+    for which in nodes:
+        answer(token, which, in_flight=10)
+    assert token.pick(0.0) is nodes[1]
+
+
+def test_an_endpoint_that_left_has_no_token():
+    nodes, token = fleet(4)
+    for which in nodes:
+        answer(token, which, in_flight=1)
+    token.update(nodes[1:], 0.0)
+    answer(token, nodes[0], in_flight=0)
+    assert all(token.pick(0.0) is not nodes[0] for _ in range(20))
+
+
+def test_a_report_that_lies_about_zero_attracts_less_than_twice_the_fair_share():
+    """100 clients, so that a lie could draw all of them at once."""
+    from trimtab.model import PolicyConfig  # noqa: PLC0415 - the only test with whole clients
+    from trimtab.sim.engine import Engine, endpoint  # noqa: PLC0415
+    from trimtab.sim.server import Server  # noqa: PLC0415
+    from trimtab.sim.service_time import exponential  # noqa: PLC0415
+
+    class Liar(Server):
+        __slots__ = ()
+
+    class LyingMeter:
+        def __init__(self, meter):
+            self._meter = meter
+            self.begin, self.end = meter.begin, meter.end
+
+        def report(self):
+            return LoadReport(in_flight=0, latency=1e-9)
+
+    random = Random(1)
+    engine = Engine(
+        draw=exponential(0.01, Random(2)), random=random, delay=lambda _a, _b: 0.0001, warmup_s=0.5
+    )
+    servers = [Server(endpoint(i), 4) for i in range(20)]
+    servers[0].meter = LyingMeter(servers[0].meter)
+    clients = [engine.add_client("", PolicyConfig.of("token"), Random(10 + i)) for i in range(100)]
+    engine.publish(servers, clients)
+    engine.open_loop(0.7 * 4 * 20 / 0.01, 3.0, lambda: clients[int(random.random() * 100)])
+    engine.run()
+    picks = engine.tally.picks
+    assert picks[servers[0].endpoint.address] < 2 * sum(picks.values()) / 20

@@ -1,0 +1,157 @@
+"""The own zone first, as long as it is not slower for it."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from policy_contract import node
+from trimtab.balancer import Node
+from trimtab.model import Endpoint, Locality, PolicyConfig
+from trimtab.policies import Outcome
+from trimtab.policies.p2c import P2C
+from trimtab.policies.stack import Stack
+from trimtab.policies.zones import GROWTH, PROBE, ROW, Zones
+
+
+def at(zone, i, weight=1):
+    return Node(
+        Endpoint(f"10.0.{ord(zone)}.{i + 1}", 80, locality=Locality("r", zone), weight=weight)
+    )
+
+
+def fleet(counts, own="a", **options):
+    nodes = [at(zone, i) for zone, n in counts.items() for i in range(n)]
+    random = Random(1)
+    zones = Zones(lambda: P2C(random), random, own=own, **options)
+    zones.update(nodes, 0.0)
+    return nodes, zones
+
+
+def live(zones, latency, seconds, begin=0.0, rate=200, failing=()):
+    """So many seconds of requests; ``latency`` by zone. Returns where they went."""
+    seen = Counter()
+    for i in range(int(seconds * rate)):
+        now = begin + i / rate
+        which = zones.pick(now)
+        zone = which.endpoint.locality.zone
+        seen[zone] += 1
+        outcome = Outcome.FAILURE if zone in failing else Outcome.SUCCESS
+        zones.done(which, outcome, latency[zone], now, None)
+    return seen
+
+
+EVEN = {"a": 4, "b": 4, "c": 4}
+FLAT = {"a": 0.01, "b": 0.01, "c": 0.01}
+
+
+def test_it_begins_as_if_there_were_no_zones():
+    _, zones = fleet({"a": 2, "b": 4, "c": 4})
+    assert zones.stay == pytest.approx(0.2)
+    seen = live(zones, FLAT, 0.9, rate=5000)
+    assert seen["a"] / seen.total() == pytest.approx(0.2, abs=0.03)
+    assert seen["b"] == pytest.approx(seen["c"], rel=0.1)
+
+
+def test_while_there_is_room_traffic_comes_home_and_a_few_requests_go_on_probing():
+    _, zones = fleet(EVEN)
+    live(zones, FLAT, 30.0)
+    assert zones.stay == pytest.approx(1.0 - PROBE)
+    seen = live(zones, FLAT, 20.0, begin=30.0)
+    assert 0.0 < 1 - seen["a"] / seen.total() < 2 * PROBE
+
+
+def test_it_comes_home_gently():
+    _, zones = fleet(EVEN)
+    before = zones.stay
+    live(zones, FLAT, 5.0)
+    assert before < zones.stay <= before + 5 * GROWTH
+
+
+def test_a_slow_zone_is_left_but_for_a_few_probes():
+    _, zones = fleet(EVEN)
+    live(zones, {"a": 0.03, "b": 0.01, "c": 0.01}, 20.0)
+    assert zones.stay == pytest.approx(PROBE)
+    live(zones, FLAT, 40.0, begin=20.0)
+    assert zones.stay == pytest.approx(1.0 - PROBE)
+
+
+def test_a_far_zone_that_is_slow_gets_less_of_what_leaves():
+    _, zones = fleet(EVEN)
+    latency = {"a": 0.05, "b": 0.01, "c": 0.04}
+    live(zones, latency, 20.0)
+    seen = live(zones, latency, 10.0, begin=20.0)
+    assert seen["b"] > 3 * seen["c"] > 0
+
+
+def test_failures_in_a_row_empty_the_zone_at_once():
+    _, zones = fleet(EVEN)
+    live(zones, FLAT, 30.0)
+    seen = live(zones, FLAT, 1.0, begin=30.0, failing={"a"})
+    assert seen["a"] < ROW + 0.1 * seen.total()
+
+
+def test_a_zone_that_loses_all_endpoints_gets_nothing_at_once_and_begins_anew_gently():
+    nodes, zones = fleet(EVEN)
+    live(zones, FLAT, 30.0)
+    zones.update([n for n in nodes if n.endpoint.locality.zone != "a"], 30.0)
+    assert live(zones, FLAT, 1.0, begin=30.0)["a"] == 0
+    zones.update(nodes, 31.0)
+    assert zones.stay == PROBE
+    live(zones, FLAT, 40.0, begin=31.0)
+    assert zones.stay == pytest.approx(1.0 - PROBE)
+
+
+def test_a_far_zone_without_endpoints_gets_nothing():
+    nodes, zones = fleet(EVEN)
+    zones.update([n for n in nodes if n.endpoint.locality.zone != "b"], 0.0)
+    assert live(zones, FLAT, 5.0)["b"] == 0
+
+
+def test_strict_never_leaves_the_zone_while_it_has_an_endpoint():
+    nodes, zones = fleet({"a": 1, "b": 9}, strict=True)
+    assert set(live(zones, {"a": 9.0, "b": 0.01}, 5.0, failing={"a"})) == {"a"}
+    zones.update(nodes[1:], 5.0)
+    assert set(live(zones, FLAT, 1.0, begin=5.0)) == {"b"}
+
+
+def test_a_zone_without_endpoints_of_its_own_spreads_by_capacity():
+    nodes = [at("b", 0, weight=3), at("c", 0)]
+    zones = Zones(lambda: P2C(Random(1)), Random(2), own="a")
+    zones.update(nodes, 0.0)
+    seen = live(zones, FLAT, 0.9, rate=5000)
+    assert seen["b"] / seen.total() == pytest.approx(0.75, abs=0.03)
+    assert zones.stay is None
+
+
+def test_one_zone_is_no_choice():
+    _, zones = fleet({"a": 3})
+    assert zones.stay is None
+    assert live(zones, FLAT, 1.0)["a"] > 0
+
+
+def test_a_few_answers_decide_nothing():
+    _, zones = fleet(EVEN)
+    before = zones.stay
+    live(zones, {"a": 0.05, "b": 0.01, "c": 0.01}, 4.0, rate=1)
+    assert zones.stay == before
+
+
+@pytest.mark.parametrize(
+    ("zone", "params", "zoned"),
+    [
+        ("a", {}, True),
+        ("", {}, False),
+        ("a", {"zone": "off"}, False),
+        ("a", {"judges": False}, False),
+    ],
+)
+def test_zones_are_looked_at_where_the_own_one_is_known(zone, params, zoned):
+    stack = Stack(PolicyConfig.of("p2c", **params), Random(1), zone)
+    assert isinstance(stack._innermost.inner if stack._innermost else stack.outer, Zones) is zoned
+
+
+def test_nodes_without_a_zone_are_a_zone():
+    zones = Zones(lambda: P2C(Random(1)), Random(2), own="a")
+    zones.update([node(0), at("a", 0)], 0.0)
+    assert zones.stay == 0.5
