@@ -386,6 +386,42 @@ def test_a_bad_policy_leaves_the_default_and_everything_else(value):
     assert "p2c" in problem.fix
 
 
+@pytest.mark.parametrize(
+    ("annotation", "value", "param"),
+    [
+        ("slow-start", "30s", ("slow_start_s", 30.0)),
+        ("slow-start", "1.5m", ("slow_start_s", 90.0)),
+        ("slow-start", "500ms", ("slow_start_s", 0.5)),
+        ("slow-start", "0", ("slow_start_s", 0.0)),
+        ("zone", "strict", ("zone", "strict")),
+    ],
+)
+def test_judges_are_asked_for_by_annotations(annotation, value, param):
+    folded = Folded(service(annotations={f"trimtab.dev/{annotation}": value}))
+    assert folded.clusters["orders.shop:8080"].policy.params == (param,)
+    assert folded.problems == []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        ("slow-start", "soon"),
+        ("slow-start", "-1s"),
+        ("slow-start", "2h"),
+        ("slow-start", "61m"),
+        ("slow-start", "30"),
+        ("zone", "near"),
+        ("zone", ""),
+    ],
+)
+def test_a_bad_judge_leaves_the_default_and_the_policy(annotation, value):
+    annotations = {f"trimtab.dev/{annotation}": value, "trimtab.dev/policy": "round_robin"}
+    folded = Folded(service(annotations=annotations), endpoint_slice("a", "10.0.0.1"))
+    assert folded.clusters["orders.shop:8080"].policy == PolicyConfig("round_robin")
+    (problem,) = folded.problems
+    assert problem.field == f"metadata.annotations[trimtab.dev/{annotation}]"
+
+
 def test_nothing_follows_from_what_changes_nothing():
     folded = Folded(service(), endpoint_slice("a", "10.0.0.1"))
     for same in (
