@@ -8,6 +8,7 @@ What is in flight, and what a request takes, have no field of their own; they ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite
 
 from trimtab.load_report import LoadReport
@@ -77,8 +78,14 @@ def _decode(text: str | bytes) -> LoadReport | None:
     )
 
 
-def encode(report: LoadReport) -> str:
-    """Write a report; numbers to two digits, which is what they are good for."""
+def encode(report: LoadReport, named: Mapping[str, float] | None = None) -> str:
+    """Write a report; numbers to two digits, which is what they are good for.
+
+    Args:
+        report: what goes into the fields.
+        named: named metrics besides. Names that Envoy doesn't know make it drop the whole report,
+            so nothing else can be added.
+    """
     parts = [
         f"{name}={value:.2g}"
         for name, value in (
@@ -93,4 +100,6 @@ def encode(report: LoadReport) -> str:
         parts.append(f"named_metrics.{IN_FLIGHT}={report.in_flight}")
     if report.latency is not None:
         parts.append(f"named_metrics.{LATENCY}={report.latency:.2g}")
+    if named:
+        parts.extend(f"named_metrics.{name}={value:.2g}" for name, value in named.items())
     return "TEXT " + ",".join(parts)
