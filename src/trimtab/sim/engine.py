@@ -11,16 +11,38 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
-from trimtab.balancer import Balancer, Node
+from trimtab.balancer import Balancer, Change, Node
 from trimtab.errors import NoEndpoints
+from trimtab.load_report import LoadReport
 from trimtab.model import Endpoint, PolicyConfig, Snapshot
 from trimtab.policies import Outcome
 from trimtab.sim.server import Server
 from trimtab.sim.service_time import Draw
 
-_BEGIN, _ARRIVE, _SERVED, _ANSWER, _CALL = range(5)
+_ARRIVE, _SERVED, _SHARED, _ANSWER, _CALL = range(5)
+_REFUSED_S = 0.01  # how long a caller in a closed loop waits when there is no endpoint
+
+
+class Chooser(Protocol):
+    """What the engine asks of a client's balancer; ``bounds`` has others than the production one."""
+
+    @property
+    def probing(self) -> bool:
+        """Whether ``take_probes`` is to be called after every pick."""
+
+    def update(self, snapshot: Snapshot) -> Change:
+        """Take a new snapshot."""
+
+    def pick(self) -> Any:
+        """Choose: an object with ``node.transport``, the server, and ``finish``."""
+
+    def take_probes(self) -> list[Node]:
+        """Whom to probe."""
+
+    def probed(self, node: Node, report: LoadReport) -> None:
+        """A probe was answered."""
 
 
 @dataclass(slots=True)
@@ -29,12 +51,12 @@ class Client:
 
     Attributes:
         zone: where it runs.
-        balancer: the production object.
+        balancer: the production object, or a bound.
         share: of all requests, relative to other clients.
     """
 
     zone: str
-    balancer: Balancer
+    balancer: Chooser
     share: float = 1.0
 
 
@@ -47,9 +69,9 @@ class Tally:
         begun: when each of them began.
         failures: when requests failed.
         crossed: requests that went to another zone.
-        requests: all that ended after the warm-up.
+        requests: all that ended after the warm-up, refused ones included.
         picks: by endpoint address.
-        refused: requests that found no endpoint.
+        refused: requests that found no endpoint; ``failures`` counts them as well.
         probes: sent, those of the warm-up included.
     """
 
@@ -71,7 +93,10 @@ class Engine:
         random: arrivals, failures.
         delay: one way from one zone to another [s].
         warmup_s: requests that begin before are left out of the tally.
-        fast_failure_s: how long a failure takes.
+
+    Attributes:
+        now: virtual time [s].
+        rate_factor: arrivals of open loops come so many times as often.
     """
 
     def __init__(
@@ -81,9 +106,9 @@ class Engine:
         random: Random,
         delay: Callable[[str, str], float],
         warmup_s: float = 0.0,
-        fast_failure_s: float = 0.0005,
     ) -> None:
         self.now = 0.0
+        self.rate_factor = 1.0
         self.tally = Tally()
         self.servers: dict[tuple[str, int], Server] = {}
         self.clients: list[Client] = []
@@ -92,9 +117,13 @@ class Engine:
         self._delay = delay
         self._delays: dict[tuple[str, str], float] = {}
         self._warmup_s = warmup_s
-        self._fast_failure_s = fast_failure_s
         self._calendar: list[Any] = []
         self._order = count()
+
+    @property
+    def calm(self) -> bool:
+        """Whether there is nothing left to do."""
+        return not self._calendar
 
     def clock(self) -> float:
         """Virtual time [s]."""
@@ -124,14 +153,45 @@ class Engine:
     def open_loop(self, rate: float, until: float, choose: Callable[[], Client]) -> None:
         """Poisson arrivals at a total rate [requests/s], each at a client that ``choose`` draws."""
         expo = self._random.expovariate
+        self.arrivals(lambda: expo(rate * self.rate_factor), until, choose)
+
+    def arrivals(
+        self, gap: Callable[[], float], until: float, choose: Callable[[], Client]
+    ) -> None:
+        """Arrivals with these gaps [s], each at a client that ``choose`` draws."""
 
         def arrival() -> None:
             self._begin(choose(), None)
-            then = self.now + expo(rate)
+            then = self.now + gap()
             if then < until:
                 heappush(self._calendar, (then, next(self._order), _CALL, arrival, None))
 
-        self.at(self.now + expo(rate), arrival)
+        first = self.now + gap()
+        if first < until:
+            self.at(first, arrival)
+
+    def set_slow(self, server: Server, slow: float) -> None:
+        """Service times are multiplied by that from now on.
+
+        A worker finishes its request at the old speed; shared processors change at once.
+        """
+        if server.shared is None:
+            server.slow = slow
+            return
+        server.shared.advance(self.now)
+        server.slow = slow
+        self._plan(server)
+
+    def kill(self, server: Server) -> None:
+        """It is gone: what waits there fails now, what a worker has in hand fails at its end."""
+        server.gone = True
+        lost = list(server.queue)
+        server.queue.clear()
+        if server.shared is not None:
+            lost += server.shared.drop(self.now)
+        for request in lost:
+            server.meter.end(request[1], 0.0, counts=False)
+            self._fail(server, request[0], 0.0)
 
     def closed_loop(self, client: Client, workers: int, think: Draw, until: float) -> None:
         """So many callers, each of which waits for its answer, thinks, and calls again."""
@@ -161,15 +221,16 @@ class Engine:
             elif kind == _ARRIVE:
                 server = what[2]
                 if server.gone:
-                    heappush(calendar, (when + what[4], next(order), _ANSWER, what, (False, None)))
+                    self._fail(server, what, 0.0)
                     continue
                 if server.failing and random() < server.failing:
-                    server.failed += 1
-                    wait = self._fast_failure_s + what[4]
-                    heappush(calendar, (when + wait, next(order), _ANSWER, what, (False, None)))
+                    self._fail(server, what, server.failure_s)
                     continue
                 request = (what, server.meter.begin(), when)
-                if server.working < server.workers:
+                if server.shared is not None:
+                    server.shared.begin(when, server.cooled(draw()), next(order), request)
+                    self._plan(server)
+                elif server.working < server.workers:
                     server.working += 1
                     seconds = server.takes(draw())
                     server.work_s += seconds
@@ -179,6 +240,10 @@ class Engine:
             elif kind == _SERVED:
                 server = what
                 request = more
+                if server.gone:
+                    server.meter.end(request[1], 0.0, counts=False)
+                    self._fail(server, request[0], 0.0)
+                    continue
                 server.served += 1
                 server.meter.end(request[1], when - request[2])
                 answer = (True, server.meter.report())
@@ -191,6 +256,17 @@ class Engine:
                     heappush(calendar, (when + seconds, next(order), _SERVED, server, request))
                 else:
                     server.working -= 1
+            elif kind == _SHARED:
+                server = what
+                if more != server.shared.version:  # something came in between
+                    continue
+                request = server.shared.end(when)
+                server.served += 1
+                server.meter.end(request[1], when - request[2])
+                answer = (True, server.meter.report())
+                sent = request[0]
+                heappush(calendar, (when + sent[4], next(order), _ANSWER, sent, answer))
+                self._plan(server)
             else:
                 pick, begun, server, _, _, then = what
                 ok, report = more
@@ -210,11 +286,15 @@ class Engine:
         try:
             pick = client.balancer.pick()
         except NoEndpoints:
-            self.tally.refused += 1
+            if now >= self._warmup_s:
+                self.tally.requests += 1
+                self.tally.refused += 1
+                self.tally.failures.append(now)
             if then is not None:
-                then()
+                self.at(now + _REFUSED_S, then)
             return
         server: Server = pick.node.transport
+        server.sent += 1
         zone = server.endpoint.locality.zone
         delay = self._between(client.zone, zone)
         if now >= self._warmup_s:
@@ -228,6 +308,18 @@ class Engine:
         if client.balancer.probing:
             for node in client.balancer.take_probes():
                 self._probe(client, node)
+
+    def _plan(self, server: Server) -> None:
+        """Put the next departure from shared processors into the calendar."""
+        shared = server.shared
+        if shared is not None and shared.requests:
+            when = shared.next_end()
+            heappush(self._calendar, (when, next(self._order), _SHARED, server, shared.version))
+
+    def _fail(self, server: Server, sent: Any, seconds: float) -> None:
+        server.failed += 1
+        when = self.now + seconds + sent[4]
+        heappush(self._calendar, (when, next(self._order), _ANSWER, sent, (False, None)))
 
     def _probe(self, client: Client, node: Node) -> None:
         server: Server = node.transport
