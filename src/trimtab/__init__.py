@@ -11,6 +11,7 @@ Use ``trimtab`` where you use ``grpc``, and ``trimtab.aio`` where you use ``grpc
 from importlib.metadata import version
 
 from trimtab.client.grpc_sync import insecure_channel, secure_channel
+from trimtab.client.request_key import request_key
 from trimtab.errors import (
     ConfigError,
     DiscoveryError,
@@ -35,6 +36,7 @@ __all__ = [
     "TrimtabError",
     "__version__",
     "insecure_channel",
+    "request_key",
     "secure_channel",
 ]
 

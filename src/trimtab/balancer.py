@@ -106,6 +106,7 @@ class Balancer:
         random: the only source of randomness.
         wall: Unix seconds, which pods' start times are compared with; None: they are not used.
         zone: the client's own; "" is unknown, and all zones are the same then.
+        labels: endpoints without all of these are left out.
         policy: fixes the strategy; None follows the snapshot's, else the default.
         lock: held for the length of one decision and never over I/O; a door that is used from
             several threads gives an ``RLock``, since a finaliser that ends a pick may run in the
@@ -123,6 +124,7 @@ class Balancer:
         random: Random,
         wall: Callable[[], float] | None = None,
         zone: str = "",
+        labels: Mapping[str, str] | None = None,
         policy: PolicyConfig | None = None,
         lock: AbstractContextManager[Any] | None = None,
     ) -> None:
@@ -130,6 +132,7 @@ class Balancer:
         self._clock = clock
         self._random = random
         self._wall = wall
+        self._labels = frozenset((labels or {}).items())
         self._fixed = policy
         self._config = policy
         self._stack = Stack(policy, random, zone)
@@ -139,6 +142,7 @@ class Balancer:
         self._nodes: dict[tuple[str, int], Node] = {}
         self._candidates = 0
         self._stale = False
+        self._unfit = 0
         self._leaving: set[Node] = set()
         self.snapshot: Snapshot | None = None
         self.policy_error: str = ""
@@ -147,6 +151,9 @@ class Balancer:
         """Take a new snapshot. Nodes of endpoints that stay are kept with all they learnt."""
         with self._lock:
             self._follow_policy(snapshot.policy)
+            self._unfit = 0
+            if self._labels:
+                snapshot = self._selected(snapshot)
             usable = {e.key for e in snapshot.usable()}
             added: list[Node] = []
             removed: list[Node] = []
@@ -171,6 +178,11 @@ class Balancer:
             self.snapshot = snapshot
             self._refresh()
             return Change(tuple(added), tuple(removed))
+
+    def _selected(self, snapshot: Snapshot) -> Snapshot:
+        fit = tuple(e for e in snapshot.endpoints if self._labels.issubset(e.labels))
+        self._unfit = len(snapshot.endpoints) - len(fit)
+        return Snapshot.presorted(snapshot.cluster, fit, snapshot.policy, snapshot.service)
 
     def _since(self, endpoint: Endpoint) -> float:
         """When a new node began to serve, by the balancer's clock.
@@ -255,6 +267,11 @@ class Balancer:
         return self._stack.reads_reports
 
     @property
+    def hash_key(self) -> str | None:
+        """The metadata that holds a request's key, "": none does; None: no key is wanted."""
+        return self._stack.hash_key
+
+    @property
     def probing(self) -> bool:
         """Whether the policy wants probes: ``take_probes`` after every pick."""
         return self._stack.prober is not None
@@ -302,6 +319,9 @@ class Balancer:
         if self.snapshot is None:
             return f"{self._cluster}: no endpoints received yet"
         counts = self.snapshot.counts()
+        if self._unfit and not self.snapshot.endpoints:
+            wanted = ", ".join(f"{key}={value}" for key, value in sorted(self._labels))
+            return f"{self._cluster}: none of {self._unfit} endpoints has the labels {wanted}"
         if not self.snapshot.endpoints:
             return f"{self._cluster}: the service has no endpoints"
         states = ", ".join(f"{n} {health.value}" for health, n in counts.items() if n)

@@ -8,6 +8,7 @@ import threading
 import grpc
 import pytest
 
+import trimtab
 from doors import loop, threads
 from doors.servers import Servers
 from harness.waiting import eventually
@@ -64,9 +65,16 @@ def snapshot(*endpoints):
 
 def tell(channel, *endpoints):
     """Give the channel a new snapshot and wait until it has it."""
-    new = snapshot(*endpoints)
-    channel.update(new)
-    eventually(lambda: channel.balancer.snapshot is new, within=5, what="the snapshot arrived")
+    before = channel.balancer.snapshot
+    channel.update(snapshot(*endpoints))
+    eventually(
+        lambda: (
+            channel.balancer.nodes.keys() <= {e.key for e in endpoints}
+            and channel.balancer.snapshot is not before
+        ),
+        within=5,
+        what="the snapshot arrived",
+    )
 
 
 def idle(channel):
@@ -350,6 +358,59 @@ def test_the_own_zone_is_preferred(door, servers, ask):
     connected(channel, 2)
     policy = channel.balancer._stack._innermost.inner
     assert policy.stay == 0.5  # by capacity, until latencies tell
+
+
+# Where a request must go
+
+
+@pytest.mark.parametrize("how", ["say", "begin"])
+def test_requests_of_one_key_in_their_metadata_go_to_one_endpoint(door, servers, ask, how):
+    made = servers.open(*"abcd")
+    policy = PolicyConfig.of("ring_hash", hash_key="X-User")
+    channel = door.open([s.target for s in made], policy=policy)
+    connected(channel, 4)
+
+    def server_of(user):
+        before = {s.name: s.received for s in made}
+        metadata = (("other", "1"), ("x-user", user))
+        if how == "say":
+            channel.say(ask(), timeout=5, metadata=metadata)
+        else:
+            channel.begin("Say", ask(), metadata=metadata).code()
+        (name,) = [s.name for s in made if s.received > before[s.name]]
+        return name
+
+    first = {f"user-{i}": server_of(f"user-{i}") for i in range(30)}
+    assert len(set(first.values())) == 4
+    assert {user: server_of(user) for user in first} == first
+
+
+def test_a_key_that_the_caller_says_goes_before_the_metadata(door, servers, ask):
+    made = servers.open(*"abcd")
+    channel = door.open([s.target for s in made], policy="ring_hash")
+    connected(channel, 4)
+    seen = set()
+    for _ in range(20):
+        with trimtab.request_key("the same"):
+            seen.add(channel.say(ask(), timeout=5).server)
+    assert len(seen) == 1
+    assert {channel.say(ask(), timeout=5).server for _ in range(60)} == set("abcd")
+
+
+def test_only_endpoints_with_the_labels_get_requests(door, servers, ask):
+    first, second = servers.open("a", "b")
+    channel = door.open(None, labels={"shard": "7"})
+    tell(
+        channel,
+        at(first, labels=(("app", "x"), ("shard", "7"))),
+        at(second, labels=(("shard", "8"),)),
+    )
+    connected(channel, 1)
+    assert {channel.say(ask(), timeout=5).server for _ in range(20)} == {"a"}
+    tell(channel, at(second, labels=(("shard", "8"),)))
+    with pytest.raises(grpc.RpcError) as refused:
+        channel.say(ask(), timeout=5)
+    assert "none of 1 endpoints has the labels shard=7" in refused.value.details()
 
 
 # Endpoints come and go

@@ -53,7 +53,8 @@ class AioCluster:
         spec: what the caller asked for.
         loop: where everything happens.
         link: makes an endpoint's link from its native channel.
-        on_ready: called with True when calls can leave at once, with False when they can't.
+        on_ready: called with True when calls can leave at once, with False when they can't, or
+            when the policy wants keys that their metadata holds.
 
     Raises:
         ConfigError: the policy is unknown or has a bad parameter.
@@ -73,6 +74,7 @@ class AioCluster:
             random=Random(),
             wall=time.time,  # noqa: TID251 - as above
             zone=spec.zone,
+            labels=spec.labels,
             policy=spec.policy,
         )
         self.availability = Availability(spec.service, self.balancer, clock)
@@ -84,6 +86,7 @@ class AioCluster:
         self._closings: set[asyncio.Task[None]] = set()
         self._waiters: set[asyncio.Future[None]] = set()
         self._refreshing = False
+        self._direct = False
         self._watch: Watch = Fixed()
 
     def start(self) -> None:
@@ -192,9 +195,14 @@ class AioCluster:
 
     def _refresh(self) -> None:
         self._refreshing = False
-        if self.availability.refresh():
-            # A closed channel refuses calls where it would place them.
-            self._on_ready(self.availability.ready() or self.availability.closed)
+        self.availability.refresh()
+        # A closed channel refuses calls where it would place them.
+        direct = self.availability.closed or (
+            self.availability.ready() and not self.balancer.hash_key
+        )
+        if direct is not self._direct:
+            self._direct = direct
+            self._on_ready(direct)
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():

@@ -26,6 +26,7 @@ from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Waiting
 from trimtab.client.channel_spec import ChannelSpec
+from trimtab.client.request_key import key_of
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 
@@ -153,7 +154,8 @@ class Picker:
         """Pick an endpoint and make the native call there."""
         if self._closed:
             raise grpc.aio.UsageError(_CLOSED)
-        pick = self._pick()
+        balancer = self._cluster.balancer
+        pick = self._pick() if balancer.hash_key is None else self._pick(key_of(None, ""))
         link: PickingLink = pick.node.transport
         try:
             if handle:

@@ -25,6 +25,7 @@ from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Continuation, Details, Waiting
 from trimtab.client.channel_spec import ChannelSpec
+from trimtab.client.request_key import key_of
 from trimtab.policies import Outcome
 
 _placing: ContextVar[PublicCalls] = ContextVar("trimtab_placing")
@@ -76,13 +77,15 @@ class PublicCalls:
     def place(self, method: str, *request: Any, **more: Any) -> Any:
         """Pick an endpoint and begin the call there."""
         cluster = self._channel.cluster
-        pick = cluster.balancer.pick()
+        wanted = cluster.balancer.hash_key
+        key = None if wanted is None else key_of(more.get("metadata"), wanted)
+        pick = cluster.balancer.pick(key)
         link: PublicLink = pick.node.transport
-        key = (self._arity, method, *self._codec)
+        kind = (self._arity, method, *self._codec)
         try:
-            native = link.natives.get(key)
+            native = link.natives.get(kind)
             if native is None:
-                native = link.natives[key] = self._made_on(link.channel, method)
+                native = link.natives[kind] = self._made_on(link.channel, method)
             call = native(*request, **more)
         except BaseException:
             pick.finish(Outcome.CANCELLED)

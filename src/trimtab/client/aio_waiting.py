@@ -1,7 +1,7 @@
 """The interceptor that lets a call wait until an endpoint can take it.
 
-It stands last, just above the pick, and only while nothing can leave (or below the caller's
-interceptors, which may take their time). So a waiting call of any arity is gRPC's own object.
+It stands last, just above the pick, and only while nothing can leave, while the policy wants keys,
+or below the caller's interceptors, which may take their time. So a waiting call of any arity is gRPC's own object.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import grpc.aio
 
 from trimtab.client.aio_cluster import AioCluster
+from trimtab.client.request_key import keep, key_of
 
 Details = grpc.aio.ClientCallDetails
 Continuation = Callable[[Details, Any], Awaitable[Any]]
@@ -25,7 +26,11 @@ class Waiting:
 
     async def go_on(self, continuation: Continuation, details: Details, request: Any) -> Any:
         """Wait, then let the call leave."""
-        return await continuation(await self.wait(details), request)
+        details = await self.wait(details)
+        wanted = self._cluster.balancer.hash_key
+        if wanted is not None:
+            keep(key_of(details.metadata, wanted))
+        return await continuation(details, request)
 
     async def wait(self, details: Details) -> Details:
         """Wait; return the details with what is left of the timeout."""

@@ -37,6 +37,7 @@ class ChannelSpec:
         endpoints: a fixed list, or None.
         bootstrap: see ``client.bootstrap.load``.
         zone: where this process runs, "" if unknown.
+        labels: endpoints without all of these are left out.
     """
 
     target: str
@@ -48,6 +49,7 @@ class ChannelSpec:
     endpoints: Endpoints | None
     bootstrap: BootstrapSource | None
     zone: str
+    labels: Mapping[str, str]
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class ChannelSpec:
         endpoints: Endpoints | None,
         bootstrap: BootstrapSource | None,
         locality: str | Locality | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Self:
         """From a factory's arguments.
 
@@ -86,11 +89,25 @@ class ChannelSpec:
             endpoints=endpoints,
             bootstrap=bootstrap,
             zone=_zone(target, locality, bootstrap),
+            labels=_labels(target, labels),
         )
 
     def watch(self, watcher: Watcher) -> Watch:
         """Begin to tell ``watcher`` of the endpoints; see ``watching.watch``."""
         return watch(self.target, watcher, endpoints=self.endpoints, bootstrap=self.bootstrap)
+
+
+def _labels(target: str, labels: Mapping[str, str] | None) -> Mapping[str, str]:
+    if labels is None:
+        return {}
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(text, str) for pair in labels.items() for text in pair
+    ):
+        raise ConfigError(
+            f"channel {target!r}: labels={labels!r} is no mapping of texts to texts, such as "
+            "{'shard': '7'}"
+        )
+    return dict(labels)
 
 
 def _zone(

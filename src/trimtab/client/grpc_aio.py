@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import grpc
 import grpc.aio
@@ -46,6 +46,7 @@ def insecure_channel(
     endpoints: Endpoints | None = None,
     bootstrap: BootstrapSource | None = None,
     locality: str | Locality | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -61,6 +62,7 @@ def insecure_channel(
             ``TRIMTAB_CONTROL_PLANE``).
         locality: the zone that this process runs in, or a ``Locality``; None takes it from the
             bootstrap's node, else from ``TRIMTAB_ZONE``. Endpoints in it are preferred.
+        labels: only endpoints that have all of these get requests.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -74,6 +76,7 @@ def insecure_channel(
         endpoints=endpoints,
         bootstrap=bootstrap,
         locality=locality,
+        labels=labels,
     )
     return _make(spec, interceptors)
 
@@ -89,6 +92,7 @@ def secure_channel(
     endpoints: Endpoints | None = None,
     bootstrap: BootstrapSource | None = None,
     locality: str | Locality | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -106,5 +110,6 @@ def secure_channel(
         endpoints=endpoints,
         bootstrap=bootstrap,
         locality=locality,
+        labels=labels,
     )
     return _make(spec, interceptors)

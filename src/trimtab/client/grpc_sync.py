@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -220,6 +220,7 @@ def insecure_channel(
     endpoints: Endpoints | None = None,
     bootstrap: BootstrapSource | None = None,
     locality: str | Locality | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -234,6 +235,7 @@ def insecure_channel(
             ``TRIMTAB_CONTROL_PLANE``).
         locality: the zone that this process runs in, or a ``Locality``; None takes it from the
             bootstrap's node, else from ``TRIMTAB_ZONE``. Endpoints in it are preferred.
+        labels: only endpoints that have all of these get requests.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -248,6 +250,7 @@ def insecure_channel(
             endpoints=endpoints,
             bootstrap=bootstrap,
             locality=locality,
+            labels=labels,
         )
     )
 
@@ -262,6 +265,7 @@ def secure_channel(
     endpoints: Endpoints | None = None,
     bootstrap: BootstrapSource | None = None,
     locality: str | Locality | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -280,5 +284,6 @@ def secure_channel(
             endpoints=endpoints,
             bootstrap=bootstrap,
             locality=locality,
+            labels=labels,
         )
     )

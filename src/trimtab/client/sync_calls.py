@@ -17,6 +17,7 @@ import grpc.experimental
 from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.balancer import Pick
 from trimtab.client.channel_spec import Options
+from trimtab.client.request_key import key_of
 from trimtab.client.sync_cluster import SyncCluster, SyncLink
 from trimtab.policies import Outcome
 
@@ -72,9 +73,11 @@ class Calls:
     ) -> Any:
         """Make a blocking call; ``how`` is the native multicallable's method."""
         cluster = self._cluster
-        pick = cluster.try_place()
+        wanted = cluster.balancer.hash_key
+        key = None if wanted is None else key_of(metadata, wanted)
+        pick = cluster.try_place(key)
         if pick is None:
-            pick, timeout = cluster.place(timeout, wait_for_ready)
+            pick, timeout = cluster.place(timeout, wait_for_ready, key)
         outcome = Outcome.CANCELLED  # KeyboardInterrupt and the like
         report = None
         link = pick.node.transport
@@ -113,9 +116,11 @@ class Calls:
         compression: grpc.Compression | None,
     ) -> Any:
         """Begin a call and return it at once, if need be before it has left."""
+        wanted = self._cluster.balancer.hash_key
+        key = None if wanted is None else key_of(metadata, wanted)
 
         def start(left: float | None) -> Any:
-            pick = self._cluster.try_place()
+            pick = self._cluster.try_place(key)
             if pick is None:
                 return None
             try:

@@ -116,6 +116,7 @@ class SyncCluster:
             random=Random(),
             wall=time.time,  # noqa: TID251 - as above
             zone=spec.zone,
+            labels=spec.labels,
             policy=spec.policy,
             lock=lock,
         )
@@ -164,7 +165,7 @@ class SyncCluster:
         """The open links."""
         return self._links
 
-    def try_place(self) -> Pick | None:
+    def try_place(self, key: str | None = None) -> Pick | None:
         """Pick an endpoint that a request can leave for now; None if there is none.
 
         Raises:
@@ -174,7 +175,7 @@ class SyncCluster:
             raise ValueError(CLOSED)
         for _ in range(_PICKS):
             try:
-                pick = self.balancer.pick()
+                pick = self.balancer.pick(key)
             except NoEndpoints:
                 return None
             link: SyncLink | None = pick.node.transport
@@ -192,7 +193,7 @@ class SyncCluster:
         return None
 
     def place(
-        self, timeout: float | None, wait_for_ready: bool | None
+        self, timeout: float | None, wait_for_ready: bool | None, key: str | None = None
     ) -> tuple[Pick, float | None]:
         """Pick an endpoint when ``try_place`` found none: wait for one.
 
@@ -206,7 +207,7 @@ class SyncCluster:
         deadline = None if timeout is None else self.clock() + timeout
         while True:
             seen = self._round
-            pick = self._try_after_waiting()
+            pick = self._try_after_waiting(key)
             left = None if deadline is None else deadline - self.clock()
             if pick is not None:
                 return pick, None if left is None else max(0.0, left)
@@ -219,9 +220,9 @@ class SyncCluster:
                     self._changed.wait(left)
                     left = None if deadline is None else deadline - self.clock()
 
-    def _try_after_waiting(self) -> Pick | None:
+    def _try_after_waiting(self, key: str | None) -> Pick | None:
         try:
-            return self.try_place()
+            return self.try_place(key)
         except ValueError:
             raise _closed() from None
 

@@ -35,22 +35,19 @@ class RingHash:
         random: for requests without a key.
         points: of an endpoint of mean weight.
         bound: times the mean in-flight that an endpoint may have, above 1.
+        hash_key: the metadata or header that holds a request's key; "": the caller says it
+            (``trimtab.request_key``).
     """
 
     divides_shares = True
     ignores_reports = True
-    __slots__ = (
-        "_bound",
-        "_hashes",
-        "_in_flight",
-        "_nodes",
-        "_owners",
-        "_p2c",
-        "_points",
-        "_weight",
-    )
+    __slots__ = ("_bound", "_hashes", "_in_flight", "_nodes", "_owners", "_p2c", "_points",
+                 "_weight", "hash_key")  # fmt: skip
 
-    def __init__(self, random: Random, *, points: int = 100, bound: float = 1.25) -> None:
+    def __init__(
+        self, random: Random, *, points: int = 100, bound: float = 1.25, hash_key: str = ""
+    ) -> None:
+        self.hash_key = hash_key.lower()
         self._p2c = P2C(random)
         self._points = points
         self._bound = bound
@@ -122,6 +119,7 @@ def build(params: Params, random: Random) -> Policy:
         random,
         points=read.whole("points", 100, 1, _MOST_POINTS),
         bound=read.number("bound", 1.25, 1.0, 1000.0),
+        hash_key=read.text("hash_key", ""),
     )
     read.close()
     return made

@@ -81,12 +81,13 @@ class Stack:
         ejection: who is out; None if nobody is ever ejected.
         prober: the policy, if it wants probes.
         reads_reports: whether load reports of successes make a difference.
+        hash_key: the metadata that holds a request's key, "": none; None: the policy wants no key.
 
     Raises:
         ConfigError: the name or a parameter is unknown or out of range.
     """
 
-    __slots__ = ("_innermost", "_random", "ejection", "judges", "outer", "prober", "reads_reports",
+    __slots__ = ("_innermost", "_random", "ejection", "hash_key", "judges", "outer", "prober", "reads_reports",
                  "shares", "zone")  # fmt: skip
 
     def __init__(self, config: PolicyConfig | None, random: Random, zone: str = "") -> None:
@@ -129,9 +130,15 @@ class Stack:
     def _chosen(self, config: PolicyConfig) -> Policy:
         own = PolicyConfig(config.name, tuple(p for p in config.params if p[0] not in NAMES))
         policy = policies.build(own, self._random)
+        self.hash_key: str | None = getattr(policy, "hash_key", None)
         self.reads_reports = not getattr(policy, "ignores_reports", False)
         self.prober: Prober | None = policy if isinstance(policy, Prober) else None
-        if self.zone and self.judges.zone != "off" and self.prober is None:
+        if (
+            self.zone
+            and self.judges.zone != "off"
+            and self.prober is None
+            and self.hash_key is None
+        ):
             return Zones(
                 lambda: self._gated(policies.build(own, self._random)),
                 self._random,

@@ -109,7 +109,8 @@ class Zones:
         for node in nodes:
             parts.setdefault(node.endpoint.locality.zone, []).append(node)
         own = self._zones.get(self._own)
-        returns = own is not None and not own.capacity
+        # One that never answered is not back from the dead: it is being connected.
+        returns = own is not None and not own.capacity and own.samples > 0.0
         for name in parts:
             if name not in self._zones:
                 self._zones[name] = Zone(self._make())

@@ -36,4 +36,5 @@ def spec(endpoints, given):
         endpoints=endpoints,
         bootstrap=NOWHERE if endpoints is None else None,
         locality=given.get("locality"),
+        labels=given.get("labels"),
     )
