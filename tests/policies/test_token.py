@@ -29,6 +29,13 @@ def test_the_cold_one_with_the_least_latency_is_next_and_each_token_is_used_once
     assert [nodes.index(token.pick(0.0)) for _ in range(3)] == [1, 2, 0]
 
 
+def test_latencies_that_are_alike_leave_it_to_what_is_in_flight():
+    nodes, token = fleet(quantile=1.0)
+    for i, (in_flight, latency) in enumerate([(3, 0.0100), (1, 0.0124), (0, 0.0126)]):
+        answer(token, nodes[i], in_flight=in_flight, latency=latency)
+    assert [nodes.index(token.pick(0.0)) for _ in range(2)] == [1, 0]
+
+
 def test_a_hot_one_is_left_to_the_last():
     nodes, token = fleet(quantile=0.5)
     for i, in_flight in enumerate([1, 9, 1, 8]):

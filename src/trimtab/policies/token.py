@@ -6,6 +6,8 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
     pick: with probability ``explore``, or with fewer than two tokens, power of two choices on our own
     in-flight over all endpoints. Else the token with the least latency among the cold ones, cold
     being in-flight <= the ``quantile`` of the last 64 reports; when all are hot, the least in-flight.
+    Latencies up to 25 % above the least are the same, and in-flight decides, then age: no endpoint is
+    preferred for a hair.
     The token is gone then, so no endpoint is sent a herd.
     An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
     (errors, pushback) leaves its token with that probability only.
@@ -21,6 +23,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from random import Random
 
 from trimtab.load_report import LoadReport
@@ -29,6 +32,7 @@ from trimtab.policies.p2c import P2C
 from trimtab.policies.params import Params, Reader
 
 _REPORTS = 64  # whose quantile divides hot from cold
+_ALIKE = 1.25  # latencies within this ratio of the least are the same
 
 
 class Token:
@@ -86,16 +90,20 @@ class Token:
             return self._p2c.pick(now)
         ordered = self._sorted
         threshold = ordered[int(self._quantile * (len(ordered) - 1))]
-        best: Node | None = None
-        least = coolest = float("inf")
-        coldest = node
+        least = inf
+        for in_flight, latency, _ in pool.values():
+            if latency < least and in_flight <= threshold:
+                least = latency
+        bound = least * _ALIKE
+        best, coolest = node, inf
         for node, (in_flight, latency, _) in pool.items():
-            if in_flight <= threshold and latency < least:
-                least, best = latency, node
-            if in_flight < coolest:
-                coolest, coldest = in_flight, node
-        if best is None:
-            best = coldest
+            # When all are hot, least is inf, and so is the bound: all take part.
+            if (
+                in_flight < coolest
+                and latency <= bound
+                and (in_flight <= threshold or least == inf)
+            ):
+                best, coolest = node, in_flight
         del pool[best]
         return best
 
