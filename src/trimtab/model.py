@@ -125,7 +125,7 @@ class PolicyConfig:
     ``xds`` carries it unread; ``policies.build`` validates it.
     """
 
-    name: str = "p2c"
+    name: str = "token"
     params: tuple[tuple[str, str | float | bool], ...] = ()
 
     @classmethod

@@ -22,11 +22,11 @@ def fleet(n=10, **options):
 
 
 @pytest.mark.parametrize("outcome", FAILED)
-def test_a_failure_cuts_the_share_by_the_fourth_power(outcome):
+def test_a_failure_cuts_the_share_by_the_eighth_power(outcome):
     nodes, bias = fleet()
     bias.done(nodes[0], outcome, 0.01, 0.0, None)
     mean = (9 + 0.9) / 10
-    assert nodes[0].share == pytest.approx((0.9 / mean) ** 4)
+    assert nodes[0].share == pytest.approx((0.9 / mean) ** 8)
     assert all(n.share == 1.0 for n in nodes[1:])
 
 

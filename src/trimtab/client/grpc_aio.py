@@ -55,7 +55,7 @@ def insecure_channel(
         options: of each endpoint's native channel.
         compression: the default of all calls.
         interceptors: run above the pick, so a retry may land on another endpoint.
-        policy: a policy's name or configuration; None follows the control plane, else ``p2c``.
+        policy: a policy's name or configuration; None follows the control plane, else ``token``.
         endpoints: a fixed list of ``"host:port"`` or ``Endpoint``; then no control plane is asked.
         bootstrap: a file's path, its content as a mapping or a ``Bootstrap``; None takes it from
             the environment (``GRPC_XDS_BOOTSTRAP``, ``GRPC_XDS_BOOTSTRAP_CONFIG``,

@@ -228,7 +228,7 @@ def insecure_channel(
         target: ``xds:///SERVICE.NAMESPACE:PORT``, or that name alone.
         options: of each endpoint's native channel.
         compression: the default of all calls.
-        policy: a policy's name or configuration; None follows the control plane, else ``p2c``.
+        policy: a policy's name or configuration; None follows the control plane, else ``token``.
         endpoints: a fixed list of ``"host:port"`` or ``Endpoint``; then no control plane is asked.
         bootstrap: a file's path, its content as a mapping or a ``Bootstrap``; None takes it from
             the environment (``GRPC_XDS_BOOTSTRAP``, ``GRPC_XDS_BOOTSTRAP_CONFIG``,

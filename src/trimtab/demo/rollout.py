@@ -29,7 +29,12 @@ def service() -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "metadata": {
+            "name": NAME,
+            "namespace": NAMESPACE,
+            # The demo's servers are warm at once, and its phases are short.
+            "annotations": {"trimtab.dev/slow-start": "0"},
+        },
         "spec": {
             "selector": {"app": NAME},
             "ports": [{"name": "grpc", "port": 8080, "targetPort": "grpc", "protocol": "TCP"}],

@@ -15,7 +15,7 @@ PICKS = {
     Mode.PINNED: "each channel stays with one server, drawn when it connected (kube-proxy)",
     Mode.ROUND_ROBIN_STALE: "native gRPC round_robin per request",
     Mode.ROUND_ROBIN: "native gRPC round_robin per request",
-    Mode.TRIMTAB: "trimtab per request: of two servers drawn, the one with less in flight",
+    Mode.TRIMTAB: "trimtab per request: the server that lately answered soonest, each answer used once",
 }
 KNOWS = {
     Mode.PINNED: "the {first} servers of connect time",
@@ -120,7 +120,7 @@ def readings(report: Report) -> list[Reading]:
             f"as it gets (max/mean {_number(even.max_over_mean, 2)}), so server {slow} keeps "
             f"{slow_even} of the requests; its {capacity:.0f}/s of capacity is less than an even "
             f"share of {share:g}/s, and the queue from before the scale-up can't drain. trimtab "
-            f"looks at what is in flight, not equal counts, and gives it {slow_trimtab} (max/mean "
+            f"looks at what is in flight and how long it takes, and gives it {slow_trimtab} (max/mean "
             f"{_number(trimtab.max_over_mean, 2)}; among the other servers the differences are "
             f"chance, which shrinks with the number of requests). p99: {_number(even.p99_ms, 0)} "
             f"ms and {_number(trimtab.p99_ms, 0)} ms.",

@@ -19,7 +19,7 @@ from trimtab.load_report import LoadReport
 from trimtab.model import Endpoint, PolicyConfig
 from trimtab.policies.params import Params
 
-DEFAULT = "p2c"
+DEFAULT = "token"
 _BUILT_IN = (
     "p2c",
     "p2c_ewma",

@@ -55,7 +55,7 @@ class ErrorBias:
         inner: Policy,
         shares: Shares,
         *,
-        exponent: float = 4.0,
+        exponent: float = 8.0,
         gain: float = 0.1,
         recovery_s: float = 2.5,
     ) -> None:

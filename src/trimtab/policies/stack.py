@@ -6,7 +6,7 @@ each should get; slow start sends new ones a few requests; the policy itself cho
     judges        true; false leaves all of them out
     eject         true, or false
     eject_s       10: the first time out [s]
-    error_bias    4: the exponent; 0 is off
+    error_bias    8: the exponent; 0 is off
     slow_start_s  10: the ramp of a new endpoint [s]; 0 is off
     zone          prefer; strict never leaves the own zone while it has an endpoint; off
 
@@ -44,7 +44,7 @@ class Judges:
     """
 
     eject_s: float = 10.0
-    error_bias: float = 4.0
+    error_bias: float = 8.0
     slow_start_s: float = 10.0
     zone: str = "prefer"
 
@@ -59,7 +59,7 @@ class Judges:
         on = read.flag("judges", default=True)
         eject = read.flag("eject", default=True)
         eject_s = read.number("eject_s", 10.0, 0.001, 3600.0)
-        error_bias = read.number("error_bias", 4.0, 0.0, 16.0)
+        error_bias = read.number("error_bias", 8.0, 0.0, 16.0)
         slow_start_s = read.number("slow_start_s", 10.0, 0.0, 3600.0)
         zone = read.text("zone", "prefer", ("prefer", "strict", "off"))
         if not on:

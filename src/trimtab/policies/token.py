@@ -56,7 +56,7 @@ class Token:
         *,
         size: int = 8,
         quantile: float = 0.95,
-        explore: float = 0.03,
+        explore: float = 0.15,
         age_s: float = 1.0,
     ) -> None:
         self._random = random.random
@@ -144,7 +144,7 @@ def build(params: Params, random: Random) -> Policy:
         random,
         size=read.whole("size", 8, 2, 1000),
         quantile=read.number("quantile", 0.95, 0.0, 1.0),
-        explore=read.number("explore", 0.03, 0.0, 1.0),
+        explore=read.number("explore", 0.15, 0.0, 1.0),
         age_s=read.number("age_s", 1.0, 0.001, 3600.0),
     )
     read.close()
