@@ -31,7 +31,7 @@ def test_the_cold_one_with_the_least_latency_is_next_and_each_token_is_used_once
 
 def test_latencies_that_are_alike_leave_it_to_what_is_in_flight():
     nodes, token = fleet(quantile=1.0)
-    for i, (in_flight, latency) in enumerate([(3, 0.0100), (1, 0.0124), (0, 0.0126)]):
+    for i, (in_flight, latency) in enumerate([(3, 0.1), (1, 0.125), (0, 0.127)]):
         answer(token, nodes[i], in_flight=in_flight, latency=latency)
     assert [nodes.index(token.pick(0.0)) for _ in range(2)] == [1, 0]
 

@@ -6,8 +6,8 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
     pick: with probability ``explore``, or with fewer than two tokens, power of two choices on our own
     in-flight over all endpoints. Else the token with the least latency among the cold ones, cold
     being in-flight <= the ``quantile`` of the last 64 reports; when all are hot, the least in-flight.
-    Latencies up to 25 % above the least are the same, and in-flight decides, then age: no endpoint is
-    preferred for a hair.
+    Latencies up to 25 % and a millisecond above the least are the same, and in-flight decides, then
+    age: no endpoint is preferred for a hair.
     The token is gone then, so no endpoint is sent a herd.
     An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
     (errors, pushback) leaves its token with that probability only.
@@ -33,6 +33,7 @@ from trimtab.policies.params import Params, Reader
 
 _REPORTS = 64  # whose quantile divides hot from cold
 _ALIKE = 1.25  # latencies within this ratio of the least are the same
+_NOISE_S = 0.001  # and so are those that differ by less: that is the network, and the interpreter
 
 
 class Token:
@@ -94,7 +95,7 @@ class Token:
         for in_flight, latency, _ in pool.values():
             if latency < least and in_flight <= threshold:
                 least = latency
-        bound = least * _ALIKE
+        bound = least * _ALIKE + _NOISE_S
         best, coolest = node, inf
         for node, (in_flight, latency, _) in pool.items():
             # When all are hot, least is inf, and so is the bound: all take part.
