@@ -76,12 +76,21 @@ def load_config(path: Path) -> Config:
     return config
 
 
-def _read(path: Path) -> str:
+def read_yaml(path: Path, hint: str) -> Any:
+    """A small YAML file: without aliases, no key twice.
+
+    Raises:
+        ConfigError: it can't be read, which ends with ``hint``, or is not valid.
+    """
+    return _parse(path, _read(path, hint))
+
+
+def _read(path: Path, hint: str = "check --config") -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; check --config") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; {hint}") from None
     if len(raw) > MAX_CONFIG_BYTES:
         raise ConfigError(f"{path}: is larger than {MAX_CONFIG_BYTES} bytes; is it the right file?")
     try:
