@@ -143,6 +143,7 @@ class Balancer:
         self._candidates = 0
         self._stale = False
         self._unfit = 0
+        self._number = random.getrandbits(64)
         self._leaving: set[Node] = set()
         self.snapshot: Snapshot | None = None
         self.policy_error: str = ""
@@ -154,6 +155,12 @@ class Balancer:
             self._unfit = 0
             if self._labels:
                 snapshot = self._selected(snapshot)
+            subset = self._stack.subset
+            if subset is not None and len(fit := snapshot.usable()) > subset.size:
+                fit = subset.of(fit, self._number)
+                snapshot = Snapshot.presorted(
+                    snapshot.cluster, fit, snapshot.policy, snapshot.service
+                )
             usable = {e.key for e in snapshot.usable()}
             added: list[Node] = []
             removed: list[Node] = []

@@ -394,12 +394,24 @@ def test_a_bad_policy_leaves_the_default_and_everything_else(value):
         ("slow-start", "500ms", ("slow_start_s", 0.5)),
         ("slow-start", "0", ("slow_start_s", 0.0)),
         ("zone", "strict", ("zone", "strict")),
+        ("subset-size", "20", ("subset_size", 20.0)),
     ],
 )
 def test_judges_are_asked_for_by_annotations(annotation, value, param):
     folded = Folded(service(annotations={f"trimtab.dev/{annotation}": value}))
     assert folded.clusters["orders.shop:8080"].policy.params == (param,)
     assert folded.problems == []
+
+
+def test_a_hash_key_belongs_to_ring_hash():
+    annotations = {"trimtab.dev/policy": "ring_hash", "trimtab.dev/hash-key": "x-user"}
+    folded = Folded(service(annotations=annotations))
+    assert folded.clusters["orders.shop:8080"].policy == PolicyConfig.of(
+        "ring_hash", hash_key="x-user"
+    )
+    folded = Folded(service(annotations=annotations | {"trimtab.dev/hash-key": "X User"}))
+    assert folded.clusters["orders.shop:8080"].policy == PolicyConfig("ring_hash")
+    assert len(folded.problems) == 1
 
 
 @pytest.mark.parametrize(
@@ -412,6 +424,10 @@ def test_judges_are_asked_for_by_annotations(annotation, value, param):
         ("slow-start", "30"),
         ("zone", "near"),
         ("zone", ""),
+        ("hash-key", "x-user"),  # beside round_robin
+        ("subset-size", "0"),
+        ("subset-size", "1.5"),
+        ("subset-size", "many"),
     ],
 )
 def test_a_bad_judge_leaves_the_default_and_the_policy(annotation, value):

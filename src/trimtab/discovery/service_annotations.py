@@ -6,7 +6,7 @@ A bad value becomes a ``Problem`` and the default is used; nothing else is touch
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from trimtab import policies
 from trimtab.discovery import ReportProblem
@@ -17,13 +17,19 @@ PREFIX = "trimtab.dev/"
 POLICY = PREFIX + "policy"
 SLOW_START = PREFIX + "slow-start"
 ZONE = PREFIX + "zone"
+HASH_KEY = PREFIX + "hash-key"
+SUBSET_SIZE = PREFIX + "subset-size"
 KNOWN = {
     POLICY: "which strategy picks: a registered policy's name",
     SLOW_START: "how long a new endpoint's share of requests grows; 0 is off",
     ZONE: "whether clients prefer endpoints in their own zone",
+    HASH_KEY: "with `ring_hash`: the metadata or header that holds a request's key",
+    SUBSET_SIZE: "how many of the endpoints each client uses",
 }
 _ZONES = ("prefer", "strict", "off")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s|m)|0")
+_HEADER = re.compile(r"[a-z0-9_.-]{1,100}")
+_SIZE = re.compile(r"[1-9][0-9]{0,4}")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _LONGEST_S = 3600.0
 
@@ -40,28 +46,21 @@ def policy_of(service: Service, report: ReportProblem) -> PolicyConfig | None:
         value = short(service.metadata.annotation(key))
         report(Problem(where, f"metadata.annotations[{key}]", value, f"{fix}; the default is used"))
 
-    name: str | None = None
-    params: dict[str, str | float | bool] = {}
+    name = ""
     if POLICY in annotations:
         name = service.metadata.annotation(POLICY)
         if name not in policies.names():
             refuse(POLICY, f"choose one of {', '.join(policies.names())}")
-            name = None
-    if SLOW_START in annotations:
-        seconds = _seconds(service.metadata.annotation(SLOW_START))
-        if seconds is None:
-            refuse(
-                SLOW_START, "write a duration of at most an hour, such as 500ms, 30s or 2m; or 0"
-            )
-        else:
-            params["slow_start_s"] = seconds
-    if ZONE in annotations:
-        zone = service.metadata.annotation(ZONE)
-        if zone not in _ZONES:
-            refuse(ZONE, f"choose one of {', '.join(_ZONES)}")
-        else:
-            params["zone"] = zone
-    if name is None and not params:
+            name = ""
+    params: dict[str, str | float | bool] = {}
+    for key, param, read, fix in _PARAMS:
+        if key in annotations:
+            value = read(service.metadata.annotation(key))
+            if value is None or (key == HASH_KEY and name != "ring_hash"):
+                refuse(key, fix)
+            else:
+                params[param] = value
+    if not name and not params:
         return None
     return PolicyConfig.of(name or policies.DEFAULT, **params)
 
@@ -73,6 +72,34 @@ def _seconds(text: str) -> float | None:
     number, unit = found.groups()
     seconds = float(number) * _UNITS_S[unit] if number else 0.0
     return seconds if seconds <= _LONGEST_S else None
+
+
+_PARAMS: tuple[tuple[str, str, Callable[[str], str | float | None], str], ...] = (
+    (
+        SLOW_START,
+        "slow_start_s",
+        _seconds,
+        "write a duration of at most an hour, such as 500ms, 30s or 2m; or 0",
+    ),
+    (
+        ZONE,
+        "zone",
+        lambda text: text if text in _ZONES else None,
+        f"choose one of {', '.join(_ZONES)}",
+    ),
+    (
+        HASH_KEY,
+        "hash_key",
+        lambda text: text if _HEADER.fullmatch(text) else None,
+        f"name metadata in lower case, such as x-user, beside {POLICY}: ring_hash",
+    ),
+    (
+        SUBSET_SIZE,
+        "subset_size",
+        lambda text: float(text) if _SIZE.fullmatch(text) else None,
+        "write a whole number from 1 to 99999",
+    ),
+)
 
 
 def unknown_annotations(service: Service) -> Iterator[Problem]:

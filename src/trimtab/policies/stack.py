@@ -8,6 +8,7 @@ each should get; slow start sends new ones a few requests; the policy itself cho
     eject_s       10: the first time out [s]
     error_bias    8: the exponent; 0 is off
     slow_start_s  10: the ramp of a new endpoint [s]; 0 is off
+    subset_size   0: how many endpoints this client uses (``policies.subset``); 0 is all
     zone          prefer; strict never leaves the own zone while it has an endpoint; off
 
 What the judges know belongs to them, so a change of the policy alone keeps it (``Stack.follow``).
@@ -27,6 +28,8 @@ from trimtab.policies.gate import Gate
 from trimtab.policies.params import Params, Reader
 from trimtab.policies.shares import Shares
 from trimtab.policies.slow_start import SlowStart
+from trimtab.policies.subset import NAMES as SUBSET
+from trimtab.policies.subset import Subset
 from trimtab.policies.zones import Zones
 
 NAMES = ("judges", "eject", "eject_s", "error_bias", "slow_start_s", "zone")
@@ -81,6 +84,7 @@ class Stack:
         ejection: who is out; None if nobody is ever ejected.
         prober: the policy, if it wants probes.
         reads_reports: whether load reports of successes make a difference.
+        subset: which endpoints are used; None: all.
         hash_key: the metadata that holds a request's key, "": none; None: the policy wants no key.
 
     Raises:
@@ -88,12 +92,13 @@ class Stack:
     """
 
     __slots__ = ("_innermost", "_random", "ejection", "hash_key", "judges", "outer", "prober", "reads_reports",
-                 "shares", "zone")  # fmt: skip
+                 "shares", "subset", "zone")  # fmt: skip
 
     def __init__(self, config: PolicyConfig | None, random: Random, zone: str = "") -> None:
         config = config or PolicyConfig(policies.DEFAULT)
         params = dict(config.params)
         self.judges = Judges.read(config.name, params)
+        self.subset = Subset.read(config.name, params)
         self._random = random
         self.zone = zone
         self.shares = Shares()
@@ -124,11 +129,15 @@ class Stack:
             made = Stack(config, self._random, self.zone)
             self.shares.forget()
             return made
+        subset = Subset.read(config.name, dict(config.params))
         self._innermost.inner = self._chosen(config)
+        self.subset = subset
         return self
 
     def _chosen(self, config: PolicyConfig) -> Policy:
-        own = PolicyConfig(config.name, tuple(p for p in config.params if p[0] not in NAMES))
+        own = PolicyConfig(
+            config.name, tuple(p for p in config.params if p[0] not in NAMES and p[0] not in SUBSET)
+        )
         policy = policies.build(own, self._random)
         self.hash_key: str | None = getattr(policy, "hash_key", None)
         self.reads_reports = not getattr(policy, "ignores_reports", False)
