@@ -313,6 +313,10 @@ def by_path(found):
     found.eds_cluster_config.eds_config.path_config_source.path = "/x"
 
 
+def over_a_stream_of_its_own(found):
+    found.eds_cluster_config.eds_config.api_config_source.api_type = 2
+
+
 def nameless_policy(found):
     policy = found.load_balancing_policy.policies.add().typed_extension_config
     policy.typed_config.Pack(
@@ -326,6 +330,7 @@ def nameless_policy(found):
         (static, "type: STATIC is not supported"),
         (custom, "cluster_type: 'envoy.clusters.aggregate' is not supported"),
         (by_path, "eds_cluster_config.eds_config: neither ads nor self"),
+        (over_a_stream_of_its_own, "eds_cluster_config.eds_config: neither ads nor self"),
         (nameless_policy, "has no text field 'policy'"),
     ],
 )

@@ -253,7 +253,7 @@ def test_dropping_a_name_that_the_star_does_not_cover_is_answered_with_its_remov
 
 @pytest.mark.parametrize("type_url", [CDS, EDS, LDS, RDS])
 def test_an_unknown_name_is_reported_as_removed_once_with_a_text(type_url):
-    peer = plane().delta()
+    peer = plane().delta("trimtab")
     peer.ask(type_url, ["aa.shop:8080"])
     response = peer.get()
     peer.ack(response)

@@ -9,6 +9,7 @@ client must have what the catalog has.
 from collections import deque
 
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import any_pb2
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -31,6 +32,11 @@ NAMES = ["a.shop:8080", "b.shop:8080", "a.shop", "zz.shop:1"]
 CONTENT = st.tuples(
     st.sampled_from(["10.0.0.1", "10.0.0.2"]), st.sampled_from([None, "random", "round_robin"])
 )
+
+
+def is_routeless(body):
+    """Whether this is what Envoy is sent in place of routes that never existed."""
+    return not opened(any_pb2.Any.FromString(body)).virtual_hosts
 
 
 class Machine(RuleBasedStateMachine):
@@ -113,7 +119,7 @@ class Machine(RuleBasedStateMachine):
         told = {e.resource_name.name for e in response.resource_errors}
         told |= {*resources, *getattr(response, "removed_resources", ())}
         self.owed[response.type_url] -= told
-        self.to_client.append((response, contents))
+        self.to_client.append((response, contents, set()))
 
     def content(self, kind, name, body):
         """What makes a resource another one: endpoints count as changed with their Cluster."""
@@ -123,13 +129,17 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.to_client)
     @rule(bad=st.integers(0, 3) | st.none())
     def client_answers(self, bad):
-        response, contents = self.to_client.popleft()
+        response, contents, asked_again = self.to_client.popleft()
         kind = response.type_url
         resources = self.resources(response)
+        if kind == RDS:
+            emptied = [n for n, b in resources.items() if is_routeless(b) and self.has_route(n)]
+            assert not emptied, f"the routes of {emptied} were taken away"
         news = [n for n, body in resources.items() if self.applied[kind].get(n) != body]
-        if bad is not None and bad < len(news):
-            self.refused[kind].add((news[bad], contents[news[bad]]))
         known_bad = {n for n, content in contents.items() if (n, content) in self.refused[kind]}
+        if bad is not None and bad < len(news):
+            known_bad.add(news[bad])
+        self.refused[kind] |= {(n, contents[n]) for n in known_bad - asked_again}
         if not known_bad:
             self.apply(response, set())
             self.answer(response, None)
@@ -137,6 +147,16 @@ class Machine(RuleBasedStateMachine):
         if not self.whole:
             self.apply(response, known_bad)
         self.answer(response, "; ".join(f"{name}: bad" for name in sorted(known_bad)))
+
+    def excuse(self, kind, names):
+        """Names that are asked for anew may be sent again, even if what is under way is refused."""
+        self.refused[kind] = {(n, c) for n, c in self.refused[kind] if n not in names}
+        for response, _, asked_again in self.to_client:
+            if response.type_url == kind:
+                asked_again.update(names)
+
+    def has_route(self, name):
+        return name in self.applied[RDS] and not is_routeless(self.applied[RDS][name])
 
     @rule()
     def rest(self):
@@ -199,7 +219,7 @@ class SotwMachine(Machine):
             self.wildcard.discard(kind)
         if not self.to_client:  # else the server may have to ignore the request as stale
             self.owed[kind] |= names - self.wanted[kind]
-        self.refused[kind] = {(n, b) for n, b in self.refused[kind] if n in names}
+        self.excuse(kind, set(NAMES) - names)
         self.wanted[kind] = names
         self.applied[kind] = {n: b for n, b in self.applied[kind].items() if self.wants(kind, n)}
         self.request(kind, self.last[kind])
@@ -297,7 +317,7 @@ class DeltaMachine(Machine):
         if "*" in names:
             self.wildcard.add(kind)
         self.owed[kind] |= names - {"*"}
-        self.refused[kind] = {(n, b) for n, b in self.refused[kind] if n not in names}
+        self.excuse(kind, names)
         self.wanted[kind] |= names - {"*"}
         self.send(
             discovery_pb2.DeltaDiscoveryRequest(
@@ -364,6 +384,8 @@ class DeltaMachine(Machine):
         self.session.receive(request.SerializeToString())
 
     def is_absent(self, kind, name, has):
+        if kind == RDS and has is not None:
+            return is_routeless(has)
         return has is None or b"no-such-service" in has
 
 

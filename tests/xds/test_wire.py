@@ -13,6 +13,7 @@ from envoy.config.core.v3 import (
     base_pb2,
     config_source_pb2,
     extension_pb2,
+    grpc_service_pb2,
     health_check_pb2,
     protocol_pb2,
 )
@@ -45,6 +46,7 @@ MODULES = [
     base_pb2,
     config_source_pb2,
     extension_pb2,
+    grpc_service_pb2,
     protocol_pb2,
     endpoint_components_pb2,
     endpoint_pb2,

@@ -22,17 +22,20 @@ from trimtab.xds.assignments import (
 )
 from trimtab.xds.names import Alias, NameTable
 from trimtab.xds.resources import (
+    EdsSource,
     Resource,
     cluster_resource,
     listener_resource,
     missing_assignment_resource,
     missing_listener_resource,
+    missing_route_resource,
     route_resource,
 )
 
 __all__ = ["Catalog", "Client", "ClientKind", "Resource"]
 
 _MAX_SUBSETS = 8  # per cluster: each is as large as a message may be
+_MAX_SOURCED = 32  # per cluster: clients choose the names in their EDS sources
 _MAX_DEPARTED = 10_000  # deleted clusters that are remembered
 _MAX_MISSING = 10_000  # answers for unknown names that are kept, about 600 B each
 _MAX_RESOLVED = 100_000  # names are chosen by clients, so what is remembered of them is bounded
@@ -67,12 +70,14 @@ class Client:
         kind: the implementation.
         namespace: from the node's metadata, ``namespace`` or ``NAMESPACE``; "" if absent.
         user_agent: name and version as announced.
+        eds_source: what its Clusters say of where their endpoints are; None: on the same stream.
     """
 
     node_id: str = ""
     kind: ClientKind = ClientKind.OTHER
     namespace: str = ""
     user_agent: str = ""
+    eds_source: EdsSource | None = None
 
     @property
     def view(self) -> View:
@@ -80,18 +85,25 @@ class Client:
         return View.FULL if self.kind is ClientKind.TRIMTAB else View.LEAN
 
 
-_HELPED = frozenset({(type_urls.LDS, ClientKind.GRPC), (type_urls.EDS, ClientKind.ENVOY)})
+_HELPED = frozenset(
+    {
+        (type_urls.LDS, ClientKind.GRPC),
+        (type_urls.EDS, ClientKind.ENVOY),
+        (type_urls.RDS, ClientKind.ENVOY),
+    }
+)
 
 
 class _Cluster:
     """One cluster's snapshot and everything that has been encoded from it."""
 
-    __slots__ = ("assignments", "cluster", "fragments", "snapshot", "static", "subsets")
+    __slots__ = ("assignments", "cluster", "fragments", "snapshot", "sourced", "static", "subsets")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.cluster = snapshot.cluster
         self.static: dict[tuple[str, str], Resource] = {}  # CDS, LDS, RDS: endpoints don't matter
+        self.sourced: dict[tuple[str, EdsSource], Resource] = {}  # CDS, with an EDS source
         self.assignments: dict[tuple[str, View], Resource] = {}
         self.subsets: dict[tuple[str, View, str], Resource] = {}
         self.fragments = {view: Fragments(view) for view in View}
@@ -100,12 +112,15 @@ class _Cluster:
         old, self.snapshot = self.snapshot, snapshot
         if (old.policy, old.service) != (snapshot.policy, snapshot.service):
             self.static.clear()
+            self.sourced.clear()
         self.assignments.clear()
         self.subsets.clear()
 
     def get(self, type_url: str, name: str, client: Client) -> Resource:
         if type_url == type_urls.EDS:
             return self._assignment(name, client)
+        if type_url == type_urls.CDS and client.eds_source is not None:
+            return self._sourced(name, client.eds_source)
         found = self.static.get((type_url, name))
         if found is None:
             if type_url == type_urls.CDS:
@@ -115,6 +130,15 @@ class _Cluster:
             else:
                 found = route_resource(name, self.cluster)
             self.static[type_url, name] = found
+        return found
+
+    def _sourced(self, name: str, source: EdsSource) -> Resource:
+        found = self.sourced.get((name, source))
+        if found is None:
+            found = cluster_resource(name, self.snapshot, source)
+            if len(self.sourced) >= _MAX_SOURCED:
+                self.sourced.pop(next(iter(self.sourced)))
+            self.sourced[name, source] = found
         return found
 
     def _assignment(self, name: str, client: Client) -> Resource:
@@ -212,6 +236,8 @@ class Catalog:
                 self._missing.clear()
             if type_url == type_urls.EDS:
                 found = missing_assignment_resource(name)
+            elif type_url == type_urls.RDS:
+                found = missing_route_resource(name)
             else:
                 found = missing_listener_resource(name, routeless=routeless)
             self._missing[type_url, name, routeless] = found

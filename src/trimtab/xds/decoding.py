@@ -110,7 +110,7 @@ def decode_cluster(body: bytes) -> ClusterFacts:
 
 
 def _check_source(source: wire.ConfigSource, where: str) -> None:
-    if source.WhichOneof("config_source_specifier") is None:
+    if source.WhichOneof("config_source_specifier") not in {"ads", "self"}:
         raise ProtocolError(f"{where}: neither ads nor self; other sources are not supported")
 
 

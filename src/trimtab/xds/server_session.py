@@ -59,7 +59,7 @@ class ServerSession:
     ) -> None:
         self.last_type = ""
         self._catalog = catalog
-        self._stream = Stream(catalog, type_url, limits)
+        self._stream = Stream(catalog, type_url, limits, delta=delta)
         self._receive = server_delta.receive if delta else server_sotw.receive
         self._build = server_delta.build if delta else server_sotw.build
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trimtab.errors import ProtocolError
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.catalog import Catalog, Client, ClientKind
+from trimtab.xds.resources import EdsSource
 from trimtab.xds.server_events import Acked, Event, Nacked, Unserved
 from trimtab.xds.server_subscription import Subscription
+
+EDS_CLUSTER = "trimtab.dev/eds-cluster"
+"""In an Envoy's ``node.metadata``: the cluster of its bootstrap that leads to trimtab. Clusters from
+the separate CDS service then ask there for endpoints, over streams of their own."""
 
 _NOT_FOUND = 5  # google.rpc.Code
 _MAX_TEXT = 2000  # characters of a NACK: Envoy's may dump the resource, and end with the reason
@@ -34,13 +39,16 @@ class Limits:
 class Stream:
     """One client's stream."""
 
-    def __init__(self, catalog: Catalog, type_url: str | None, limits: Limits) -> None:
+    def __init__(
+        self, catalog: Catalog, type_url: str | None, limits: Limits, *, delta: bool
+    ) -> None:
         self.catalog = catalog
         self.client: Client | None = None
         self.subscriptions: dict[str, Subscription] = {}
         self.events: list[Event] = []
         self.limits = limits
         self._only_type = type_url
+        self._delta = delta
         self._nonces = 0
         self._unserved: set[str] = set()
 
@@ -78,7 +86,8 @@ class Stream:
         """The subscription that a request is about; None if that type is not served.
 
         Raises:
-            ProtocolError: the type is missing, or is not the one of this service.
+            ProtocolError: the type is missing, or is not the one of this service, or the node's
+            metadata are wrong.
         """
         if self._only_type is not None:
             if type_url and type_url != self._only_type:
@@ -91,6 +100,10 @@ class Stream:
         if self.client is None:
             # Only the first request is sure to carry the node.
             self.client = client_of(node)
+            if self._only_type == type_urls.CDS:
+                # There may be no aggregated stream on which Envoy could ask for endpoints.
+                source = self._eds_source(node)
+                self.client = replace(self.client, eds_source=source)
         found = self.subscriptions.get(type_url)
         if found is None:
             if type_url not in type_urls.ORDER:
@@ -101,6 +114,18 @@ class Stream:
             found = Subscription(type_url, self.catalog, self.client)
             self.subscriptions[type_url] = found
         return found
+
+    def _eds_source(self, node: wire.Node | None) -> EdsSource | None:
+        if node is None or EDS_CLUSTER not in node.metadata.fields:
+            return None
+        cluster = node.metadata.fields[EDS_CLUSTER].string_value
+        if not 0 < len(cluster) <= self.limits.name_length:
+            raise ProtocolError(
+                f"node.metadata[{EDS_CLUSTER!r}]: a text of 1 to {self.limits.name_length} "
+                "characters is expected there, the name of the cluster in the client's bootstrap "
+                "that leads to trimtab"
+            )
+        return EdsSource(cluster, self._delta)
 
     def next_nonce(self) -> str:
         """A nonce that this stream has not used yet."""

@@ -198,10 +198,10 @@ class Subscription:
             # native gRPC's `ignore_resource_deletion` survives. A Listener that says "missing" it
             # would obey, and a restart that lost one Service would take that down.
             return None
-        if self.type_url == type_urls.EDS and not (
-            self.fresh and not self._catalog.was_deleted(entry.name, self._client)
-        ):
+        if self.type_url == type_urls.EDS and not self.fresh:
             # An assignment without endpoints takes down whoever had some.
+            return None
+        if self.type_url != type_urls.LDS and self._catalog.was_deleted(entry.name, self._client):
             return None
         if not self._catalog.complete:
             return None

@@ -187,8 +187,43 @@ class SelfConfigSource(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class GrpcService(_message.Message):
+    __slots__ = ("envoy_grpc",)
+    class EnvoyGrpc(_message.Message):
+        __slots__ = ("cluster_name",)
+        CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+        cluster_name: str
+        def __init__(self, cluster_name: _Optional[str] = ...) -> None: ...
+    ENVOY_GRPC_FIELD_NUMBER: _ClassVar[int]
+    envoy_grpc: GrpcService.EnvoyGrpc
+    def __init__(self, envoy_grpc: _Optional[_Union[GrpcService.EnvoyGrpc, _Mapping]] = ...) -> None: ...
+
+class ApiConfigSource(_message.Message):
+    __slots__ = ("api_type", "grpc_services", "transport_api_version")
+    class ApiType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE: _ClassVar[ApiConfigSource.ApiType]
+        REST: _ClassVar[ApiConfigSource.ApiType]
+        GRPC: _ClassVar[ApiConfigSource.ApiType]
+        DELTA_GRPC: _ClassVar[ApiConfigSource.ApiType]
+        AGGREGATED_GRPC: _ClassVar[ApiConfigSource.ApiType]
+        AGGREGATED_DELTA_GRPC: _ClassVar[ApiConfigSource.ApiType]
+    DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE: ApiConfigSource.ApiType
+    REST: ApiConfigSource.ApiType
+    GRPC: ApiConfigSource.ApiType
+    DELTA_GRPC: ApiConfigSource.ApiType
+    AGGREGATED_GRPC: ApiConfigSource.ApiType
+    AGGREGATED_DELTA_GRPC: ApiConfigSource.ApiType
+    API_TYPE_FIELD_NUMBER: _ClassVar[int]
+    GRPC_SERVICES_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_API_VERSION_FIELD_NUMBER: _ClassVar[int]
+    api_type: ApiConfigSource.ApiType
+    grpc_services: _containers.RepeatedCompositeFieldContainer[GrpcService]
+    transport_api_version: ConfigSource.ApiVersion
+    def __init__(self, api_type: _Optional[_Union[ApiConfigSource.ApiType, str]] = ..., grpc_services: _Optional[_Iterable[_Union[GrpcService, _Mapping]]] = ..., transport_api_version: _Optional[_Union[ConfigSource.ApiVersion, str]] = ...) -> None: ...
+
 class ConfigSource(_message.Message):
-    __slots__ = ("ads", "self", "resource_api_version")
+    __slots__ = ("api_config_source", "ads", "self", "resource_api_version")
     class ApiVersion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         AUTO: _ClassVar[ConfigSource.ApiVersion]
@@ -197,13 +232,15 @@ class ConfigSource(_message.Message):
     AUTO: ConfigSource.ApiVersion
     V2: ConfigSource.ApiVersion
     V3: ConfigSource.ApiVersion
+    API_CONFIG_SOURCE_FIELD_NUMBER: _ClassVar[int]
     ADS_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_API_VERSION_FIELD_NUMBER: _ClassVar[int]
+    api_config_source: ApiConfigSource
     ads: AggregatedConfigSource
     self: SelfConfigSource
     resource_api_version: ConfigSource.ApiVersion
-    def __init__(self_, ads: _Optional[_Union[AggregatedConfigSource, _Mapping]] = ..., self: _Optional[_Union[SelfConfigSource, _Mapping]] = ..., resource_api_version: _Optional[_Union[ConfigSource.ApiVersion, str]] = ...) -> None: ...
+    def __init__(self_, api_config_source: _Optional[_Union[ApiConfigSource, _Mapping]] = ..., ads: _Optional[_Union[AggregatedConfigSource, _Mapping]] = ..., self: _Optional[_Union[SelfConfigSource, _Mapping]] = ..., resource_api_version: _Optional[_Union[ConfigSource.ApiVersion, str]] = ...) -> None: ...
 
 class TypedExtensionConfig(_message.Message):
     __slots__ = ("name", "typed_config")

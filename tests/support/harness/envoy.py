@@ -1,6 +1,7 @@
-"""A real Envoy in front of the servers: four ways to learn of them, one listener.
+"""A real Envoy in front of the servers, with several ways to learn of them.
 
-A request's header ``x-cluster`` names the cluster it goes to.
+At its listener ``tests`` a request's header ``x-cluster`` names the cluster it goes to. Other
+listeners get their routes from the control plane.
 """
 
 import json
@@ -65,9 +66,16 @@ class Envoy:
 
     def road(self, cluster):
         """The way through this Envoy to a cluster of its."""
-        listener = json.loads(self.get("/listeners?format=json"))["listener_statuses"][0]
-        port = listener["local_address"]["socket_address"]["port_value"]
-        return Road(f"127.0.0.1:{port}", {"x-cluster": cluster})
+        return Road(self._listening("tests"), {"x-cluster": cluster})
+
+    def routed_road(self, listener):
+        """The way through a listener whose routes say which cluster."""
+        return Road(self._listening(listener))
+
+    def _listening(self, listener):
+        known = json.loads(self.get("/listeners?format=json"))["listener_statuses"]
+        (found,) = (one for one in known if one["name"] == listener)
+        return f"127.0.0.1:{found['local_address']['socket_address']['port_value']}"
 
     def get(self, path):
         """An admin page."""
@@ -84,6 +92,16 @@ class Envoy:
         """The clusters from CDS that are in use (not warming), by name."""
         dump = json.loads(self.get("/config_dump?resource=dynamic_active_clusters"))
         return {c["cluster"]["name"]: c["cluster"] for c in dump.get("configs", [])}
+
+    def wait_policy(self, cluster, policy, within=5):
+        """Wait until a cluster from CDS is in use with a policy, the first that Envoy knows."""
+
+        def listed():
+            found = self.active_clusters()[cluster]["load_balancing_policy"]["policies"]
+            types = [p["typed_extension_config"]["typed_config"]["@type"] for p in found]
+            return any(t.endswith(f".{policy}") for t in types) or Unmet(f"{types}")
+
+        eventually(listed, within=within, what=f"{cluster} with {policy} in use in {self.name}")
 
     def assert_rejected_nothing(self):
         rejected = {name: n for name, n in self.stat("update_rejected").items() if n}
@@ -133,6 +151,25 @@ def endpoints_only(name, address, transport, clusters):
     return _bootstrap(name, address, clusters=static)
 
 
+def separate_services(name, address, transport, routes=()):
+    """A bootstrap without ADS: a stream for each of CDS, EDS, LDS and RDS.
+
+    ``routes`` are names of RouteConfigurations; each gets a listener of that name.
+    """
+    source = {"resource_api_version": "V3", "api_config_source": _api(transport)}
+    listeners = [
+        _listener(route, rds={"route_config_name": route, "config_source": source})
+        for route in routes
+    ]
+    return _bootstrap(
+        name,
+        address,
+        listeners=listeners,
+        metadata={"trimtab.dev/eds-cluster": "control-plane"},
+        dynamic_resources={"cds_config": source, "lds_config": source},
+    )
+
+
 def _api(transport):
     return {
         "api_type": API_TYPE[transport],
@@ -153,7 +190,7 @@ def _http2():
     }
 
 
-def _bootstrap(name, address, *, clusters=(), **more):
+def _bootstrap(name, address, *, clusters=(), listeners=(), metadata=None, **more):
     host, port = address.rsplit(":", 1)
     control_plane = {
         "name": "control-plane",
@@ -166,10 +203,10 @@ def _bootstrap(name, address, *, clusters=(), **more):
         **_http2(),
     }
     bootstrap = {
-        "node": {"id": name, "cluster": "tests"},
+        "node": {"id": name, "cluster": "tests", "metadata": metadata or {}},
         "admin": {"address": _address("127.0.0.1", 0)},
         "static_resources": {
-            "listeners": [_listener()],
+            "listeners": [_listener("tests", route_config=_BY_HEADER), *listeners],
             "clusters": [control_plane, *clusters],
         },
         **more,
@@ -181,31 +218,32 @@ def _address(host, port):
     return {"socket_address": {"address": host, "port_value": int(port)}}
 
 
-def _listener():
+_BY_HEADER = {
+    "virtual_hosts": [
+        {
+            "name": "all",
+            "domains": ["*"],
+            "routes": [{"match": {"prefix": "/"}, "route": {"cluster_header": "x-cluster"}}],
+        }
+    ]
+}
+
+
+def _listener(name, **routes):
     http = "type.googleapis.com/envoy.extensions.filters"
     manager = {
         "@type": f"{http}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "tests",
+        "stat_prefix": name,
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{http}.http.router.v3.Router"},
             }
         ],
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [
-                        {"match": {"prefix": "/"}, "route": {"cluster_header": "x-cluster"}}
-                    ],
-                }
-            ]
-        },
+        **routes,
     }
     return {
-        "name": "tests",
+        "name": name,
         "address": _address("127.0.0.1", 0),
         "filter_chains": [
             {
