@@ -1,1 +1,11 @@
-"""For the servers that users run: load reports, warm-up, drain."""
+"""For the servers that users run: load reports, warm-up, drain.
+
+For ``grpc.server``; ``trimtab.server.aio`` and ``trimtab.server.asgi`` have the same for the others.
+"""
+
+from trimtab.server.costs import record_cost
+from trimtab.server.cpu import CpuUtilization
+from trimtab.server.interceptor import LoadReports
+from trimtab.server.server_load import ServerLoad
+
+__all__ = ["CpuUtilization", "LoadReports", "ServerLoad", "record_cost"]
