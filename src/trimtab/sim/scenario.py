@@ -103,6 +103,10 @@ class Load:
         "open: the rate, as a part of what all pods can do at first", None, low=0.0, above=True
     )
     rate: float | None = key("open: requests/s of all clients", None, low=0.0, above=True)
+    arrivals: str | None = key(
+        "open: a trace whose gaps between requests are used, scaled to the rate; CSV or JSONL",
+        None,
+    )
     callers: int | None = key("closed: callers in each client", None, low=1)
     think_ms: float = key("closed: mean time between an answer and the next call [ms]", 0.0, low=0)
 
@@ -116,8 +120,8 @@ class Load:
         else:
             if self.callers is None:
                 yield "callers", None, "a closed loop needs the number of callers in each client"
-            if self.rho is not None or self.rate is not None:
-                yield "loop", self.loop, "rho and rate are for loop: open"
+            if (self.rho, self.rate, self.arrivals) != (None, None, None):
+                yield "loop", self.loop, "rho, rate and arrivals are for loop: open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,21 +305,26 @@ def read_scenario(content: Any, path: Path) -> Scenario:
         ConfigError: as ``load_scenario``.
     """
     place = Place(str(path))
-    content = _with_trace(content, path)
+    content = _with_traces(content, path)
     return read(Scenario, content, place)
 
 
-def _with_trace(content: Any, path: Path) -> Any:
-    """Give a trace's own mean to a service that names none, since capacities need one."""
-    service = content.get("service") if isinstance(content, dict) else None
-    if not isinstance(service, dict) or service.get("shape") != "trace":
+def _with_traces(content: Any, path: Path) -> Any:
+    """Find the files of traces beside the scenario's; capacities need a trace's mean."""
+    if not isinstance(content, dict):
         return content
-    name = service.get("file")
-    if not isinstance(name, str):
-        return content
-    full = str(path.parent / name)
-    mean_ms = service.get("mean_ms") or 1000.0 * read_trace(Path(full)).mean_s
-    return content | {"service": service | {"file": full, "mean_ms": mean_ms}}
+    service, load = content.get("service"), content.get("load")
+    if isinstance(service, dict) and isinstance(service.get("file"), str):
+        full = str(path.parent / service["file"])
+        mean_ms = service.get("mean_ms") or 1000.0 * read_trace(Path(full)).mean_s
+        content = content | {"service": service | {"file": full, "mean_ms": mean_ms}}
+    if isinstance(load, dict) and isinstance(load.get("arrivals"), str):
+        full = str(path.parent / load["arrivals"])
+        if not read_trace(Path(full)).rate:
+            where = Place(str(path), "load.arrivals")
+            raise where.error(load["arrivals"], "the trace says no times, or one and the same")
+        content = content | {"load": load | {"arrivals": full}}
+    return content
 
 
 def places(count: int | None, zones: Mapping[str, int]) -> list[str]:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Trace:
         return len(self.gaps) / total if total else 0.0
 
 
+@lru_cache(maxsize=4)  # every run asks for it again
 def read_trace(path: Path) -> Trace:
     """Read a file.
 
