@@ -100,7 +100,7 @@ def error_of(call, *arguments, **more):
 
 def test_requests_are_spread_over_all_endpoints(door, servers, ask):
     made = servers.open("a", "b", "c")
-    channel = door.open([s.target for s in made])
+    channel = door.open([s.target for s in made], policy="p2c")
     connected_at_first = channel.say(ask(text="hello"), timeout=5)
     assert connected_at_first.text == "hello"
     connected(channel, 3)

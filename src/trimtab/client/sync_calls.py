@@ -91,7 +91,7 @@ class Calls:
                 both: Any = call.with_call(
                     request, timeout, metadata, credentials, wait_for_ready, compression
                 )
-                report = report_of(both[1].trailing_metadata())
+                report = report_of(_trailing(both[1]))
                 response = both[0] if how == "__call__" else both
             outcome = Outcome.SUCCESS
         except grpc.RpcError as error:
@@ -170,6 +170,13 @@ def _end_without_callbacks(call: Any, end: Callable[[], None]) -> None:
 
     call.cancel = cancel
     weakref.finalize(call, end).atexit = False
+
+
+def _trailing(call: Any) -> Any:
+    """The trailing metadata of a call that has ended; its own method takes a lock to ask that."""
+    state = getattr(call, "_state", None)
+    trailing = getattr(state, "trailing_metadata", None)
+    return call.trailing_metadata() if trailing is None else trailing
 
 
 def _outcome(code: grpc.StatusCode) -> Outcome:

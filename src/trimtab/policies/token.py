@@ -11,7 +11,8 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
     The token is gone then, so no endpoint is sent a herd.
     An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
     (errors, pushback) leaves its token with that probability only.
-    In-flight is divided by weight. Without a load report it is our own, and so is the latency.
+    In-flight is divided by weight. Without a load report it is our own, and the latency is the lesser of
+    the last two that we saw: one answer that was late by chance says little.
 Sources: the hot/cold rule and pool of Prequal (Wydrowski et al., "Load is not what you should balance",
 NSDI 2024), fed by responses in place of probes; one-shot tokens as in join-idle-queue (Lu et al., 2011).
 Weakness: with very few requests per client the pool is empty or stale, and it is power of two choices;
@@ -48,7 +49,7 @@ class Token:
     """
 
     divides_shares = True
-    __slots__ = ("_age_s", "_explore", "_p2c", "_pool", "_quantile", "_random", "_recent", "_size",
+    __slots__ = ("_age_s", "_explore", "_p2c", "_pool", "_quantile", "_random", "_recent", "_seen", "_size",
                  "_sorted", "_there")  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class Token:
         self._age_s = age_s
         # By age: a node's newest token replaces the one it had, at the end.
         self._pool: dict[Node, tuple[float, float, float]] = {}  # in flight, latency, when
+        self._seen: dict[Node, float] = {}  # latency of the last answer, where servers don't say
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
         self._there: set[Node] = set()
@@ -77,6 +79,7 @@ class Token:
         self._there = set(nodes)
         self._p2c.update(nodes, now)
         self._pool = {node: token for node, token in self._pool.items() if node in self._there}
+        self._seen = {node: seen for node, seen in self._seen.items() if node in self._there}
 
     def pick(self, now: float, key: str | None = None) -> Node:
         """O(size), whatever the number of endpoints."""
@@ -119,8 +122,12 @@ class Token:
         in_flight: float = node.in_flight
         if report is not None and report.in_flight is not None:
             in_flight = report.in_flight
-            if report.latency is not None:
-                latency = report.latency
+        if report is not None and report.latency is not None:
+            latency = report.latency
+        else:
+            seen = self._seen.get(node, latency)
+            self._seen[node] = latency
+            latency = min(latency, seen)
         in_flight /= node.endpoint.weight
         self._remember(in_flight)
         if node.share < 1.0 and self._random() >= node.share:
