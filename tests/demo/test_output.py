@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from trimtab.demo import page, picture
-from trimtab.demo.charts import side_by_side
 from trimtab.demo.experiment import Mode
 from trimtab.demo.tables import bar, show
+from trimtab.svg import side_by_side
 
 KEYS = {
     "max_over_mean",

@@ -10,6 +10,7 @@ import click
 
 from trimtab.cli.options import address, admin_server, option, output_option
 from trimtab.cli.serve import serve
+from trimtab.cli.simulate import simulate
 
 if TYPE_CHECKING:
     from trimtab.control.config import Address
@@ -29,6 +30,7 @@ def cli() -> None:
     What it knows, and who is connected:    trimtab endpoints; trimtab clients
     Tell a client where it is:              trimtab bootstrap --for grpc
     Find mistakes before they are used:     trimtab check manifests/
+    Compare policies before you choose:     trimtab simulate even-100x100
 
     Every option can be set by the environment variable that its help names.
     Exit codes: 0 ok, 1 failed, 2 wrong use.
@@ -36,6 +38,7 @@ def cli() -> None:
 
 
 cli.add_command(serve)
+cli.add_command(simulate)
 
 
 @cli.command(short_help="What the control plane knows.")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from trimtab.demo.experiment import Mode
 from trimtab.demo.figures import Figures, Slot
 from trimtab.demo.report import Report
-from trimtab.demo.svg import Drawing
+from trimtab.svg import Drawing, side_by_side
 
 FONT = "system-ui,-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 COLOURS = {  # light, dark
@@ -23,7 +23,7 @@ GRID = ("#d8dee3", "#39434d")
 PAPER = ("#ffffff", "#12171c")
 TICKS_MS = (20, 50, 100, 200, 500, 1000, 2000)
 FASTEST_MS, SLOWEST_MS = 14.0, 3000.0
-LETTER, LABEL_GAP = 6.2, 8.0  # the width of a small letter, about
+LETTER = 6.2  # the width of a small letter, about
 
 
 def css() -> str:
@@ -179,26 +179,6 @@ def _latency_row(
         drawing.text(begin, middle - 10, label, "small")
     for name, ms, at in points:
         drawing.dot(at, middle, 5, mode.value, f"{mode.value} {name}: {ms:g} ms")
-
-
-def side_by_side(centres: Sequence[float], widths: Sequence[float], end: float) -> list[float]:
-    """Where labels begin so that each is near its centre, none overlaps, and the last ends in time.
-
-    Args:
-        centres: where each would like to be, ascending.
-        widths: how wide each is.
-        end: where the last one must end.
-    """
-    begins: list[float] = []
-    free = -math.inf
-    for centre, width in zip(centres, widths, strict=True):
-        begins.append(max(centre - width / 2, free))
-        free = begins[-1] + width + LABEL_GAP
-    limit = end
-    for n in reversed(range(len(begins))):
-        begins[n] = min(begins[n], limit - widths[n])
-        limit = begins[n] - LABEL_GAP
-    return begins
 
 
 def latencies(report: Report) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trimtab.demo.charts import css, latency_rows, servers_panel
 from trimtab.demo.experiment import Mode
 from trimtab.demo.report import Report
-from trimtab.demo.svg import Drawing
+from trimtab.svg import Drawing
 
 WIDTH = 880.0
 MARGIN = 20.0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
+
+_LABEL_GAP = 8.0
 
 
 class Drawing:
@@ -54,3 +57,23 @@ class Drawing:
             f'width="{width:g}" height="{height:g}" role="img" aria-label="{escape(title)}">'
             f"{inner}{''.join(self._parts)}</svg>"
         )
+
+
+def side_by_side(centres: Sequence[float], widths: Sequence[float], end: float) -> list[float]:
+    """Where labels begin so that each is near its centre, none overlaps, and the last ends in time.
+
+    Args:
+        centres: where each would like to be, ascending.
+        widths: how wide each is.
+        end: where the last one must end.
+    """
+    begins: list[float] = []
+    free = -math.inf
+    for centre, width in zip(centres, widths, strict=True):
+        begins.append(max(centre - width / 2, free))
+        free = begins[-1] + width + _LABEL_GAP
+    limit = end
+    for n in reversed(range(len(begins))):
+        begins[n] = min(begins[n], limit - widths[n])
+        limit = begins[n] - _LABEL_GAP
+    return begins

@@ -1,0 +1,126 @@
+"""``trimtab simulate``: its options, and what they are turned into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trimtab.cli.options import option, output_option
+
+
+@click.command(short_help="Compare policies in simulated time.")
+@click.argument("scenario", required=False)
+@option(
+    "--list",
+    "listed",
+    is_flag=True,
+    envvar="TRIMTAB_SIMULATE_LIST",
+    help="Show the scenarios that come with trimtab.",
+)
+@option(
+    "--policies",
+    default="",
+    metavar="NAME,NAME",
+    envvar="TRIMTAB_SIMULATE_POLICIES",
+    help="Compare these in place of the scenario's.",
+)
+@option(
+    "--seeds",
+    type=click.IntRange(min=1, max=100),
+    metavar="N",
+    envvar="TRIMTAB_SIMULATE_SEEDS",
+    help="Run so many times, with seeds 1 to N, and show mean and standard deviation.",
+)
+@option(
+    "--requests",
+    type=click.IntRange(min=1, max=100_000_000),
+    metavar="N",
+    envvar="TRIMTAB_SIMULATE_REQUESTS",
+    help="The length of a run, in requests.",
+)
+@option(
+    "--pods-for",
+    metavar="GOAL",
+    envvar="TRIMTAB_SIMULATE_PODS_FOR",
+    help="Search the fewest pods with which each policy reaches a goal such as 'p99<60ms'.",
+)
+@option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="TRIMTAB_SIMULATE_JSON",
+    help="Write the figures.",
+)
+@option(
+    "--html",
+    "html_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="TRIMTAB_SIMULATE_HTML",
+    help="Write a page with charts, complete in one file.",
+)
+@output_option
+def simulate(
+    *,
+    scenario: str | None,
+    listed: bool,
+    policies: str,
+    seeds: int | None,
+    requests: int | None,
+    pods_for: str | None,
+    json_file: Path | None,
+    html_file: Path | None,
+    output: str,
+) -> None:
+    """Compare policies on a scenario: the production code, in simulated time.
+
+    \b
+    Examples:
+      trimtab simulate --list
+      trimtab simulate even-100x100
+      trimtab simulate heterogeneous-antagonist --html het.html
+      trimtab simulate dead-pod --policies p2c,token --seeds 3
+      trimtab simulate reference-pods --pods-for 'p99<60ms'
+      trimtab simulate mine.yaml --output json | jq '.policies[] | {label, p99_ms}'
+
+    SCENARIO is a name from --list, or a YAML file. Two rows are bounds: `random`, and what a
+    chooser could do that knew the true state of every pod at every moment.
+    """
+    from trimtab.errors import ConfigError
+    from trimtab.sim import library
+    from trimtab.sim.command import Wish, listing
+    from trimtab.sim.command import simulate as run
+
+    if listed:
+        _show_list(listing(), output)
+        return
+    if scenario is None:
+        raise click.UsageError("say which scenario; --list shows those that come with trimtab")
+    wish = Wish(
+        policies=tuple(name.strip() for name in policies.split(",") if name.strip()),
+        seeds=seeds,
+        requests=requests,
+        pods_for=pods_for,
+        json=json_file,
+        html=html_file,
+        output=output,
+    )
+    try:
+        name, found = library.find(scenario)
+        run(name, found, wish)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _show_list(found: list[tuple[str, str]], output: str) -> None:
+    import json
+
+    if output == "json":
+        scenarios = [{"name": name, "title": title} for name, title in found]
+        click.echo(json.dumps({"scenarios": scenarios}, indent=2))
+        return
+    width = max(len(name) for name, _ in found)
+    for name, title in found:
+        click.echo(f"{name:{width}}  {title}")
