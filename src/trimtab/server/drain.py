@@ -1,0 +1,100 @@
+"""The end of a server that loses no request: not ready, wait until everybody knows, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Sequence
+
+import grpc
+import grpc.aio
+
+from trimtab.server.readiness import Readiness
+
+_log = logging.getLogger("trimtab.server")
+
+PROPAGATION_S = 5.0
+GRACE_S = 30.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+async def drain(
+    server: grpc.aio.Server,
+    readiness: Readiness | None = None,
+    *,
+    propagation_s: float = PROPAGATION_S,
+    grace_s: float = GRACE_S,
+) -> None:
+    """Stop an asyncio server so that no request is lost.
+
+    Args:
+        server: still serving.
+        readiness: ended first: it is not ready, and stays so.
+        propagation_s: how long new requests are still taken [s], until every client and proxy has
+            heard that this pod leaves. kube-proxy, ingresses and clients of other makes need
+            seconds; the pod's termination grace period must be longer than both times together.
+        grace_s: how long requests in flight may take after that [s]; what is left is cancelled.
+    """
+    _begin(readiness, propagation_s)
+    if await server.wait_for_termination(propagation_s):  # True: the time is over
+        await server.stop(grace_s)
+
+
+def drain_blocking(
+    server: grpc.Server,
+    readiness: Readiness | None = None,
+    *,
+    propagation_s: float = PROPAGATION_S,
+    grace_s: float = GRACE_S,
+) -> None:
+    """``drain`` for a ``grpc.server``; returns when it has stopped."""
+    _begin(readiness, propagation_s)
+    if server.wait_for_termination(propagation_s):  # True: the time is over
+        server.stop(grace_s).wait()
+
+
+async def serve_until_signal(
+    server: grpc.aio.Server,
+    readiness: Readiness | None = None,
+    *,
+    propagation_s: float = PROPAGATION_S,
+    grace_s: float = GRACE_S,
+    signals: Sequence[signal.Signals] = _SIGNALS,
+) -> None:
+    """Wait for a signal (Kubernetes sends SIGTERM), then ``drain``. For the end of ``main``."""
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in signals:
+        loop.add_signal_handler(number, told.set)
+    try:
+        await told.wait()
+        await drain(server, readiness, propagation_s=propagation_s, grace_s=grace_s)
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def serve_until_signal_blocking(
+    server: grpc.Server,
+    readiness: Readiness | None = None,
+    *,
+    propagation_s: float = PROPAGATION_S,
+    grace_s: float = GRACE_S,
+    signals: Sequence[signal.Signals] = _SIGNALS,
+) -> None:
+    """``serve_until_signal`` for a ``grpc.server``; in the main thread, as signals need it."""
+    told = threading.Event()
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in signals}
+    try:
+        told.wait()
+        drain_blocking(server, readiness, propagation_s=propagation_s, grace_s=grace_s)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _begin(readiness: Readiness | None, propagation_s: float) -> None:
+    if readiness is not None:
+        readiness.end()
+    _log.info("draining: not ready; new requests are taken for %g s more", propagation_s)

@@ -1,0 +1,135 @@
+"""Whether a server wants traffic, and who is told: grpc.health.v1, and an HTTP path."""
+
+from __future__ import annotations
+
+import threading
+from asyncio import AbstractEventLoop, Event, get_running_loop
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+
+_SERVICE = "grpc.health.v1.Health"
+# HealthCheckResponse with its one field, status (grpc/health/v1/health.proto).
+_SERVING = b"\x08\x01"
+_NOT_SERVING = b"\x08\x02"
+
+_Scope = MutableMapping[str, Any]
+_App = Callable[[_Scope, Any, Any], Awaitable[None]]
+
+
+class Readiness:
+    """Whether this process wants traffic: no until ``ready`` is set, no again once it drains.
+
+    Give it to every server of the process that Kubernetes probes, or that clients ask. The answer
+    is the same for every service name. May be used from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._ready = False
+        self._ended = False
+        self._changed: set[Callable[[], None]] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether traffic is wanted."""
+        return self._ready
+
+    @ready.setter
+    def ready(self, wanted: bool) -> None:
+        with self._lock:
+            self._ready = wanted and not self._ended
+            told = tuple(self._changed)
+        for tell in told:
+            tell()
+
+    def end(self) -> None:
+        """Not ready from now on, even if a warm-up ends later."""
+        self._ended = True
+        self.ready = False
+
+    def add_to(self, server: grpc.Server | grpc.aio.Server) -> None:
+        """Answer ``grpc.health.v1.Health`` (Check and Watch) at ``server``, not started yet.
+
+        In a ``grpc.server`` each ``Watch`` takes one of its threads for as long as it listens.
+        """
+        on_loop = isinstance(server, grpc.aio.Server)
+        check: Any = self._check_on_loop if on_loop else self._check
+        watch: Any = self._watch_on_loop if on_loop else self._watch
+        handlers: dict[str, Any] = {
+            "Check": grpc.unary_unary_rpc_method_handler(check),
+            "Watch": grpc.unary_stream_rpc_method_handler(watch),
+        }
+        service = grpc.method_handlers_generic_handler(_SERVICE, handlers)
+        server.add_generic_rpc_handlers((service,))
+
+    def asgi(self, app: _App, path: str = "/readyz") -> _App:
+        """ASGI middleware that answers ``path`` with 200 or 503, and passes the rest to ``app``."""
+
+        async def ready_or_app(scope: _Scope, receive: Any, send: Any) -> None:
+            if scope["type"] != "http" or scope["path"] != path:
+                await app(scope, receive, send)
+                return
+            status, text = self.http()
+            headers = [(b"content-type", b"text/plain")]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": text.encode()})
+
+        return ready_or_app
+
+    def http(self) -> tuple[int, str]:
+        """Status and text for an HTTP readiness path of any framework."""
+        return (200, "ready\n") if self._ready else (503, "not ready\n")
+
+    def _answer(self) -> bytes:
+        return _SERVING if self._ready else _NOT_SERVING
+
+    def _check(self, _request: bytes, _context: Any) -> bytes:
+        return self._answer()
+
+    async def _check_on_loop(self, _request: bytes, _context: Any) -> bytes:
+        return self._answer()
+
+    def _watch(self, _request: bytes, context: Any) -> Iterator[bytes]:
+        changed, ended = threading.Event(), threading.Event()
+
+        def end() -> None:
+            ended.set()
+            changed.set()
+
+        if not context.add_callback(end):
+            return
+        with self._lock:
+            self._changed.add(changed.set)
+        try:
+            while not ended.is_set():
+                changed.clear()
+                yield self._answer()
+                changed.wait()
+        finally:
+            with self._lock:
+                self._changed.discard(changed.set)
+
+    async def _watch_on_loop(self, _request: bytes, _context: Any) -> AsyncIterator[bytes]:
+        changed, loop = Event(), get_running_loop()
+
+        def tell() -> None:
+            _call(loop, changed.set)
+
+        with self._lock:
+            self._changed.add(tell)
+        try:
+            while True:
+                changed.clear()
+                yield self._answer()
+                await changed.wait()
+        finally:
+            with self._lock:
+                self._changed.discard(tell)
+
+
+def _call(loop: AbstractEventLoop, what: Callable[[], object]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(cast("Callable[[], None]", what))
