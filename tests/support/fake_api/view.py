@@ -23,6 +23,7 @@ FAST = Timing(
     retry_after_max_s=0.2,
     healthy_s=0.2,
     short_watch_s=0.02,
+    settle_s=0.01,
     check_s=0.0,
 )
 

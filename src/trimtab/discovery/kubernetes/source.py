@@ -16,6 +16,7 @@ from trimtab.discovery.kubernetes import metrics
 from trimtab.discovery.kubernetes.access import Access
 from trimtab.discovery.kubernetes.api import Api, ApiError, Target
 from trimtab.discovery.kubernetes.reflector import Batch, Gone, Reflector
+from trimtab.discovery.kubernetes.settling import Settling
 from trimtab.discovery.kubernetes.timing import Timing
 from trimtab.discovery.kubernetes.wire import SERVICES, SLICES
 from trimtab.discovery.latest import latest
@@ -86,6 +87,7 @@ class Kubernetes:
         self._reflectors: list[Reflector] = []
         self._listed: set[Target] = set()
         self._untold: dict[str, Updated | Removed] = {}
+        self._settling = Settling(self._timing.settle_s)
         self._applying = asyncio.Lock()
         self._news = asyncio.Event()
 
@@ -132,15 +134,18 @@ class Kubernetes:
                 while True:
                     news = asyncio.create_task(self._news.wait())
                     try:
+                        due = self._settling.due
                         done, _ = await asyncio.wait(
-                            (news, *tasks), return_when=asyncio.FIRST_COMPLETED
+                            (news, *tasks),
+                            timeout=None if due is None else max(0.0, due - clock()),
+                            return_when=asyncio.FIRST_COMPLETED,
                         )
                     finally:
                         news.cancel()
                     for task in done - {news}:
                         task.result()  # they never end but by a fault of ours
                     self._news.clear()
-                    for event in self._take_untold():
+                    for event in self._settling.tell(self._take_untold(), clock()):
                         yield event
                     if not self._fold.synced and len(self._listed) == len(self._targets):
                         yield self._fold.sync()

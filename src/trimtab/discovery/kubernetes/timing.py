@@ -21,6 +21,7 @@ class Timing:
         retry_after_max_s: a longer ``Retry-After`` is cut to this.
         healthy_s: a watch that lived this long makes the back-off begin anew.
         short_watch_s: a watch that ends sooner without an event has ended for no good reason.
+        settle_s: a ready endpoint that vanishes without having been terminating is kept for so long.
         check_s: how often what is known is compared with a list, on average; 0 is never.
     """
 
@@ -34,4 +35,5 @@ class Timing:
     retry_after_max_s: float = 120.0
     healthy_s: float = 5.0
     short_watch_s: float = 1.0
+    settle_s: float = 0.2
     check_s: float = 600.0
