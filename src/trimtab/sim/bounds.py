@@ -19,7 +19,7 @@ from trimtab.model import Snapshot
 from trimtab.policies import Outcome
 from trimtab.sim.server import Server
 
-LABEL = "join-shortest-queue with global knowledge"
+LABEL = "JSQ, global knowledge"
 _LOOK_AGAIN = 256  # picks after which the quickest pod is looked for anew
 
 

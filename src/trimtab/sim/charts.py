@@ -185,6 +185,8 @@ def picks(report: Report) -> str:
     for i, row in enumerate(report.rows):
         x = axis + i % _COLUMNS * (width + _GAP)
         y = i // _COLUMNS * height
+        if i % _COLUMNS == 0:
+            drawing.text(x - 5, y + height - 20 - (height - 52) / top, "even", "small dim", "end")
         _picks_panel(drawing, row, css_of[row.label], (x, y, width, height), top)
     return drawing.svg(WIDTH, _rows(report.rows) * height, "Requests of each pod, by policy")
 
@@ -207,7 +209,6 @@ def _picks_panel(
         )  # fmt: skip
     even = floor - room / top
     drawing.line(x, even, x + width, even, "mean")
-    drawing.text(x - 5, even + 4, "even", "small dim", "end")
     drawing.line(x, floor, x + width, floor, "grid")
     said = f"{len(run.picks)} pods, max/mean {run.max_over_mean:.2f}"
     drawing.text(x, floor + 15, said, "small dim")

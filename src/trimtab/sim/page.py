@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from trimtab.sim import charts
-from trimtab.sim.report import Report, cells, heads, speed, summary
+from trimtab.sim.report import Report, cells, heads, speed, summary, tells_after
 
 STYLE = """
 body{margin:0;background:var(--paper);color:var(--ink);
@@ -19,7 +19,7 @@ p.note{color:var(--dim);font-size:14px}
 .chart svg{display:block;width:100%;min-width:720px;height:auto}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;margin:12px 0;font-size:14px}
-th,td{text-align:right;padding:6px 10px;border-bottom:1px solid var(--grid);white-space:nowrap}
+th,td{text-align:right;padding:6px 8px;border-bottom:1px solid var(--grid);white-space:nowrap}
 th{font-weight:600;color:var(--dim)}
 th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;min-width:150px}
 """
@@ -52,7 +52,8 @@ do that knew the true state of every pod at every moment.</p>
 <h2>Figures</h2>
 <p class="note">Latencies in milliseconds{
         "; ± is the standard deviation over the seeds" if len(scenario.seeds) > 1 else ""
-    }. max/mean: the most requests of a pod over the mean.</p>
+    }. max/mean: the most requests of a pod over the mean.
+{"(2 s): of requests that began within 2 s after an event." if tells_after(report) else ""}</p>
 <div class="scroll">{_figures(report, css_of)}</div>
 <h2>p99 over time</h2>
 <p class="note">Seed {seed}; the other policies are drawn faintly behind.
@@ -71,9 +72,9 @@ share is right.</p>
 
 
 def _figures(report: Report, css_of: dict[str, str]) -> str:
-    titles = "".join(f"<th>{escape(head)}</th>" for head in heads(report.scenario))
+    titles = "".join(f"<th>{escape(head)}</th>" for head in heads(report))
     rows = [f"<tr><th>policy</th>{titles}</tr>"]
     for row in report.rows:
-        shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells(row, report.scenario))
+        shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells(row, report))
         rows.append(f'<tr><td class="{css_of[row.label]}">{escape(row.label)}</td>{shown}</tr>')
     return f"<table>{''.join(rows)}</table>"

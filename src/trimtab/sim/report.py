@@ -70,23 +70,33 @@ def _plain(scenario: Scenario) -> dict[str, Any]:
     return view
 
 
-def heads(scenario: Scenario) -> list[str]:
+def tells_after(report: Report) -> bool:
+    """Whether there were requests shortly after an event."""
+    return any(row.mean("p99_after_ms") is not None for row in report.rows)
+
+
+def heads(report: Report) -> list[str]:
     """The columns after the policy."""
+    scenario = report.scenario
     names = ["p50", "p90", "p99", "p99.9", "mean"]
     if scenario.events:
-        names += ["errors", "errors after event", "p99 after event"]
+        names.append("errors")
+    if tells_after(report):
+        names += ["errors (2 s)", "p99 (2 s)"]
     names += ["max/mean", "used"]
     if scenario.clients.zones:
         names.append("cross-zone")
     return names
 
 
-def cells(row: Row, scenario: Scenario) -> list[str]:
+def cells(row: Row, report: Report) -> list[str]:
     """What stands under ``heads``; with several seeds mean ± standard deviation."""
+    scenario = report.scenario
     shown = [_ms(row, name) for name in ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "mean_ms")]
     if scenario.events:
-        shown += [_part(row, "error_rate", 2), _part(row, "error_rate_after", 2)]
-        shown.append(_ms(row, "p99_after_ms"))
+        shown.append(_part(row, "error_rate", 2))
+    if tells_after(report):
+        shown += [_part(row, "error_rate_after", 2), _ms(row, "p99_after_ms")]
     evenness = row.mean("max_over_mean")
     shown += ["-" if evenness is None else f"{evenness:.2f}", _part(row, "utilisation", 0)]
     if scenario.clients.zones:

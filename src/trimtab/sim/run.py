@@ -76,7 +76,7 @@ def contestants(scenario: Scenario) -> list[Contestant]:
     lowest = (
         []
         if any(c.config == RANDOM.config for c in scenario.policies)
-        else [Contestant("random (judges=false)", RANDOM, bound=True)]
+        else [Contestant("random", RANDOM, bound=True)]
     )
     return [*lowest, *rows, Contestant(bounds.LABEL, None, bound=True)]
 

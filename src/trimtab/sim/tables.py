@@ -7,7 +7,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.sim.report import Report, cells, heads, speed, summary
+from trimtab.sim.report import Report, cells, heads, speed, summary, tells_after
 from trimtab.sim.sizing import BASELINE, Goal, Need, saving
 
 
@@ -16,16 +16,16 @@ def show(report: Report, console: Console) -> None:
     scenario = report.scenario
     console.print(Text(f"{report.name}: {scenario.title}", style="bold"))
     console.print(Padding(Text(summary(scenario)), (0, 0, 1, 2)))
-    table = _table("policy", heads(scenario))
+    table = _table("policy", heads(report))
     for row in report.rows:
         style = "dim" if row.bound else "default"
-        table.add_row(Text(row.label, style=style), *cells(row, scenario), style=style)
+        table.add_row(Text(row.label, style=style), *cells(row, report), style=style)
     console.print(table)
     notes = ["Latencies in milliseconds"]
     if len(scenario.seeds) > 1:
         notes.append("± standard deviation over the seeds")
-    if scenario.events:
-        notes.append("after event: requests that began within 2 s of one")
+    if tells_after(report):
+        notes.append("(2 s): of requests that began within 2 s after an event")
     console.print(Text(f"{'; '.join(notes)}. {speed(report.rows)}.", style="dim"))
 
 
