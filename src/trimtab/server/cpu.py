@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from math import exp
 from pathlib import Path
+
+from trimtab.server.rates import TAU_S
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "QUOTA PERIOD" in microseconds, or "max PERIOD"
 
@@ -20,13 +23,19 @@ class CpuUtilization:
     def __init__(self, cores: float | None = None) -> None:
         self.cores = cores or _limit(_QUOTA) or float(len(os.sched_getaffinity(0)))
         self._used, self._now = _clocks()
+        self._share: float | None = None
 
     def __call__(self) -> float:
-        """The share used since the last call, 0 to 1; the first time: since this was made."""
+        """The share used lately, 0 to 1: smoothed over 3 s, as the rates that go with it are."""
         used, now = _clocks()
-        share = (used - self._used) / max(now - self._now, 1e-3) / self.cores
+        dt = max(now - self._now, 1e-3)
+        share = (used - self._used) / dt / self.cores
+        if self._share is None:
+            self._share = share
+        else:
+            self._share += (share - self._share) * (1.0 - exp(-dt / TAU_S))
         self._used, self._now = used, now
-        return share
+        return self._share
 
 
 def _clocks() -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import exp
 
-_TAU_S = 3.0  # after this long without requests, 37 % of the old rate is left
+TAU_S = 3.0  # after this long without requests, 37 % of the old rate is left
 _LEAST_S = 0.1  # what happens within less says nothing of a rate
 
 
@@ -40,7 +40,7 @@ class RateMeter:
         dt = now - self._sampled
         if dt < _LEAST_S:
             return
-        share = 1.0 - exp(-dt / _TAU_S) if self.requests else 1.0
+        share = 1.0 - exp(-dt / TAU_S) if self.requests else 1.0
         self.requests += (self._requests / dt - self.requests) * share
         self.errors += (self._errors / dt - self.errors) * share
         self._requests = self._errors = 0
