@@ -6,12 +6,12 @@ The same object runs in the interceptors and in the simulator.
 from __future__ import annotations
 
 from collections import deque
-from statistics import median
 
 from trimtab.load_report import LoadReport
 
 _KEPT = 64  # samples kept
 _NEAR = 9  # samples that an estimate is the median of
+_WALK = 16  # numbers in flight to either side that are looked at one by one
 _FRESH = 8  # new samples after which estimates are made anew
 
 
@@ -26,11 +26,13 @@ class LoadMeter:
         in_flight: requests that are here now.
     """
 
-    __slots__ = ("_estimates", "_new", "_samples", "in_flight")
+    __slots__ = ("_estimates", "_groups", "_new", "_number", "_samples", "in_flight")
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self._samples: deque[tuple[int, float]] = deque(maxlen=_KEPT)
+        self._samples: deque[int] = deque()  # what each found, oldest first
+        self._groups: dict[int, list[tuple[int, float]]] = {}  # by that: number and seconds
+        self._number = 0
         self._estimates: dict[int, float] = {}
         self._new = 0
 
@@ -44,7 +46,16 @@ class LoadMeter:
         """It is done, after so many seconds; one that failed doesn't count as a sample."""
         self.in_flight -= 1
         if counts:
-            self._samples.append((found, seconds))
+            self._number += 1
+            samples, groups = self._samples, self._groups
+            samples.append(found)
+            groups.setdefault(found, []).append((self._number, seconds))
+            if len(samples) > _KEPT:
+                oldest = samples.popleft()
+                group = groups[oldest]
+                del group[0]
+                if not group:
+                    del groups[oldest]
             self._new += 1
             if self._new >= _FRESH:
                 self._new = 0
@@ -56,10 +67,28 @@ class LoadMeter:
         found = self.in_flight
         known = self._estimates.get(found)
         if known is None and self._samples:
-            newest_first = list(reversed(self._samples))  # the sort keeps their order
-            near = sorted(newest_first, key=lambda sample: abs(sample[0] - found))[:_NEAR]
-            known = self._estimates[found] = median(seconds for _, seconds in near)
+            # A median of the nine, without statistics.median's checks: it is made for most responses.
+            near = sorted([seconds for _, seconds in self._nearest(found)])
+            middle, odd = divmod(len(near), 2)
+            known = near[middle] if odd else (near[middle - 1] + near[middle]) / 2.0
+            self._estimates[found] = known
         return known
+
+    def _nearest(self, found: int) -> list[tuple[int, float]]:
+        """The nine samples, as numbered, whose number in flight was nearest, newer ones first."""
+        groups = self._groups
+        near = groups.get(found, [])[-_NEAR:]
+        for distance in range(1, _WALK):
+            if len(near) >= _NEAR:
+                return near
+            ring = groups.get(found - distance, []) + groups.get(found + distance, [])
+            if len(near) + len(ring) > _NEAR:
+                ring.sort(reverse=True)  # by number: newer first
+            near = near + ring[: _NEAR - len(near)]
+        if len(near) >= min(_NEAR, len(self._samples)):
+            return near
+        every = [(abs(n - found), -number, s) for n, group in groups.items() for number, s in group]
+        return [(-number, seconds) for _, number, seconds in sorted(every)[:_NEAR]]
 
     def report(self) -> LoadReport:
         """To be sent with a response, after ``end``."""
