@@ -49,7 +49,7 @@ BAD = [
     ({"servers": {"count": 1, "speed": 2}}, "servers.speed: 2: is no list"),
     ({"servers": {"count": 1, "speed": [1, 0]}}, "servers.speed[1]: 0: is not a number above 0"),
     ({"service": {}}, "service.mean_ms: None: give the mean service time"),
-    ({"service": {"shape": "trace"}}, "service.file: None: shape: trace needs a file"),
+    ({"service": {"shape": "trace"}}, "service.file: None: shape: trace needs either"),
     ({"service": {"shape": "trace", "file": "no.csv"}}, "no.csv: cannot be read"),
     ({"policies": []}, "policies: []: is no list of policies"),
     ({"policies": ["p2", "p2c"]}, "policies[0]: policy 'p2' is unknown; known are"),
@@ -112,7 +112,8 @@ def described(heading):
     """The keys of a section's table."""
     body = PAGE.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return {
-        row[0]: row[1:] for row in re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \|", body, re.MULTILINE)
+        row[0]: row[1:]
+        for row in re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \|", body, re.MULTILINE)
     }
 
 

@@ -46,6 +46,61 @@ from trimtab.cli.options import option, output_option
     help="Search the fewest pods with which each policy reaches a goal such as 'p99<60ms'.",
 )
 @option(
+    "--from-trace",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="TRIMTAB_SIMULATE_FROM_TRACE",
+    help="Service times and arrivals of a recording: CSV or JSONL with time, latency [s], pod.",
+)
+@option(
+    "--from-metrics",
+    metavar="URL|FILE",
+    envvar="TRIMTAB_SIMULATE_FROM_METRICS",
+    help="Service times of a histogram in Prometheus' text format; a URL tells the rate as well.",
+)
+@option(
+    "--metric",
+    metavar="NAME",
+    envvar="TRIMTAB_SIMULATE_METRIC",
+    help="Which histogram, where there are several.",
+)
+@option(
+    "--over",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    metavar="SECONDS",
+    envvar="TRIMTAB_SIMULATE_OVER",
+    help="The time between two looks at a URL.",
+)
+@option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    envvar="TRIMTAB_SIMULATE_RATE",
+    help="Requests per second of all clients.",
+)
+@option(
+    "--clients",
+    type=click.IntRange(min=1, max=10_000),
+    metavar="N",
+    envvar="TRIMTAB_SIMULATE_CLIENTS",
+    help="How many clients.",
+)
+@option(
+    "--pods",
+    type=click.IntRange(min=1, max=10_000),
+    metavar="N",
+    envvar="TRIMTAB_SIMULATE_PODS",
+    help="How many pods.",
+)
+@option(
+    "--workers",
+    type=click.IntRange(min=1, max=10_000),
+    metavar="N",
+    envvar="TRIMTAB_SIMULATE_WORKERS",
+    help="How many requests a pod serves at once.",
+)
+@option(
     "--json",
     "json_file",
     type=click.Path(path_type=Path),
@@ -70,6 +125,14 @@ def simulate(
     seeds: int | None,
     requests: int | None,
     pods_for: str | None,
+    from_trace: Path | None,
+    from_metrics: str | None,
+    metric: str | None,
+    over: float,
+    rate: float | None,
+    clients: int | None,
+    pods: int | None,
+    workers: int | None,
     json_file: Path | None,
     html_file: Path | None,
     output: str,
@@ -85,18 +148,25 @@ def simulate(
       trimtab simulate reference-pods --pods-for 'p99<60ms'
       trimtab simulate mine.yaml --output json | jq '.policies[] | {label, p99_ms}'
 
-    SCENARIO is a name from --list, or a YAML file. Two rows are bounds: `random`, and what a
+    What would it save us?
+      trimtab simulate --from-trace access.csv --pods 12 --clients 30
+      trimtab simulate --from-metrics http://127.0.0.1:9090/metrics --pods 12
+
+    SCENARIO is a name from --list, or a YAML file. With --from-trace or --from-metrics it may be
+    left out; else it gives everything but service times and arrivals. Two rows are bounds: `random`, and what a
     chooser could do that knew the true state of every pod at every moment.
     """
     from trimtab.errors import ConfigError
-    from trimtab.sim import library
-    from trimtab.sim.command import Wish, listing
+    from trimtab.sim.command import Source, Wish, listing, prepared
     from trimtab.sim.command import simulate as run
+    from trimtab.sim.observed import Known
 
     if listed:
         _show_list(listing(), output)
         return
-    if scenario is None:
+    source = Source(from_trace, from_metrics, metric, over)
+    known = Known(rate=rate, clients=clients, pods=pods, workers=workers)
+    if scenario is None and not source:
         raise click.UsageError("say which scenario; --list shows those that come with trimtab")
     wish = Wish(
         policies=tuple(name.strip() for name in policies.split(",") if name.strip()),
@@ -108,7 +178,7 @@ def simulate(
         output=output,
     )
     try:
-        name, found = library.find(scenario)
+        name, found = prepared(scenario, source, known)
         run(name, found, wish)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None

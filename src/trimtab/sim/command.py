@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from trimtab.errors import ConfigError
 from trimtab.sim import library
+from trimtab.sim.observed import Known, from_metrics, from_trace, with_known
 from trimtab.sim.page import page
 from trimtab.sim.reading import Place
 from trimtab.sim.report import Report, sizing_view
@@ -47,6 +49,45 @@ class Wish:
     json: Path | None = None
     html: Path | None = None
     output: str = "table"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where service times come from, if not from a scenario; false if from nowhere.
+
+    Attributes:
+        trace: a recording.
+        metrics: a URL or a file.
+        metric: which histogram.
+        over_s: between two looks [s].
+    """
+
+    trace: Path | None = None
+    metrics: str | None = None
+    metric: str | None = None
+    over_s: float = 10.0
+
+    def __bool__(self) -> bool:
+        return self.trace is not None or self.metrics is not None
+
+
+def prepared(scenario: str | None, source: Source, known: Known) -> tuple[str, Scenario]:
+    """What to run, by name.
+
+    Raises:
+        ConfigError: an input is wrong, or does not tell enough.
+    """
+    name, base = library.find(scenario) if scenario is not None else ("observed", None)
+    if source.trace is not None and source.metrics is not None:
+        raise ConfigError("--from-trace, --from-metrics: give one of them")
+    if source.trace is not None:
+        base = from_trace(source.trace, known, base)
+    elif source.metrics is not None:
+        wait = threading.Event().wait
+        base = from_metrics(source.metrics, source.metric, source.over_s, wait, known, base)
+    if base is None:
+        raise ConfigError("say which scenario; --list shows those that come with trimtab")
+    return name, with_known(base, known)
 
 
 def listing() -> list[tuple[str, str]]:

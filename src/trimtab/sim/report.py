@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from trimtab.sim.happenings import KINDS
 from trimtab.sim.run import Row
 from trimtab.sim.scenario import Scenario
 from trimtab.sim.sizing import Goal, Need, saving
@@ -62,7 +63,8 @@ def sizing_view(name: str, scenario: Scenario, goal: Goal, needed: list[Need]) -
 
 def _plain(scenario: Scenario) -> dict[str, Any]:
     view = asdict(scenario)
-    view["events"] = [{"kind": type(event).__name__, **asdict(event)} for event in scenario.events]
+    kinds = {cls: kind for kind, cls in KINDS.items()}
+    view["events"] = [{"kind": kinds[type(event)], **asdict(event)} for event in scenario.events]
     view["policies"] = [
         {"label": c.label, "name": c.config.name, "params": dict(c.config.params)}
         for c in scenario.policies

@@ -167,6 +167,9 @@ def service_times(service: Service, mean_s: float, random: Random) -> Draw:
     if service.file is not None:
         trace = read_trace(Path(service.file))
         return traced([x * mean_s / trace.mean_s for x in trace.latencies], random)
+    if service.samples_ms:
+        scale = mean_s * len(service.samples_ms) / sum(service.samples_ms)
+        return traced([x * scale for x in service.samples_ms], random)
     return exponential(mean_s, random)
 
 

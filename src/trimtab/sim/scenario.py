@@ -138,11 +138,15 @@ class Service:
     slow_part: float = key("bimodal: the part of slow requests", 0.05, low=0.0, high=1.0)
     slow_factor: float = key("bimodal: so many times as long", 10.0, low=1.0)
     file: str | None = key("trace: the file, CSV or JSONL, relative to this one", None)
+    samples_ms: tuple[float, ...] = key("trace: service times in place of a file [ms]", (), low=0.0)
 
     def faults(self) -> Iterator[tuple[str, object, str]]:
-        """A file for a trace, a mean for the rest."""
-        if (self.shape == "trace") != (self.file is not None):
-            yield "file", self.file, "shape: trace needs a file, and nothing else does"
+        """Times for a trace, a mean for the rest."""
+        if (self.file is not None) + bool(self.samples_ms) != (self.shape == "trace"):
+            fix = "shape: trace needs either a file or samples_ms, and nothing else does"
+            yield "file", self.file, fix
+        if self.samples_ms and not sum(self.samples_ms):
+            yield "samples_ms", list(self.samples_ms), "all are 0"
         if self.shape != "trace" and self.mean_ms is None:
             yield "mean_ms", None, "give the mean service time in milliseconds"
 
@@ -267,7 +271,9 @@ class Scenario:
 
     def mean_s(self) -> float:
         """The mean service time [s]; a trace without one is given its own when it is read."""
-        return (self.service.mean_ms or 0.0) / 1000.0
+        samples = self.service.samples_ms
+        own_ms = math.fsum(samples) / len(samples) if samples else 0.0
+        return (self.service.mean_ms or own_ms) / 1000.0
 
     def rate(self) -> float:
         """Requests/s of an open loop at first; 0 for a closed one."""

@@ -1,0 +1,163 @@
+"""What people and programs get from ``trimtab simulate``."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from trimtab.cli import cli
+from trimtab.errors import ConfigError
+from trimtab.sim import library
+from trimtab.sim.sizing import needs, parse_goal, saving, with_pods
+
+SMALL = """
+title: A small <fleet> & more
+clients: {zones: {a: 3, b: 2}}
+servers: {zones: {a: 3, b: 2}, workers: 2}
+load: {rho: 0.7}
+service: {mean_ms: 10}
+events: [{kind: gone, pods: 1, at_s: 2}]
+policies: [round_robin, {name: p2c, label: "p2c <bare>", judges: false}, token]
+seconds: 5
+seeds: [1, 2]
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+def simulate(*words, code=0):
+    done = CliRunner().invoke(cli, ["simulate", *map(str, words)])
+    assert done.exit_code == code, done.output
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_the_list_shows_every_scenario_and_its_title():
+    told = simulate("--list")
+    assert [line.split()[0] for line in told.splitlines()] == library.names()
+    names = [one["name"] for one in json.loads(simulate("--list", "--output", "json"))["scenarios"]]
+    assert names == library.names()
+
+
+def test_the_table_has_a_row_for_each_policy_and_bound(mine):
+    told = simulate(mine)
+    firsts = [re.split(r"  ", line)[0] for line in told.splitlines() if line.count("±") > 1]
+    assert firsts == ["random", "round_robin", "p2c <bare>", "token", "JSQ, global knowledge"]
+    for head in ("p99.9", "errors (2 s)", "cross-zone", "max/mean", "used"):
+        assert head in told
+    assert "5 clients, 5 pods with 2 workers each and one queue" in told
+
+
+def test_the_json_has_the_documented_keys(mine, tmp_path):
+    told = json.loads(simulate(mine, "--output", "json", "--json", tmp_path / "out.json"))
+    assert told == json.loads((tmp_path / "out.json").read_text())
+    assert told["scenario"]["name"] == "mine"
+    assert told["scenario"]["events"][0]["kind"] == "gone"
+    token = next(row for row in told["policies"] if row["label"] == "token")
+    runs = [run["p99_ms"] for run in token["runs"]]
+    assert token["p99_ms"] == pytest.approx(sum(runs) / 2)
+    assert token["sd"]["p99_ms"] == pytest.approx(abs(runs[0] - runs[1]) / 2**0.5)
+    assert sum(token["runs"][0]["picks"]) > 0
+    assert [row["bound"] for row in told["policies"]] == [True, False, False, False, True]
+
+
+def test_the_page_is_well_formed_complete_and_loads_nothing(mine, tmp_path):
+    simulate(mine, "--html", tmp_path / "out.html")
+    text = (tmp_path / "out.html").read_text()
+    root = ET.fromstring(text.removeprefix("<!DOCTYPE html>\n"))
+    charts = root.findall(".//{http://www.w3.org/2000/svg}svg")
+    assert [chart.get("aria-label") for chart in charts] == [
+        "Latency quantiles in milliseconds, by policy",
+        "p99 over time, by policy",
+        "Requests of each pod, by policy",
+    ]
+    assert not re.search(r"\b(src|href)\s*=|url\(|@import|<script|<link", text)
+    for chart in charts:
+        width, height = (float(chart.get(side)) for side in ("width", "height"))
+        for shape in chart.iter("{http://www.w3.org/2000/svg}rect"):
+            assert 0 <= float(shape.get("x")) <= width
+            assert 0 <= float(shape.get("y")) <= height
+
+
+def test_options_replace_what_the_scenario_says(mine):
+    told = json.loads(
+        simulate(mine, "--policies", "p2c,p2c <bare>", "--seeds", 3, "--output", "json",
+                 "--requests", 2000)
+    )  # fmt: skip
+    rows = told["policies"]
+    assert [row["label"] for row in rows if not row["bound"]] == ["p2c", "p2c <bare>"]
+    assert all(len(row["runs"]) == 3 for row in rows)
+    assert told["scenario"]["requests"] == 2000
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "say which scenario; --list shows"),
+        (("nope",), "scenario 'nope': is neither a file nor one of"),
+        (("nope.yaml",), "nope.yaml: cannot be read"),
+        (("MINE", "--policies", "p9"), "mine: --policies: policy 'p9' is unknown"),
+        (("MINE", "--requests", "10"), "mine: events[0].at_s: 2.0: the run ends at"),
+        (("MINE", "--seeds", "0"), "--seeds"),
+        (("MINE", "--json", "no/where.json"), "no/where.json: is a directory, or in none"),
+        (("MINE", "--pods-for", "p98<1ms"), "--pods-for 'p98<1ms': is no goal"),
+        (("MINE", "--pods-for", "p99<1ms", "--html", "x.html"), "leave --pods-for away"),
+        (("--from-trace", "no.csv"), "no.csv: cannot be read"),
+        (("--from-trace", "a", "--from-metrics", "b"), "give one of them"),
+    ],
+)
+def test_wrong_use_is_refused_with_what_would_be_right(words, told, mine):
+    said = simulate(*(mine if word == "MINE" else word for word in words), code=2)
+    assert told in " ".join(said.split())
+
+
+def test_goals_are_read_with_their_units():
+    assert parse_goal("p99<60ms").limit_ms == 60
+    assert parse_goal(" p99.9 < 0.1s ").figure == "p999_ms"
+    assert parse_goal("mean<1.5s").limit_ms == 1500
+    for bad in ("p99", "p99>3ms", "p99<3", "p99<0ms", "p99<-3ms"):
+        with pytest.raises(ConfigError, match="is no goal"):
+            parse_goal(bad)
+
+
+def test_the_search_finds_the_fewest_pods_that_reach_the_goal(scenario):
+    found = scenario(
+        clients={"count": 1}, servers={"count": 20, "workers": 1}, load={"rate": 500}, requests=20_000,
+        policies=["p2c"],
+    )  # fmt: skip
+    goal = parse_goal("p99<60ms")
+    needed = {need.label: need for need in needs(found, goal, lambda: 0.0, lambda *_: None)}
+    assert list(needed) == ["round_robin", "p2c"]
+    p2c = needed["p2c"]
+    assert 6 <= p2c.pods < needed["round_robin"].pods
+    assert p2c.reached_ms < 60
+    fewer = needs(with_pods(found, p2c.pods), parse_goal("p99<0.1ms"), lambda: 0.0, lambda *_: None)
+    assert all(need.pods is None for need in fewer)
+    assert saving(list(needed.values()))["p2c"] == pytest.approx(
+        1 - p2c.pods / needed["round_robin"].pods
+    )
+
+
+def test_pods_stay_spread_over_zones(scenario):
+    found = scenario(servers={"zones": {"a": 30, "b": 20, "c": 10}})
+    assert with_pods(found, 12).servers.zones == {"a": 6, "b": 4, "c": 2}
+    assert sum(with_pods(found, 13).servers.zones.values()) == 13
+
+
+def test_the_examples_of_the_reference_are_valid(tmp_path):
+
+    text = (Path(__file__).parents[2] / "docs/reference/scenarios.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert yaml.safe_load(block)
+        (tmp_path / "x.yaml").write_text(block)
+        library.find(str(tmp_path / "x.yaml"))
