@@ -28,6 +28,13 @@ def test_the_page_is_made_from_the_table():
     assert PAGE.read_text() == page(load()), "run `python -m rejections.table`: see its docstring"
 
 
+def test_every_guard_is_a_test_that_there_is():
+    for case in CASES:
+        path, _, name = case.guard.partition("::")
+        text = (PAGE.parents[2] / path).read_text()
+        assert f"def {name}(" in text, f"{case.name}: {case.guard}"
+
+
 def test_a_broken_path_expression_ends_a_node_process(backends):
     port = open_both(backends)
     (case,) = [c for c in CASES if c.name == "broken-path-expression"]

@@ -14,6 +14,10 @@ from rejections.control_plane import ControlPlane
 from rejections.worlds import CDS, EDS, World
 
 INTEROP = Path(__file__).parents[1]
+BUILT = INTEROP.parent / ".cache" / "interop"
+# The client does little; what costs is the JVM's own compiling.
+JVM_OPTIONS = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+BUILT = INTEROP.parent / ".cache" / "interop"
 ANSWER_WITHIN_S = 3
 ENVOY_WITHIN_S = 15  # it may hold an answer back while a cluster warms
 CALL_WITHIN_S = 2
@@ -51,30 +55,55 @@ def node(address):
     return Client("node", command, cwd=INTEROP / "node", env=environment)
 
 
+def go(address):
+    program = BUILT / "go-client"
+    return Client("go", [program], env={"GRPC_XDS_BOOTSTRAP_CONFIG": _bootstrap(address)})
+
+
+def java(address):
+    path = f"{BUILT}/java/classes:{BUILT}/java/libraries/*"
+    options = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+    command = ["java", *options, "-cp", path, "dev.trimtab.interop.Main", "grpc"]
+    return Client("java", command, env={"GRPC_XDS_BOOTSTRAP_CONFIG": _bootstrap(address)})
+
+
 # A client of another language that speaks harness.client's commands is one function here.
-GRPC_CLIENTS = {"native": native, "node": node, "trimtab": trimtab}
+GRPC_CLIENTS = {"native": native, "go": go, "java": java, "node": node, "trimtab": trimtab}
 # These end the client's process, so they are not among the others (test_rejections).
 DEADLY = {"node": {"broken-path-expression"}}
+NAMELESS = "empty-cluster-name"
 CLIENTS = (*GRPC_CLIENTS, "envoy")
 
 
 def observe(kind, port, directory):
     """What that client makes of each case: by the case's name. And its nodes."""
-    with ControlPlane() as plane:
-        run = _Envoy(plane, directory) if kind == "envoy" else _Grpc(plane, kind)
-        try:
-            return {case.name: asdict(o) for case, o in run.all(port)}, plane.nodes
-        finally:
-            run.stop()
+    seen, nodes = {}, []
+    for cases in _batches(kind):
+        with ControlPlane() as plane:
+            run = _Envoy(plane, directory) if kind == "envoy" else _Grpc(plane, kind, cases)
+            try:
+                seen |= {case.name: asdict(o) for case, o in run.all(port)}
+            finally:
+                run.stop()
+            nodes += plane.nodes
+    return {case.name: seen[case.name] for case in CASES if case.name in seen}, nodes
+
+
+def _batches(kind):
+    """What is served together; in one response, two resources without a name can't be told apart."""
+    if kind == "envoy":
+        return [None]
+    fit = [c for c in CASES if c.name not in DEADLY.get(kind, ())]
+    return [[c for c in fit if c.name != NAMELESS], [c for c in fit if c.name == NAMELESS]]
 
 
 class _Grpc:
     """All cases at once: each has two names of its own."""
 
-    def __init__(self, plane, kind):
+    def __init__(self, plane, kind, cases):
         self._plane = plane
         self._client = GRPC_CLIENTS[kind](plane.address)
-        self._cases = [c for c in CASES if c.name not in DEADLY.get(kind, ())]
+        self._cases = cases
 
     def stop(self):
         self._client.stop()
@@ -190,7 +219,8 @@ def normalised(case, text, port):
         text = mine[-1]
     elif re.match(r"(?:new|running)\.", text):
         unread = [p for p in parts if p.startswith("a resource:")]
-        text = unread[0] if unread and case.name.startswith("garbage") else "ACK"
+        nameless = case.name.startswith("garbage") or case.name == NAMELESS
+        text = unread[0] if unread and nameless else "ACK"
     return text if len(text) <= LONGEST else "..." + text[-LONGEST:]
 
 

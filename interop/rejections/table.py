@@ -22,7 +22,8 @@ Made from `interop/rejections/table.yaml`, which the tests compare with real cli
 Each bad resource is served alone to a client. *Says* is the text of its NACK (with `NAME` and `PORT`
 in place of the test's own; of long texts the end), or `ACK`. *New service* is what a call gets where
 there was no good state before, *running service* where there was one. `hangs` is a call that ended
-with its deadline. trimtab sends none of these.
+with its deadline. trimtab sends none of these: each has a guard, a test in
+`tests/xds/test_never_sent.py` with that name, which makes random fleets and looks at all that is sent.
 """
 
 
@@ -54,7 +55,8 @@ def page(table):
     for case in CASES:
         rows = {kind: table[kind][case.name] for kind in table if case.name in table[kind]}
         kind = case.type_url.rpartition(".")[2]
-        lines += [f"## {case.title.capitalize()}", "", f"Bad: {kind}.", ""]
+        guard = case.guard.rpartition("::")[2].removeprefix("test_").replace("_", " ")
+        lines += [f"## {case.title.capitalize()}", "", f"Bad: {kind}. Guard: {guard}.", ""]
         lines += ["| client | says | new service | running service |", "|---|---|---|---|"]
         for client, seen in rows.items():
             says = seen["says"].replace("|", "\\|")
