@@ -167,7 +167,7 @@ def table(found: dict[str, dict[str, float]], *columns: str) -> str:
 
 def verdict(what: str, value: float, most: float) -> str:
     return (
-        f"{what}: {value:.3g}, target at most {most:g}: {'reached' if value <= most else 'missed'}."
+        f"{what}: {value:.4g}, target at most {most:g}: {'reached' if value <= most else 'missed'}."
     )
 
 
@@ -281,11 +281,12 @@ def failing(seeds: int) -> str:
                 runs.append(run)
             rows[name] = mean(runs)
         ours = rows["token, both"]
-        parts.append(
-            f"### It fails {what}\n\n{table(rows, 'errors', 'first 2 s', 'from 10 s on')}\n\n"
-            f"{verdict('token, both, % of requests from 10 s on', ours['from 10 s on'], 0.1)} "
-            f"{verdict('In the first 2 s', ours['first 2 s'], 0.9)}"
-        )
+        parts.append(f"### It fails {what}\n\n{table(rows, 'errors', 'first 2 s', 'from 10 s on')}")
+        if part != 0.5:
+            parts.append(
+                f"{verdict('token, both, % of requests from 10 s on', ours['from 10 s on'], 0.1)} "
+                f"{verdict('In the first 2 s', ours['first 2 s'], 0.9)}"
+            )
     return (
         "## One pod of 20 fails at once\n\nErrors, % of all requests; no retries. 20 clients, 70 % load; "
         "a failure takes a twentieth of the mean service time.\n\n" + "\n\n".join(parts)
@@ -306,7 +307,9 @@ def cold(seeds: int) -> str:
     ours = rows["token, slow start 10 s, cold"]["p99"] / rows["token, slow start 10 s, warm"]["p99"]
     return (
         "## A cold pod joins 19 warm ones\n\nIts first 500 requests take five times as long. 20 clients, "
-        "70 % load; from its coming for 30 s. A warm pod in its place is the yardstick.\n\n"
+        "70 % load; from its coming for 30 s. A warm pod in its place is the yardstick. `in fair share "
+        "after`: seconds until it serves 80 % of its fair share; 99 is not within the 30 s, when its ramp, "
+        "held back by slow answers, ends at the latest.\n\n"
         f"{table(rows, 'p99', 'p99.9', 'served in the first 10 s', 'in fair share after')}\n\n"
         f"{verdict('p99 of token with slow start of 10 s, cold / warm', ours, 1.05)}"
     )
