@@ -30,7 +30,10 @@ def run(code):
     )
 
 
-@pytest.mark.parametrize("module", ["trimtab", "trimtab.aio", "trimtab.testing"])
+@pytest.mark.parametrize(
+    "module",
+    ["trimtab", "trimtab.aio", "trimtab.testing", "trimtab.server.aio", "trimtab.server.asgi"],
+)
 def test_the_client_imports_without_the_extras(module):
     done = run(f"import {module}")
     assert done.returncode == 0, done.stderr
