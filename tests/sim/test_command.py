@@ -152,9 +152,10 @@ def test_pods_stay_spread_over_zones(scenario):
     assert sum(with_pods(found, 13).servers.zones.values()) == 13
 
 
-def test_the_examples_of_the_reference_are_valid(tmp_path):
+@pytest.mark.parametrize("page", ["docs/reference/scenarios.md", "docs/guides/simulate.md"])
+def test_the_scenarios_of_the_docs_are_valid(page, tmp_path):
 
-    text = (Path(__file__).parents[2] / "docs/reference/scenarios.md").read_text()
+    text = (Path(__file__).parents[2] / page).read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert blocks
     for block in blocks:

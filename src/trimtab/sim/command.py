@@ -25,7 +25,7 @@ from trimtab.sim.scenario import Choice, Scenario, check_policy
 from trimtab.sim.sizing import Goal, needs, parse_goal
 from trimtab.sim.tables import show, show_needs
 
-PLAIN_WIDTH = 140
+PLAIN_WIDTH = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
