@@ -2,7 +2,7 @@
 
 import json
 import re
-import sys
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from harness.client import Road
+from harness.container import INSTALLED, SYSTEM, Container, may_become
+from harness.control_plane import ControlPlane, free_addresses
 from harness.kube import manifests
 from harness.kube.account import READ
 from harness.kube.api import Api, RefusedError
+from harness.manifests import Manifests
 from harness.process import Process
 from harness.python_clients import native_client
 from harness.waiting import Unmet, eventually
@@ -20,17 +23,7 @@ from harness.waiting import Unmet, eventually
 pytestmark = pytest.mark.processes
 
 MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
-# What a kubelet does for the container, in a mount namespace: the mounted token, a root that is
-# read only, no capability and none to be had. (Its user is another one, which tests can't become.)
-AS_IN_A_POD = f"""
-mount -t tmpfs none /var/run
-mkdir -p {MOUNTED}
-mount --bind "$0" {MOUNTED}
-mkdir /var/run/root
-mount --rbind / /var/run/root
-mount -o remount,bind,ro /var/run/root
-exec chroot /var/run/root setpriv --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
-"""
+DOCKERFILE = Path(__file__).parents[1] / "deploy" / "Dockerfile"
 
 
 def the(kind):
@@ -55,6 +48,23 @@ def account(installed):
     return Api(installed.address, context, token), token
 
 
+def of_image(instruction):
+    """What the Dockerfile says by its only such instruction."""
+    (found,) = re.findall(rf"^{instruction} (.*)$", DOCKERFILE.read_text(), re.MULTILINE)
+    return found
+
+
+def image(root, **more):
+    """A container as the Dockerfile and the Deployment make it."""
+    context = the("Deployment")["spec"]["template"]["spec"]["securityContext"]
+    user = context["runAsUser"], context["runAsGroup"]
+    assert of_image("USER") == "{}:{}".format(*user)
+    environment = dict(pair.split("=") for pair in of_image("ENV").split())
+    environment |= more.pop("environment", {})
+    root.mkdir()
+    return Container(root, user, environment=environment, **more)
+
+
 @pytest.fixture
 def in_pod(installed, account, started, tmp_path):
     """``trimtab`` with the arguments of the Deployment, as in its container."""
@@ -66,12 +76,12 @@ def in_pod(installed, account, started, tmp_path):
     (mounted / "ca.crt").write_bytes(Path(installed.credentials.authority).read_bytes())
     host, port = installed.address.split(":")
     environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
-    command = ["unshare", "--mount", "sh", "-euc", AS_IN_A_POD, mounted]
-    command += [sys.executable, "-m", "trimtab", *container["args"]]
+    made = image(tmp_path / "root", mounts={MOUNTED: mounted}, environment=environment)
+    command = made.command(*json.loads(of_image("ENTRYPOINT")), *container["args"])
 
     class Pod:
         def __init__(self):
-            self.process = Process("trimtab in its pod", command, env=environment)
+            self.process = Process("trimtab in its pod", command)
             self.ports = {p["name"]: p["containerPort"] for p in container["ports"]}
 
         def probe(self, which):
@@ -124,6 +134,49 @@ def test_trimtab_runs_under_exactly_the_rights_that_it_is_given(
         r"^trimtab_kube_failures_total.*|^trimtab_nacks.* [1-9].*", metrics, re.MULTILINE
     )
     assert not [line for line in failures if not line.endswith((" 0", " 0.0"))]
+
+
+def assert_without_rights(pid):
+    """That a process has the container's user, where tests can give it, and no capability."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    status = dict(line.split(":", 1) for line in lines)
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"].strip() == "1"
+    if may_become(65532):
+        assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65532"}
+        assert not status["Groups"].strip()
+
+
+def test_trimtab_runs_as_the_containers_user_without_any_right(in_pod):
+    assert_without_rights(in_pod.process.pid)
+
+
+def test_nothing_can_be_written_in_the_container(tmp_path):
+    places = [*SYSTEM[:1], "/", *INSTALLED]
+    made = image(tmp_path / "root")
+    for place in places:
+        done = subprocess.run(
+            made.command("touch", f"{place}/x"),
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert "Read-only file system" in done.stderr, (place, done)
+
+
+def test_manifests_are_followed_in_the_container_too(tmp_path, started):
+    written = Manifests(tmp_path / "manifests")
+    written.path.mkdir()
+    written.write("orders", "shop", [])
+    made = image(tmp_path / "root", mounts={"/manifests": written.path})
+    plane = started(ControlPlane(free_addresses(), "/manifests", inside=made.command()))
+    plane.start()
+    assert plane.endpoints("late.shop:8080") is None
+    written.write("late", "shop", [])
+    eventually(lambda: plane.endpoints("late.shop:8080"), within=5, what="the new file is read")
+    assert_without_rights(plane.pid)
+    assert plane.terminate() == 0
 
 
 def test_the_rights_are_to_read_services_and_slices_and_no_more(account):

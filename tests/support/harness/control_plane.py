@@ -60,6 +60,10 @@ class ControlPlane:
         self.admin = addresses.admin
         self._process = None
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def start(self):
         """Start it, and return when it answers."""
         self.start_silent()

@@ -45,6 +45,10 @@ class Process:
     def running(self):
         return self._child.poll() is None
 
+    @property
+    def pid(self):
+        return self._child.pid
+
     def write(self, line):
         self._child.stdin.write(line + "\n")
 
