@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from trimtab.control.config import Address
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def address(_context: click.Context, _option: click.Parameter, value: str) -> Address:
@@ -28,23 +25,17 @@ def address(_context: click.Context, _option: click.Parameter, value: str) -> Ad
 option = partial(click.option, show_default=True, show_envvar=True)
 
 
-def output_option(function: _F) -> _F:
-    """Add ``--output``."""
-    return option(
-        "--output",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        envvar="TRIMTAB_OUTPUT",
-        help="A table for people, or JSON for programs.",
-    )(function)
-
-
-def admin_server(function: _F) -> _F:
-    """Add ``--server``."""
-    return option(
-        "--server",
-        metavar="HOST:PORT",
-        default="127.0.0.1:18001",
-        envvar="TRIMTAB_ADMIN",
-        help="The admin address of a running `trimtab serve`.",
-    )(function)
+output_option = option(
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    envvar="TRIMTAB_OUTPUT",
+    help="A table for people, or JSON for programs.",
+)
+admin_server = option(
+    "--server",
+    metavar="HOST:PORT",
+    default="127.0.0.1:18001",
+    envvar="TRIMTAB_ADMIN",
+    help="The admin address of a running `trimtab serve`.",
+)

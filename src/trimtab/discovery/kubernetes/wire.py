@@ -112,6 +112,7 @@ _EVENTS: dict[type[KubeObject], msgspec.json.Decoder[Any]] = {
 _HEADS = msgspec.json.Decoder(_Heads)
 _ANY_LIST = msgspec.json.Decoder(_AnyList)
 _ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(slots=True)
@@ -186,16 +187,11 @@ def decode_page(resource: Resource, body: bytes) -> Page:
     Raises:
         ProtocolError: this is no list.
     """
-    try:
-        found = _LISTS[resource.kind].decode(body)
-    except msgspec.ValidationError:
+    found = _typed(resource, body, _LISTS[resource.kind])
+    if found is None:
         return _page_of_any(resource, body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _no_list(resource, error) from None
-    page = _page(resource, found.metadata)
+    page = _page_of(resource, found)
     for obj in found.items or ():
-        meta = obj.metadata
-        page.seen[meta.namespace, meta.name] = meta.resourceVersion or ""
         problem = badly_named(obj)
         if problem is None:
             page.objects.append(obj)
@@ -210,17 +206,8 @@ def decode_heads(resource: Resource, body: bytes) -> Page:
     Raises:
         ProtocolError: this is no list.
     """
-    try:
-        found = _HEADS.decode(body)
-    except msgspec.ValidationError:
-        return _page_of_any(resource, body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _no_list(resource, error) from None
-    page = _page(resource, found.metadata)
-    for item in found.items or ():
-        meta = item.metadata
-        page.seen[meta.namespace, meta.name] = meta.resourceVersion or ""
-    return page
+    found = _typed(resource, body, _HEADS)
+    return _page_of_any(resource, body) if found is None else _page_of(resource, found)
 
 
 def decode_event(resource: Resource, line: bytes) -> Event | Failure:
@@ -233,7 +220,7 @@ def decode_event(resource: Resource, line: bytes) -> Event | Failure:
         found = _EVENTS[resource.kind].decode(line)
     except msgspec.ValidationError:
         return _event_of_any(resource, line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"a watch of {resource.plural} brought no JSON: {error}") from None
     if found.type not in {"ADDED", "MODIFIED", "DELETED"}:
         return _event_of_any(resource, line)
@@ -248,7 +235,7 @@ def decode_failure(body: bytes, code: int = 0) -> Failure:
     """Read a ``Status``, the body of a refused request; whatever else it is becomes the message."""
     try:
         status = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return Failure(code, "", body[:300].decode(errors="replace"))
     return _failure(status if isinstance(status, Mapping) else {}, code)
 
@@ -260,6 +247,24 @@ def _failure(status: Mapping[str, Any], code: int = 0) -> Failure:
         str(status.get("reason") or "")[:80],
         str(status.get("message") or "")[:600],
     )
+
+
+def _typed(resource: Resource, body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """A list of the API's types; None if something in it breaks them."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        return None
+    except _UNREADABLE as error:
+        raise _no_list(resource, error) from None
+
+
+def _page_of(resource: Resource, found: _Services | _Slices | _Heads) -> Page:
+    page = _page(resource, found.metadata)
+    for item in found.items or ():
+        meta = item.metadata
+        page.seen[meta.namespace, meta.name] = meta.resourceVersion or ""
+    return page
 
 
 def _no_list(resource: Resource, error: Exception) -> ProtocolError:
@@ -276,7 +281,7 @@ def _page_of_any(resource: Resource, body: bytes) -> Page:
     """A page in which something breaks the API's types, object by object."""
     try:
         found = _ANY_LIST.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _no_list(resource, error) from None
     page = _page(resource, found.metadata)
     for i, raw in enumerate(found.items or ()):
@@ -295,7 +300,7 @@ def _event_of_any(resource: Resource, line: bytes) -> Event | Failure:
     """A bookmark, an error, or an object that breaks the API's types."""
     try:
         found = _ANY_EVENT.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"a watch of {resource.plural} brought no event: {error}") from None
     if found.type == "ERROR":
         return _failure(found.object)
