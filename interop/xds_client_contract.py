@@ -8,7 +8,7 @@ import pytest
 
 from harness.client import Road
 
-ORDERS = Road("xds:///orders.shop:grpc")
+ORDERS = Road("xds:///orders.shop:8080")
 MISSING = Road("xds:///missing.shop:8080")
 RETURN_WITHIN_S = 40  # a client's own back-off may have grown to half a minute
 NAMES = (
