@@ -134,7 +134,7 @@ def summary(scenario: Scenario) -> str:
     return (
         f"{_some(count, 'client')}, {_some(servers.total, 'pod')} with "
         f"{_some(servers.workers, 'worker')} each and {waits}; {load}; service times "
-        f"{scenario.service.shape}, mean {scenario.mean_s() * 1000:g} ms; "
+        f"{scenario.service.shape}, mean {scenario.mean_s() * 1000:.4g} ms; "
         f"{scenario.length_s():.3g} s simulated, the first {scenario.measured_from_s():.3g} s "
         f"left out; {_some(len(scenario.seeds), 'seed')}."
     )

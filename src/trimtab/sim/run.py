@@ -73,12 +73,11 @@ def contestants(scenario: Scenario) -> list[Contestant]:
     rows = [Contestant(choice.label, choice) for choice in scenario.policies]
     if not scenario.bounds:
         return rows
-    lowest = (
-        []
-        if any(c.config == RANDOM.config for c in scenario.policies)
-        else [Contestant("random", RANDOM, bound=True)]
-    )
-    return [*lowest, *rows, Contestant(bounds.LABEL, None, bound=True)]
+    if all(choice.config != RANDOM.config for choice in scenario.policies):
+        taken = any(choice.label == RANDOM.label for choice in scenario.policies)
+        label = f"{RANDOM.label} (judges=false)" if taken else RANDOM.label
+        rows.insert(0, Contestant(label, RANDOM, bound=True))
+    return [*rows, Contestant(bounds.LABEL, None, bound=True)]
 
 
 def run(
@@ -166,7 +165,8 @@ def service_times(service: Service, mean_s: float, random: Random) -> Draw:
         return bimodal(mean_s, service.slow_part, service.slow_factor, random)
     if service.file is not None:
         trace = read_trace(Path(service.file))
-        return traced([x * mean_s / trace.mean_s for x in trace.latencies], random)
+        scale = mean_s / trace.mean_s
+        return traced([x * scale for x in trace.latencies], random)
     if service.samples_ms:
         scale = mean_s * len(service.samples_ms) / sum(service.samples_ms)
         return traced([x * scale for x in service.samples_ms], random)

@@ -39,7 +39,7 @@ def show_needs(needed: list[Need], goal: Goal, console: Console) -> None:
         table.add_row(
             Text(need.label, style=style),
             f"{need.pods}" if need.pods is not None else f"> {need.tried}",
-            f"{less:.0%}" if less is not None else "-",
+            f"{less:.1%}" if less is not None else "-",
             f"{need.reached_ms:.1f} ms" if need.reached_ms is not None else "-",
             f"{need.utilisation:.0%}" if need.utilisation is not None else "-",
             style=style,
