@@ -18,6 +18,7 @@ from trimtab.demo.conversation import Conversation, converse
 from trimtab.demo.experiment import Experiment
 from trimtab.demo.figures import percentile
 from trimtab.demo.messages import Close, Closed, Open, Opened, Serving, ToServer
+from trimtab.server.aio import LoadReports
 
 SERVICE = "shop.Orders"
 METHOD = "Place"
@@ -63,7 +64,7 @@ class Orders:
 
 async def listen(orders: Orders) -> tuple[grpc.aio.Server, int]:
     """Serve on a free port."""
-    server = grpc.aio.server()
+    server = grpc.aio.server(interceptors=[LoadReports()])
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(orders.place)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)

@@ -65,7 +65,8 @@ def summary(setting: Setting) -> str:
         f"{setting.first_servers} at first, all {setting.servers} after {setting.scale_up_s:g} s of "
         f"each phase. {setting.requests_per_s:g} requests/s through {setting.channels} channels "
         f"that were made while there were {setting.first_servers}, the same seeded Poisson "
-        f"arrivals in every phase."
+        f"arrivals in every phase. The servers report their load with each answer, in all phases; only "
+        f"trimtab listens. Slow start is off, since the new servers are warm at once."
     )
 
 
