@@ -141,7 +141,7 @@ class Ejection:
         suspect.row += 1
         suspect.failures += 1
         suspect.attempts += 1
-        if node not in self._out and node in self._nodes and self._deserves(suspect, now):
+        if node not in self._out and self._deserves(suspect, now) and node in self._nodes:
             self._eject(node, suspect, now)
 
     def _deserves(self, suspect: Suspect, now: float) -> bool:
