@@ -136,6 +136,23 @@ def test_an_event_that_passes_leaves_pods_as_they_were(scenario):
     )
 
 
+def test_a_load_that_passes_is_as_it_was(scenario):
+    quiet = {"seconds": 8, "requests": None, "warmup_s": 4, "load": {"rate": 500}}
+    passing = [{"kind": "load", "at_s": 1, "for_s": 1, "factor": 3}]
+    lasting = [{"kind": "load", "at_s": 1, "factor": 3}]
+    assert figures(scenario(events=passing, **quiet)).requests == pytest.approx(2000, abs=180)
+    assert figures(scenario(events=lasting, **quiet)).requests == pytest.approx(6000, abs=310)
+
+
+@pytest.mark.parametrize("kind", ["add", "rollout"])
+def test_pods_that_come_are_cold(kind, scenario):
+    cold = {"count": 4, "workers": 4, "cold_requests": 10_000, "cold_slow": 3}
+    event = {"kind": kind, "pods": 4, "at_s": 0.1}
+    quiet = {"load": {"rate": 100}, "seconds": 10, "requests": None, "events": [event]}
+    warm = scenario(**quiet)
+    assert figures(scenario(servers=cold, **quiet)).mean_ms > 1.5 * figures(warm).mean_ms
+
+
 def test_cold_requests_take_longer(scenario):
     cold = {"count": 4, "workers": 4, "cold_requests": 10_000, "cold_slow": 3}
     restart = [{"kind": "restart", "part": 1.0, "at_s": 0.1}]

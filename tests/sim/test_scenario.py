@@ -62,6 +62,10 @@ BAD = [
     ({"events": [{"kind": "gon"}]}, "events[0].kind: 'gon': is none of speed, antagonist"),
     ({"events": [{"kind": "gone", "pods": 1}]}, "events[0].at_s: is missing"),
     ({"events": [{"kind": "gone", "at_s": 1}]}, "events[0].pods: None: say which pods"),
+    (
+        {"events": [{"kind": "gone", "at_s": 1, "pods": 1, "part": 0.5}]},
+        "events[0].part: 0.5: give either pods or part",
+    ),
     ({"events": [{"kind": "gone", "at_s": 0, "zone": "q"}]}, "events[0].zone: 'q'"),
     ({"events": [{"kind": "gone", "at_s": 99, "pods": 1}]}, "the run ends at 3.57 s"),
     ({"seeds": [1, 1]}, "seeds: [1, 1]: a seed stands twice"),
