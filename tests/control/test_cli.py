@@ -17,6 +17,7 @@ from harness.process import Process
 from harness.waiting import Deadline, eventually
 from plane import ADS
 from trimtab.cli import cli
+from trimtab.xds.server_stream import EDS_CLUSTER
 
 pytestmark = pytest.mark.processes
 
@@ -336,14 +337,21 @@ def test_bootstraps_are_what_each_client_reads():
     assert "no node id" in err
 
 
-def test_the_real_envoy_accepts_its_bootstrap_and_the_endpoints_only_form_in_its_comments(tmp_path):
+def test_the_real_envoy_accepts_its_bootstrap_and_the_other_forms_in_its_comments(tmp_path):
     _, out, _ = run("bootstrap", "--for", "envoy", "--zone", "z1", "--namespace", "shop")
-    comments = [line[1:] for line in out.splitlines() if line.startswith("#  ")]
+    without_ads, clusters = (
+        yaml.safe_load("\n".join(line[1:] for line in part.splitlines() if line.startswith("#  ")))
+        for part in out.split("\n\n# An ")[1:]
+    )
     endpoints_only = yaml.safe_load(out)
     del endpoints_only["dynamic_resources"]
-    endpoints_only["static_resources"]["clusters"] += yaml.safe_load("\n".join(comments))
+    endpoints_only["static_resources"]["clusters"] += clusters
     assert len(endpoints_only["static_resources"]["clusters"]) == 2
-    for text in (out, yaml.safe_dump(endpoints_only)):
+    separate = yaml.safe_load(out)
+    separate["node"]["metadata"] |= without_ads["node"]["metadata"]
+    separate["dynamic_resources"] = without_ads["dynamic_resources"]
+    assert EDS_CLUSTER in separate["node"]["metadata"]
+    for text in (out, yaml.safe_dump(endpoints_only), yaml.safe_dump(separate)):
         config = tmp_path / "envoy.yaml"
         config.write_text(text)
         found = subprocess.run(

@@ -156,16 +156,16 @@ static_resources:
 # An Envoy whose ads_config leads elsewhere takes clusters over a stream of their own. They say where
 # their endpoints are by the name that stands in the node's metadata:
 #
-# node:
-#   metadata: {{trimtab.dev/eds-cluster: trimtab}}
-# dynamic_resources:
-#   cds_config:
-#     resource_api_version: V3
-#     api_config_source:
-#       api_type: GRPC
-#       transport_api_version: V3
-#       grpc_services:
-#       - envoy_grpc: {{cluster_name: trimtab}}
+#  node:
+#    metadata: {{trimtab.dev/eds-cluster: trimtab}}
+#  dynamic_resources:
+#    cds_config:
+#      resource_api_version: V3
+#      api_config_source:
+#        api_type: GRPC
+#        transport_api_version: V3
+#        grpc_services:
+#        - envoy_grpc: {{cluster_name: trimtab}}
 
 # An existing Envoy that only wants endpoints (EDS) keeps its own clusters, takes the cluster
 # `trimtab` from above, and asks for endpoints like this; dynamic_resources isn't needed then:
