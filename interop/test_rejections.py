@@ -4,7 +4,7 @@ import pytest
 from rejections.cases import CASES
 from rejections.control_plane import ControlPlane
 from rejections.observing import node, observe
-from rejections.table import PAGE, load, open_both, page
+from rejections.table import PAGE, load, load_behaviours, open_both, page
 from rejections.worlds import World
 
 from harness.client import Road
@@ -25,7 +25,9 @@ def test_a_client_says_and_does_what_the_table_says(client, backends, tmp_path):
 
 
 def test_the_page_is_made_from_the_table():
-    assert PAGE.read_text() == page(load()), "run `python -m rejections.table`: see its docstring"
+    assert PAGE.read_text() == page(load(), load_behaviours()), (
+        "run `python -m rejections.table`: see its docstring"
+    )
 
 
 def test_every_guard_is_a_test_that_there_is():

@@ -1,13 +1,14 @@
 """A control plane that serves whatever it is given, good or bad, and notes what clients answer.
 
-State of the world over ADS. Listeners and Clusters go in full sets, as the protocol wants; routes and
-endpoints go one to a response, so that an answer is an answer to one resource.
+Over ADS, state of the world or delta. There Listeners and Clusters go in full sets, as the protocol
+wants; all else goes one to a response, so that an answer is an answer to one resource.
 """
 
 import asyncio
 import re
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 import grpc.aio
@@ -34,10 +35,33 @@ class Verdict:
 
 @dataclass
 class _Stream:
+    delta: bool
     names: dict = field(default_factory=dict)  # by type: the names asked for; None is all
     sent: dict = field(default_factory=dict)  # by type and name: the version
     open: dict = field(default_factory=dict)  # by nonce: the keys that were in the response
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    introduced: bool = False  # a request has come
+
+    @property
+    def kind(self):
+        return discovery_pb2.DeltaDiscoveryRequest if self.delta else discovery_pb2.DiscoveryRequest
+
+    def ask(self, request):
+        """Take over which names of a type are wanted."""
+        kind = request.type_url
+        if self.delta:
+            new, gone = request.resource_names_subscribe, set(request.resource_names_unsubscribe)
+            known = self.names.get(kind, () if new else None)
+            # Once all are wanted, names add nothing.
+            names = None if known is None else [n for n in known if n not in gone] + list(new)
+        else:
+            names = list(request.resource_names)
+            if kind in FULL_SETS and not names and self.names.get(kind) is None:
+                names = None
+            gone = set(self.names.get(kind) or ()) - set(names or self.names.get(kind) or ())
+        for name in gone:
+            self.sent.pop((kind, name), None)
+        self.names[kind] = names
 
 
 class ControlPlane:
@@ -46,6 +70,7 @@ class ControlPlane:
     def __init__(self):
         self.port = 0
         self.nodes = []  # each distinct client that came: its Node
+        self.nodes_again = 0  # later requests of a stream that carried a Node
         self._resources = {}  # by type and name: version, Any
         self._verdicts = {}  # by type, name and version
         self._streams = []
@@ -97,23 +122,36 @@ class ControlPlane:
             self._changed.wait_for(lambda: key in self._verdicts, within)
             return self._verdicts.get(key)
 
+    def wait_asked(self, type_url, *names, within):
+        """Wait until one stream has asked for these names."""
+        with self._changed:
+            asked = self._changed.wait_for(
+                lambda: any(set(names) <= set(s.names.get(type_url) or ()) for s in self._streams),
+                within,
+            )
+        assert asked, f"nobody asked for {names}"
+
     def _run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _start(self):
         self._server = grpc.aio.server(options=OPTIONS)
-        method = grpc.stream_stream_rpc_method_handler(self._serve)
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(ADS, {"StreamAggregatedResources": method}),)
-        )
+        methods = {
+            name: grpc.stream_stream_rpc_method_handler(partial(self._serve, delta))
+            for name, delta in (
+                ("StreamAggregatedResources", False),
+                ("DeltaAggregatedResources", True),
+            )
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(ADS, methods),))
         self.port = self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
 
     async def _stop(self):
         await self._server.stop(0.2)
 
-    async def _serve(self, requests, context):
-        stream = _Stream()
+    async def _serve(self, delta, requests, context):
+        stream = _Stream(delta)
         self._streams.append(stream)
         reader = asyncio.create_task(self._read(stream, requests))
         try:
@@ -131,23 +169,21 @@ class ControlPlane:
     async def _read(self, stream, requests):
         try:
             async for raw in requests:
-                request = discovery_pb2.DiscoveryRequest.FromString(raw)
-                if request.HasField("node") and request.node not in self.nodes:
-                    self.nodes.append(request.node)
+                request = stream.kind.FromString(raw)
+                if request.HasField("node"):
+                    self.nodes_again += stream.introduced
+                    if request.node not in self.nodes:
+                        self.nodes.append(request.node)
+                stream.introduced = True
                 self._take(stream, request)
                 stream.news.set()
         finally:
             stream.news.set()
 
     def _take(self, stream, request):
-        names = list(request.resource_names)
-        everything = request.type_url in FULL_SETS and not names
-        if everything and stream.names.get(request.type_url) is None:
-            names = None
-        before = stream.names.get(request.type_url, ()) or ()
-        for gone in set(before) - set(names or before):
-            stream.sent.pop((request.type_url, gone), None)
-        stream.names[request.type_url] = names
+        with self._changed:
+            stream.ask(request)
+            self._changed.notify_all()
         keys = stream.open.pop(request.response_nonce, None)
         if keys is not None:
             if request.HasField("error_detail"):
@@ -168,11 +204,11 @@ class ControlPlane:
             known = [k for k in self._resources if k[0] == type_url]
             keys = [k for k in known if names is None or k[1] in names]
             new = [k for k in keys if stream.sent.get(k) != self._resources[k][0]]
-            if type_url in FULL_SETS:
-                # An empty set is an answer as well: Envoy waits for it.
-                if new or (names is None and type_url not in stream.sent):
-                    stream.sent[type_url] = True
-                    yield self._response(stream, type_url, keys, new)
+            # An empty set is an answer as well: Envoy waits for it.
+            awaited = names is None and type_url not in stream.sent
+            stream.sent[type_url] = True
+            if (awaited and not new) or (new and type_url in FULL_SETS and not stream.delta):
+                yield self._response(stream, type_url, keys, new)
             else:
                 for keys in self._portions(new):
                     yield self._response(stream, type_url, keys, keys)
@@ -189,11 +225,22 @@ class ControlPlane:
         stream.open[nonce] = {(*k, self._resources[k][0]): keys.index(k) for k in new}
         for key in keys:
             stream.sent[key] = self._resources[key][0]
+        bodies = [self._resources[k] for k in keys]
+        if stream.delta:
+            return discovery_pb2.DeltaDiscoveryResponse(
+                system_version_info=nonce,
+                nonce=nonce,
+                type_url=type_url,
+                resources=[
+                    discovery_pb2.Resource(name=k[1], version=version, resource=body)
+                    for k, (version, body) in zip(keys, bodies, strict=True)
+                ],
+            )
         return discovery_pb2.DiscoveryResponse(
             version_info=nonce,
             nonce=nonce,
             type_url=type_url,
-            resources=[self._resources[k][1] for k in keys],
+            resources=[body for _, body in bodies],
         )
 
 

@@ -17,7 +17,6 @@ INTEROP = Path(__file__).parents[1]
 BUILT = INTEROP.parent / ".cache" / "interop"
 # The client does little; what costs is the JVM's own compiling.
 JVM_OPTIONS = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-BUILT = INTEROP.parent / ".cache" / "interop"
 ANSWER_WITHIN_S = 3
 ENVOY_WITHIN_S = 15  # it may hold an answer back while a cluster warms
 CALL_WITHIN_S = 2
@@ -42,29 +41,28 @@ class Observed:
 
 
 def native(address):
-    return native_client(_bootstrap(address))
+    return native_client(bootstrap(address))
 
 
 def trimtab(address):
-    return trimtab_client(_bootstrap(address))
+    return trimtab_client(bootstrap(address))
 
 
 def node(address):
-    environment = {"GRPC_XDS_BOOTSTRAP_CONFIG": _bootstrap(address)}
+    environment = {"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap(address)}
     command = ["node", "client.mjs"]
     return Client("node", command, cwd=INTEROP / "node", env=environment)
 
 
 def go(address):
     program = BUILT / "go-client"
-    return Client("go", [program], env={"GRPC_XDS_BOOTSTRAP_CONFIG": _bootstrap(address)})
+    return Client("go", [program], env={"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap(address)})
 
 
 def java(address):
     path = f"{BUILT}/java/classes:{BUILT}/java/libraries/*"
-    options = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-    command = ["java", *options, "-cp", path, "dev.trimtab.interop.Main", "grpc"]
-    return Client("java", command, env={"GRPC_XDS_BOOTSTRAP_CONFIG": _bootstrap(address)})
+    command = ["java", *JVM_OPTIONS, "-cp", path, "dev.trimtab.interop.Main", "grpc"]
+    return Client("java", command, env={"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap(address)})
 
 
 # A client of another language that speaks harness.client's commands is one function here.
@@ -164,7 +162,7 @@ class _Envoy:
         worlds = [World(f"running.{c.name}", port) for c in cases]
         self._plane.publish(*(r for w in worlds for r in w.resources()))
         self._envoy.wait_ready()
-        client = native_client(_bootstrap(self._plane.address))
+        client = native_client(bootstrap(self._plane.address))
         try:
             for case in cases:
                 yield case, self._one(case, port, client)
@@ -224,7 +222,7 @@ def normalised(case, text, port):
     return text if len(text) <= LONGEST else "..." + text[-LONGEST:]
 
 
-def _bootstrap(address):
+def bootstrap(address):
     server = {
         "server_uri": address,
         "channel_creds": [{"type": "insecure"}],
