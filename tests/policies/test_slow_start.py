@@ -56,12 +56,19 @@ def test_a_pod_that_began_long_ago_is_warm_for_a_client_that_sees_it_first_now()
     assert slow.ramping == {}
 
 
-def test_few_old_endpoints_are_not_drowned_by_many_new_ones():
-    nodes, slow = fleet(10, *[0.0] * 10, window_s=10.0)
-    old = set(map(id, nodes[:10]))
+def test_at_most_a_fifth_ramps_and_the_furthest_are_through():
+    nodes, slow = fleet(10, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, window_s=10.0)
+    assert set(slow.ramping) == set(nodes[-3:])
+    slow.update([*nodes, new(7, 5.5)], 5.5)
+    assert nodes[10] not in slow.ramping
+    assert len(slow.ramping) == 3
+
+
+def test_one_new_of_three_leaves_the_old_ones_a_quarter_more_than_their_share():
+    nodes, slow = fleet(2, 0.0, window_s=10.0)
     n = 10_000
-    part = sum(id(slow.pick(0.0)) in old for _ in range(n)) / n
-    assert part == pytest.approx(1.25 / 2, abs=0.03)
+    part = sum(slow.pick(0.0) is nodes[-1] for _ in range(n)) / n
+    assert part == pytest.approx(0.5 / 3, abs=0.03)
 
 
 def test_slow_answers_hold_the_ramp_and_it_ends_all_the_same():

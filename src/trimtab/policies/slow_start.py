@@ -6,8 +6,9 @@ Rules: while an endpoint ramps, it is no candidate of the inner policy. Instead 
     share = floor + (1 - floor) * progress; progress grows by 1 in window_s, but goes back while its
     answers take over SLOW times as long as those of the others: the ramp is held by evidence.
     It ends after LONGEST windows in any case: what is slow then is slow, not cold.
-    floor = max(least, what leaves the old ones at most RELIEF times their fair share), so that many new
-    endpoints don't drown a few old ones, and nothing happens when all are new.
+    At most MOST of all ramp at once, or one; when more are new, those that are furthest are through. And
+    floor = max(least, what leaves the old ones at most RELIEF times their fair share). So a quick
+    rollout doesn't drown the few that are not new, and nothing happens when all are.
 Age counts from the pod's own start where the control plane knows it, else from when this client
 first saw it; those that were there before the client count as old (``Node.since``).
 Sources: Envoy's slow start (10 % at first), Armeria's ramp (counted from the pod's birth), Netflix
@@ -29,6 +30,7 @@ from trimtab.policies import Node, Outcome, Policy
 SLOW = 2.0
 LONGEST = 3.0
 RELIEF = 1.25
+MOST = 0.2
 _SAMPLES = 3  # answers, before they are evidence
 _GAIN = 0.2  # of one answer, in an endpoint's mean latency
 _OTHERS_GAIN = 0.02
@@ -149,6 +151,11 @@ class SlowStart:
         if len(self._ramps) == len(self._nodes):
             self._ramps.clear()
         ramps = self._ramps
+        most = max(1, int(MOST * len(self._nodes)))
+        if len(ramps) > most:
+            through = sorted(ramps, key=lambda node: ramps[node].progress, reverse=True)[:-most]
+            for node in through:
+                del ramps[node]
         self._old = [n for n in self._nodes if n not in ramps] if ramps else self._nodes
         self._weigh()
         self.inner.update(self._old, now)
