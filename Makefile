@@ -112,6 +112,7 @@ bench: $(VENV)/.ready ## Benchmarks; the tables go to docs/results/
 	@$(BIN)/python bench/kubernetes_storm.py --write docs/results/kubernetes-storm.md
 	@$(BIN)/python bench/client_cpu.py --write docs/results/client-cpu.md
 	@$(BIN)/python bench/demo_seeds.py --write docs/results/demo.md
+	@$(BIN)/python bench/policies.py --write docs/results/policies.md
 
 .PHONY: clean
 clean: ## Remove everything that make made
