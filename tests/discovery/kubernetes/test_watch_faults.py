@@ -98,25 +98,6 @@ async def test_watches_that_open_and_fail_at_once_never_pass_for_contact(api):
     assert api.count("list") == 2
 
 
-async def test_a_silent_server_is_well_again_only_when_it_tells_something(api):
-    timing = {"watch_s": (0.1, 0.1), "idle_extra_s": 0.0, "healthy_s": 0.02}
-    async with viewing(api, timing=timing) as view:
-        await until(lambda: view.source.contact().failing_since is not None)
-        first = view.source.contact().failing_since
-
-        def silent():
-            assert view.source.contact().failing_since == first
-            return view.counters.get(metrics.FAILURES, "fake", "silent") >= 6
-
-        await until(silent)
-
-        def told():
-            api.bookmark()
-            return view.source.contact().failing_since is None
-
-        await until(told)
-
-
 async def test_k4_a_watch_without_bookmarks_may_be_silent_for_its_whole_time(api):
     timing = {"bookmark_idle_s": 0.001}
     async with viewing(api, timing=timing) as view:

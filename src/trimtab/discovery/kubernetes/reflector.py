@@ -105,7 +105,6 @@ class Reflector:
         self._bookmarks = False
         self._empty_ends = 0
         self._opened: float | None = None
-        self._silent = False  # the last watch failed by silence: only what is told ends that
         self._reading: asyncio.Timeout | None = None
 
     def contact(self) -> Contact:
@@ -201,8 +200,8 @@ class Reflector:
                 self._version = ""
                 continue
             lived = self._clock() - began
-            if lived >= self._timing.healthy_s:
-                self._well()  # a server that ends a watch in time is there
+            if lived >= self._timing.short_watch_s:
+                self._well()  # a server that ends a watch in order is there
             if progress or lived >= self._timing.short_watch_s:
                 self._empty_ends = 0
             elif self._version:
@@ -279,12 +278,7 @@ class Reflector:
         That it was opened says nothing: a proxy or a server in trouble may answer 200 and fail
         then, again and again, while the view is frozen.
         """
-
-        def lasted() -> None:
-            if not self._silent:
-                self._well()
-
-        timer = asyncio.get_running_loop().call_later(self._timing.healthy_s, lasted)
+        timer = asyncio.get_running_loop().call_later(self._timing.healthy_s, self._well)
         try:
             yield
         finally:
@@ -381,7 +375,6 @@ class Reflector:
     def _well(self) -> None:
         """What is known is as of now: the server told so."""
         self.heard = self._clock()
-        self._silent = False
         if self.failing_since is not None:
             _LOG.info(
                 "%s: reads %s again after %.1f s",
@@ -397,7 +390,6 @@ class Reflector:
         if self.failing_since is None:
             self.failing_since = now
         self.reason = str(error)
-        self._silent = error.reason == "silent"
         _LOG.warning(
             "%s: can't read %s: %s (%s; next try in %.1f s)",
             self._label,
