@@ -51,6 +51,42 @@ def test_a_name_that_becomes_known_is_answered():
     assert [r.name for r in peer.get().resources] == [B]
 
 
+@pytest.mark.parametrize("told_between", [True, False])
+def test_what_a_late_source_brings_is_not_removed_once_all_is_known(told_between):
+    made = plane()
+    peer = made.delta()
+    peer.ask(CDS, ["*"], initial={B: "old"})
+    peer.ack(peer.get())
+    made.update(snapshot("10.0.1.1", of=service("b")))
+    if told_between:
+        response = peer.get()
+        assert [r.name for r in response.resources] == [B]
+        peer.ack(response)
+    made.apply(Synced())
+    response = peer.get()
+    if told_between:
+        assert response is None
+    else:
+        assert [r.name for r in response.resources] == [B]
+        assert not response.removed_resources
+
+
+def test_what_a_late_source_brings_unchanged_is_not_sent_again():
+    whole = Plane()
+    whole.update(snapshot("10.0.1.1", of=service("b")))
+    whole.apply(Synced())
+    first = whole.delta()
+    first.ask(CDS, ["*"])
+    version = first.get().resources[0].version
+    made = plane()
+    peer = made.delta()
+    peer.ask(CDS, ["*"], initial={B: version})
+    peer.ack(peer.get())
+    made.update(snapshot("10.0.1.1", of=service("b")))
+    made.apply(Synced())
+    assert peer.get() is None
+
+
 @pytest.mark.parametrize("type_url", [CDS, LDS])
 def test_a_full_set_is_not_told_to_a_client_that_may_have_more(type_url):
     made = plane()

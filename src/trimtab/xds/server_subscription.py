@@ -144,12 +144,6 @@ class Subscription:
             self._expanded = True
             for name in self._catalog.wildcard(self.type_url, self._client):
                 self._admit_name(name)
-            for name, version in list(self._initial.items()):
-                known = self.entries.get(name)
-                if known is not None:
-                    del self._initial[name]
-                    if not known.explicit:
-                        known.resume(version)
         if self._catalog.complete:
             self._release()
 
@@ -328,12 +322,16 @@ class Subscription:
 
     def _admit_name(self, name: str) -> None:
         if name not in self.entries:
-            self._insert(name)
+            version = self._initial.get(name)
+            entry = self._insert(name)
+            if version is not None:
+                entry.resume(version)
         self.dirty[name] = None
 
     def _insert(self, name: str) -> Entry:
         entry = self.entries[name] = Entry(name)
         self.farewells.pop(name, None)
+        self._initial.pop(name, None)  # what is known is not absent, however late it came
         self._link(entry, self._catalog.concerns(self.type_url, name, self._client))
         return entry
 
