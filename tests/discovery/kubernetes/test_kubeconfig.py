@@ -3,8 +3,12 @@
 import asyncio
 import base64
 import json
+import os
+import signal
 import ssl
 import sys
+from datetime import date
+from pathlib import Path
 
 import pytest
 import trustme
@@ -14,6 +18,7 @@ from aiohttp import web
 from fake_api import FakeApi, View
 from fake_api.view import until
 from kube import endpoint_slice, service
+from trimtab.discovery.kubernetes.exec_credential import ExecCommand, ExecCredential
 from trimtab.discovery.kubernetes.in_cluster import in_cluster, is_in_cluster
 from trimtab.discovery.kubernetes.kubeconfig import load
 from trimtab.errors import ConfigError, DiscoveryError
@@ -228,6 +233,81 @@ async def test_a_program_that_is_not_there_is_named_with_its_hint(tmp_path):
     access = load(written(tmp_path / "config", user=user))
     with pytest.raises(DiscoveryError, match=r"no-login. cannot be run: .*; install no-login"):
         await access.headers()
+
+
+ANSWER = """
+import json, os
+print(json.dumps({"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1",
+                  "status": {"token": "t"}}), flush=True)
+"""
+
+
+async def asked_of(tmp_path, text, timeout_s=20.0):
+    command = program(tmp_path, text=text)["exec"]
+    credential = ExecCredential(
+        ExecCommand(
+            "users[0].user.exec", command["command"], command["apiVersion"], tuple(command["args"])
+        ),
+        lambda: 0.0,
+        timeout_s=timeout_s,
+    )
+    async with asyncio.timeout(15.0):
+        return await credential.headers(refused=False)
+
+
+async def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path):
+    text = f"""
+import pathlib, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+pathlib.Path({str(tmp_path / "child")!r}).write_text(str(child.pid))
+child.wait()
+"""
+    with pytest.raises(DiscoveryError, match="gave no answer within 2 s"):
+        await asked_of(tmp_path, text, timeout_s=2.0)
+    child = Path(f"/proc/{(tmp_path / 'child').read_text()}/status")
+    await until(lambda: not child.exists() or "State:\tZ" in child.read_text(), "the child's end")
+
+
+async def test_a_program_may_leave_another_one_behind_that_keeps_its_output_open(tmp_path):
+    text = f"""
+import pathlib, subprocess, sys
+{ANSWER}
+left = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+pathlib.Path({str(tmp_path / "left")!r}).write_text(str(left.pid))
+"""
+    try:
+        assert await asked_of(tmp_path, text) == {"Authorization": "Bearer t"}
+    finally:
+        os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+
+
+async def test_a_program_that_prints_without_end_is_ended(tmp_path):
+    text = "while True: print('rubbish' * 10_000)"
+    with pytest.raises(DiscoveryError, match="printed more than 1048576 bytes"):
+        await asked_of(tmp_path, text)
+
+
+async def test_a_program_has_no_terminal_to_ask_a_person_at(tmp_path):
+    text = f"import os; assert os.getsid(0) == os.getpid()\n{ANSWER}"
+    assert await asked_of(tmp_path, text) == {"Authorization": "Bearer t"}
+
+
+@pytest.mark.parametrize("more", [{"command": "a\0b"}, {"env": [{"name": "A=B", "value": "c"}]}])
+async def test_a_program_that_no_system_would_run_is_an_error_of_its_own(tmp_path, more):
+    access = load(written(tmp_path / "config", user=program(tmp_path, **more)))
+    with pytest.raises(DiscoveryError, match=r"users\[0\].user.exec.command: .* cannot be run"):
+        await access.headers()
+
+
+async def test_a_program_may_be_told_of_a_date(tmp_path):
+    extension = {
+        "name": "client.authentication.k8s.io/exec",
+        "extension": {"since": date(2026, 1, 2)},
+    }
+    text = PROGRAM.replace('["server"]', '["config"]["since"]')
+    user = program(tmp_path, text=text, provideClusterInfo=True)
+    access = load(written(tmp_path / "config", user=user, cluster={"extensions": [extension]}))
+    assert await authorization(access) == "Bearer t1-e-2026-01-02"
 
 
 # ---- TLS, with a real server ----

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from trimtab.errors import DiscoveryError
 API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _EARLY_S = 10.0  # a credential that ends so soon is asked for anew
 _SHOWN = 300  # characters of a program's last words
+_MAX_ANSWER = 1 << 20  # bytes; a token or certificate has some thousand
+_LINGER_S = 1.0  # that an ended program's output is waited for, if another one keeps it open
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,43 +105,56 @@ class ExecCredential:
         if command.cluster is not None:
             spec["cluster"] = command.cluster
         asked = {"kind": "ExecCredential", "apiVersion": command.api_version, "spec": spec}
-        environment = {**os.environ, **command.env, "KUBERNETES_EXEC_INFO": json.dumps(asked)}
+        told = json.dumps(asked, default=str)  # what YAML made a date of becomes text again
+        environment = {**os.environ, **command.env, "KUBERNETES_EXEC_INFO": told}
         program = command.command
         if "/" in program:
             program = str(command.folder / program)
+        answer = _Answer()
         try:
-            child = await asyncio.create_subprocess_exec(
+            transport, _ = await asyncio.get_running_loop().subprocess_exec(
+                lambda: answer,
                 program,
                 *command.args,
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # without a terminal it can't ask a person
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             hint = f"; {command.install_hint.strip()}" if command.install_hint else ""
+            why = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise DiscoveryError(
-                f"{command.where}.command: {program!r} cannot be run: {error.strerror}{hint}"
+                f"{command.where}.command: {program!r} cannot be run: {why}{hint}"
             ) from None
         try:
             async with asyncio.timeout(self._timeout_s):
-                output, errors = await child.communicate()
+                await answer.ended.wait()
         except TimeoutError:
             raise DiscoveryError(
                 f"{command.where}: {program!r} gave no answer within {self._timeout_s:g} s; it must "
                 "not wait for a person"
             ) from None
         finally:
-            if child.returncode is None:
+            if transport.get_returncode() is None:
                 with contextlib.suppress(ProcessLookupError):
-                    child.kill()
-                await child.wait()
-        if child.returncode:
-            words = errors.decode(errors="replace").strip()[-_SHOWN:]
+                    # With all that it started: a script's commands would go on without it.
+                    os.killpg(transport.get_pid(), signal.SIGKILL)
+                await answer.exited.wait()
+            transport.close()
+        if len(answer.output) > _MAX_ANSWER:
             raise DiscoveryError(
-                f"{command.where}: {program!r} ended with {child.returncode}: {words or 'no words'}"
+                f"{command.where}: {program!r} printed more than {_MAX_ANSWER} bytes; it must print "
+                "an ExecCredential and nothing else"
             )
-        return output
+        status = transport.get_returncode()
+        if status:
+            words = answer.errors.decode(errors="replace").strip()[-_SHOWN:]
+            raise DiscoveryError(
+                f"{command.where}: {program!r} ended with {status}: {words or 'no words'}"
+            )
+        return bytes(answer.output)
 
     def _read(self, output: bytes) -> _Credential:
         """What the program printed; its secrets never stand in an error."""
@@ -179,3 +195,34 @@ class ExecCredential:
                 f"{where}: status.expirationTimestamp: {str(text)[:60]!r} is no RFC 3339 time"
             ) from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+class _Answer(asyncio.SubprocessProtocol):
+    """What a program prints, up to a limit, until it and its output have ended."""
+
+    def __init__(self) -> None:
+        self.output = bytearray()
+        self.errors = bytearray()
+        self.exited = asyncio.Event()
+        self.ended = asyncio.Event()
+        self._linger: asyncio.TimerHandle | None = None
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 1:
+            self.output += data
+            if len(self.output) > _MAX_ANSWER:
+                self.ended.set()
+        else:
+            self.errors += data
+            del self.errors[: -4 * _SHOWN]  # the last words, of up to four bytes a character
+
+    def process_exited(self) -> None:
+        self.exited.set()
+        # A program that it left behind, such as an agent, may hold the output open for ever.
+        loop = asyncio.get_running_loop()
+        self._linger = loop.call_later(_LINGER_S, self.ended.set)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's
+        if self._linger is not None:
+            self._linger.cancel()
+        self.ended.set()
