@@ -411,6 +411,14 @@ async def test_another_certificate_is_refused_and_the_field_named(certificates, 
     await until(lambda: view.synced, lambda: view.reason)
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+async def test_an_authority_that_is_empty_is_an_error_and_not_the_systems(tmp_path, content):
+    (tmp_path / "ca.crt").write_bytes(content)
+    access = load(written(tmp_path / "config", cluster={"certificate-authority": "ca.crt"}))
+    with pytest.raises(DiscoveryError, match="certificate-authority: is no PEM certificate: it is"):
+        await access.tls()
+
+
 async def test_only_an_explicit_wish_turns_the_check_off(certificates, reading, tmp_path, caplog):
     cluster = {"insecure-skip-tls-verify": True}
     _, view = await reading(certificates.context(), tmp_path, cluster=cluster)

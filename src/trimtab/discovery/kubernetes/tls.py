@@ -89,9 +89,7 @@ class Tls:
 
     def _make(self, authority: bytes | None, pair: tuple[bytes, bytes] | None) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(
-                cadata=authority.decode("ascii", "ignore") if authority is not None else None
-            )
+            context = ssl.create_default_context(cadata=_text(authority))
         except (ssl.SSLError, ValueError) as error:
             field = self._authority.field if self._authority else ""
             raise DiscoveryError(
@@ -119,6 +117,14 @@ class Tls:
             ) from None
         finally:
             os.close(number)
+
+
+def _text(authority: bytes | None) -> str | None:
+    text = None if authority is None else authority.decode("ascii", "ignore")
+    if text is not None and not text.strip():
+        # The ssl module would trust the system's authorities in its place, all of them.
+        raise ValueError("it is empty")
+    return text
 
 
 def _no_password() -> str:
