@@ -98,6 +98,27 @@ async def test_name_and_password_and_impersonation(tmp_path):
     }
 
 
+async def test_no_credentials_go_over_plain_http(tmp_path, caplog):
+    user = {"token": SECRET, "as": "other"}
+    server = {"server": "http://10.0.0.1:8080"}
+    access = load(written(tmp_path / "config", user=user, cluster=server))
+    assert await access.headers() == {}
+    assert "clusters[0].cluster.server" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("token", [f"{SECRET}\nX: y", f"{SECRET} x", f"{SECRET}\u00e9"])
+async def test_a_token_that_no_header_may_hold_is_named_and_not_shown(tmp_path, token):
+    (tmp_path / "token").write_text(token)
+    with pytest.raises(ConfigError, match=r"users\[0\].user.token: holds a space") as error:
+        load(written(tmp_path / "config", user={"token": token}))
+    assert SECRET not in str(error.value)
+    access = load(written(tmp_path / "config", user={"tokenFile": "token"}))
+    with pytest.raises(DiscoveryError, match=r"user.tokenFile: .*token: holds a space") as error:
+        await access.headers()
+    assert SECRET not in str(error.value)
+
+
 WRONG = [
     ({"cluster": {"server": "10.0.0.1"}}, "clusters[0].cluster.server: '10.0.0.1': give a URL"),
     ({"cluster": {"proxy-url": "socks5://x"}}, "proxy-url: socks5:// proxies are not supported"),
@@ -220,6 +241,7 @@ async def test_a_token_that_ends_is_asked_for_anew_before_it_does(tmp_path):
             'print(\'{"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1"}\')',
             "has no status",
         ),
+        (PROGRAM.replace('f"t{', 'f"t {'), "status.token: holds a space"),
     ],
 )
 async def test_a_program_that_fails_is_quoted(tmp_path, text, expected):

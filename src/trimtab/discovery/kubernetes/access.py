@@ -86,7 +86,9 @@ class ApiServer:
         self._impersonation = dict(impersonation or {})
 
     async def headers(self, *, refused: bool = False) -> Mapping[str, str]:
-        """See ``Access``."""
+        """See ``Access``. None go over plain HTTP, where anybody could read them; as with kubectl."""
+        if not self.server.startswith("https:"):
+            return {}
         return {**await self._credentials.headers(refused=refused), **self._impersonation}
 
     async def tls(self) -> ssl.SSLContext | bool:

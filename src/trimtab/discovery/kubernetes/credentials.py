@@ -24,6 +24,24 @@ class Credentials(Protocol):
         """A client certificate and its key; None if there is none of its own."""
 
 
+def bearer(token: str, where: str) -> dict[str, str]:
+    """The header that carries a token.
+
+    Args:
+        token: the token.
+        where: what names it, for messages.
+
+    Raises:
+        DiscoveryError: no header may hold it. The token is not in the text.
+    """
+    if not all("!" <= character <= "~" for character in token):
+        raise DiscoveryError(
+            f"{where}: holds a space, a line break or another character that no token may have; give "
+            "the token alone"
+        )
+    return {"Authorization": f"Bearer {token}"}
+
+
 class Fixed:
     """Headers that never change."""
 
@@ -64,7 +82,7 @@ class TokenFile:
             raise DiscoveryError(f"{self._field}: {self._path}: cannot be read: {why}") from None
         if not token:
             raise DiscoveryError(f"{self._field}: {self._path}: is empty; it must hold a token")
-        return {"Authorization": f"Bearer {token}"}
+        return bearer(token, f"{self._field}: {self._path}")
 
     async def pair(self) -> None:
         """None of its own."""

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from trimtab.discovery.kubernetes.credentials import bearer
 from trimtab.errors import DiscoveryError
 
 API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
@@ -52,7 +53,7 @@ class ExecCommand:
 
 @dataclass(frozen=True, slots=True)
 class _Credential:
-    token: str
+    headers: Mapping[str, str]
     pair: tuple[bytes, bytes] | None
     ends: float | None  # Unix seconds
 
@@ -86,7 +87,7 @@ class ExecCredential:
             if refused and self._held is before:
                 self._held = None
             held = await self._current()
-        return {"Authorization": f"Bearer {held.token}"} if held.token else {}
+        return held.headers
 
     async def pair(self) -> tuple[bytes, bytes] | None:
         """The client certificate, if the program gives one."""
@@ -183,7 +184,8 @@ class ExecCredential:
                 f"{where}: status: give a token, or clientCertificateData with clientKeyData"
             )
         pair = (certificate.encode(), key.encode()) if certificate else None
-        return _Credential(token, pair, self._ends(where, status.get("expirationTimestamp")))
+        headers = bearer(token, f"{where}: status.token") if token else {}
+        return _Credential(headers, pair, self._ends(where, status.get("expirationTimestamp")))
 
     def _ends(self, where: str, text: object) -> float | None:
         if not text:

@@ -22,10 +22,10 @@ import msgspec
 import yaml
 
 from trimtab.discovery.kubernetes.access import ApiServer
-from trimtab.discovery.kubernetes.credentials import Credentials, Fixed, TokenFile
+from trimtab.discovery.kubernetes.credentials import Credentials, Fixed, TokenFile, bearer
 from trimtab.discovery.kubernetes.exec_credential import API_VERSIONS, ExecCommand, ExecCredential
 from trimtab.discovery.kubernetes.tls import Pem, Tls
-from trimtab.errors import ConfigError
+from trimtab.errors import ConfigError, DiscoveryError
 
 _LOG = logging.getLogger(__name__)
 _MAX_BYTES = 4 << 20
@@ -169,9 +169,15 @@ def load(
         if asked.user
         else _Entry(_User(), f"{where}.user", chosen.folder)
     )
+    server = _server(cluster)
+    if not server.startswith("https:") and user.value != _User():
+        _LOG.warning(
+            "%s.cluster.server: credentials are not sent over http://; give an https:// URL",
+            cluster.where,
+        )
     return ApiServer(
         name=name,
-        server=_server(cluster),
+        server=server,
         origin=f"context {name!r} of {files}",
         credentials=_credentials(user, cluster, wall),
         tls=_tls(cluster, user),
@@ -329,7 +335,10 @@ def _credentials(user: _Entry, cluster: _Entry, wall: Callable[[], float]) -> Cr
     if said.token_file:
         return TokenFile(user.folder / said.token_file, f"{where}.tokenFile")
     if said.token:
-        return Fixed({"Authorization": f"Bearer {said.token}"})
+        try:
+            return Fixed(bearer(said.token, f"{where}.token"))
+        except DiscoveryError as error:
+            raise ConfigError(str(error)) from None
     if said.username:
         return Fixed.basic(said.username, said.password)
     return Fixed()
