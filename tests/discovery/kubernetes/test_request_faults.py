@@ -249,3 +249,32 @@ async def test_a_fault_of_our_own_ends_the_source_with_its_reason(api):
     view.source._report = broken
     with pytest.raises(RuntimeError, match="no place"):
         await asyncio.wait_for(view.read(), 10)
+
+
+@pytest.mark.parametrize("missing", ["services", "endpointslices"])
+async def test_services_whose_slices_are_not_known_are_not_told_as_empty(api, missing):
+    api.fail("list", 50, plural=missing, status=403)
+    async with viewing(api, synced=False) as view:
+        await until(lambda: failures(view, "forbidden") >= 3)
+        assert view.told == []
+        await until(lambda: view.synced)
+        assert [len(e.snapshot.endpoints) for e in view.told[:-1]] == [2]
+
+
+async def test_a_namespace_that_may_not_be_read_holds_up_no_other(api):
+    api.put(service(namespace="other"), endpoint_slice("o", "10.0.9.1", namespace="other"))
+
+    async def deny(request):
+        if request.match_info["namespace"] == "other":
+            return web.Response(status=403)
+        return api._list(request, request.match_info["plural"])
+
+    api.fail("list", 1000, act=deny)
+    async with viewing(api, synced=False, namespaces=["shop", "other"]) as view:
+        await until(lambda: view.addresses() == BOTH)
+        await until(lambda: failures(view, "forbidden") >= 3)
+        assert list(view.clusters) == ["orders.shop:8080"]
+        assert not view.synced
+        api._faults.clear()
+        await until(lambda: view.synced)
+        assert view.addresses("orders.other:8080") == ["10.0.9.1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
 from random import Random
@@ -86,7 +87,8 @@ class Kubernetes:
         ]
         self._reflectors: list[Reflector] = []
         self._listed: set[Target] = set()
-        self._untold: dict[str, Updated | Removed] = {}
+        # By the namespace that was read ("" for all), and cluster.
+        self._untold: dict[str, dict[str, Updated | Removed]] = defaultdict(dict)
         self._settling = Settling(self._timing.settle_s)
         self._applying = asyncio.Lock()
         self._news = asyncio.Event()
@@ -155,9 +157,10 @@ class Kubernetes:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def _take_untold(self) -> list[Updated | Removed]:
-        untold = list(self._untold.values())
-        self._untold.clear()
-        return untold
+        """What there is of the namespaces that are known: Services alone would look empty."""
+        waiting = {target.namespace for target in self._targets if target not in self._listed}
+        known = [namespace for namespace in self._untold if namespace not in waiting]
+        return [event for n in known for event in self._untold.pop(n).values()]
 
     async def _reflect(self, reflector: Reflector) -> None:
         async for batch in reflector.batches():
@@ -176,7 +179,7 @@ class Kubernetes:
                         self._measure_lag(item)
                 if i % _TURN == 0:
                     await _turn()
-            self._untold.update(changed)
+            self._untold[target.namespace].update(changed)
         if batch.complete:
             self._listed.add(target)
         self._news.set()
