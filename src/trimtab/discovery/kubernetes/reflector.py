@@ -265,11 +265,13 @@ class Reflector:
                         ) from None
                     finally:
                         self._reading = None
-                    if not chunk:
-                        return
-                    batch = self._read(lines, chunk)
+                    if not chunk or not self._version:
+                        return  # nothing of what came with the wish for a new list counts
+                    batch, error = self._read(lines, chunk)
                     if batch.items:
                         yield batch
+                    if error is not None:
+                        raise error
 
     @asynccontextmanager
     async def _lasting(self) -> AsyncGenerator[None]:
@@ -288,14 +290,14 @@ class Reflector:
         longest = seconds + self._timing.idle_extra_s
         return min(longest, self._timing.bookmark_idle_s) if self._bookmarks else longest
 
-    def _read(self, lines: Lines, chunk: bytes) -> Batch:
+    def _read(self, lines: Lines, chunk: bytes) -> tuple[Batch, ApiError | None]:
+        """What a chunk brings, and why nothing after it is to be read."""
         items: list[KubeObject | Gone] = []
         try:
             for line in lines.feed(chunk):
                 event = decode_event(self.target.resource, line)
                 if isinstance(event, Failure):
-                    self._refused(event, items)
-                    break
+                    return Batch(items), self._refusal(event)
                 self._count(metrics.EVENTS)
                 self._well()
                 item = self._take(event)
@@ -306,19 +308,12 @@ class Reflector:
         except ProtocolError as error:
             # Whatever the line was about, only a list tells.
             self._version = ""
-            if not items:
-                raise ApiError(str(error), reason="garbage") from None
-        return Batch(items)
+            return Batch(items), ApiError(str(error), reason="garbage")
+        return Batch(items), None
 
-    def _refused(self, failure: Failure, items: list[KubeObject | Gone]) -> None:
+    def _refusal(self, failure: Failure) -> ApiError:
         text = f"a watch of {self.target} ended with {failure.code} {failure.message}"
-        if failure.expired:
-            self._version = ""
-            if items:
-                return  # what came before it counts; then the list
-            raise Expired(text)
-        if not items:
-            raise ApiError(text, reason="watch_error")
+        return Expired(text) if failure.expired else ApiError(text, reason="watch_error")
 
     def _take(self, event: Event) -> KubeObject | Gone | None:
         """Bring the books up to date; what follows, None for nothing."""
