@@ -221,11 +221,10 @@ async def test_acks_responses_bytes_and_streams_are_counted(source):
         histograms = {m.name: h for m, h in counters.histograms()}[metrics.PUSH_SECONDS]
         await eventually(lambda: sum(histograms[()].counts) == 1)
         stream.call.cancel()
-        await eventually(lambda: not plane.server.streams)
-        assert not plane.store._listeners
+        await eventually(lambda: counters.get(metrics.STREAM_ENDS, "client_gone") == 1)
+        await eventually(lambda: not plane.server.streams and not plane.store._listeners)
         plane.server.measure()
         assert counters.get(metrics.STREAMS, "ads", "sotw", "grpc") == 0
-        assert counters.get(metrics.STREAM_ENDS, "client_gone") == 1
 
 
 async def test_a_client_that_closes_its_side_is_let_go(source):
