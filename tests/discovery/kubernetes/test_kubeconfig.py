@@ -121,6 +121,18 @@ async def test_a_token_that_no_header_may_hold_is_named_and_not_shown(tmp_path, 
 
 WRONG = [
     ({"cluster": {"server": "10.0.0.1"}}, "clusters[0].cluster.server: '10.0.0.1': give a URL"),
+    (
+        {"cluster": {"server": "https://[::1"}},
+        "clusters[0].cluster.server: 'https://[::1': give a URL",
+    ),
+    ({"cluster": {"server": "https://h:99999"}}, "server: 'https://h:99999': give a URL"),
+    (
+        {"cluster": {"server": f"https://me:p@{SECRET}@h"}},
+        "server: 'https://...@h': has credentials",
+    ),
+    ({"cluster": {"server": f"https://me:{SECRET}@h:x"}}, "server: 'https://...@h:x': give a URL"),
+    ({"cluster": {"proxy-url": f"http://me:{SECRET}@[::1"}}, "proxy-url: 'http://...@[::1': give"),
+    ({"cluster": {"proxy-url": "proxy"}}, "proxy-url: 'proxy': give a URL"),
     ({"cluster": {"proxy-url": "socks5://x"}}, "proxy-url: socks5:// proxies are not supported"),
     ({"cluster": {"certificate-authority-data": "%"}}, "certificate-authority-data: is not base64"),
     (

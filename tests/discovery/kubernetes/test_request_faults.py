@@ -278,3 +278,18 @@ async def test_a_namespace_that_may_not_be_read_holds_up_no_other(api):
         api._faults.clear()
         await until(lambda: view.synced)
         assert view.addresses("orders.other:8080") == ["10.0.9.1"]
+
+
+class BehindProxy(Access):
+    server = "https://10.1.1.1:6443"
+    proxy = None
+
+
+async def test_a_proxy_that_refuses_is_named_without_its_password(api, caplog):
+    access = BehindProxy(api)
+    access.proxy = api.address.replace("http://", "http://me:do-not-show@")  # it knows no CONNECT
+    async with viewing(api, access=access, synced=False) as view:
+        await until(lambda: view.reason)
+        assert "the proxy answered 404 Not Found; check the proxy-url" in view.reason
+        assert "the test's account" in view.reason
+    assert "do-not-show" not in caplog.text

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Protocol
 
 from trimtab.discovery.kubernetes.credentials import Credentials
 from trimtab.discovery.kubernetes.tls import Tls
+
+_IN_URL = re.compile(r"//[^/\s]*@")
+
+
+def without_secrets(text: str) -> str:
+    """The text as it may be shown: the URLs in it without name and password."""
+    return _IN_URL.sub("//...@", text)
 
 
 class Access(Protocol):

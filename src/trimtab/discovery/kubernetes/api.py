@@ -17,7 +17,7 @@ from importlib import metadata
 
 import aiohttp
 
-from trimtab.discovery.kubernetes.access import Access
+from trimtab.discovery.kubernetes.access import Access, without_secrets
 from trimtab.discovery.kubernetes.timing import Timing
 from trimtab.discovery.kubernetes.wire import (
     Failure,
@@ -223,6 +223,12 @@ class Api:
                 "from here?",
                 reason="timeout",
             ) from error
+        except aiohttp.ClientHttpProxyError as error:
+            raise ApiError(
+                f"{access.server}: the proxy answered {error.status} {error.message}; check the "
+                f"proxy-url of {access.origin}",
+                reason="connection",
+            ) from error
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise ApiError(
                 f"TLS with {access.server} failed: {_short(error)}; check the certificate authority, "
@@ -302,4 +308,4 @@ class Api:
 
 
 def _short(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:300]
+    return without_secrets(str(error) or type(error).__name__)[:300]

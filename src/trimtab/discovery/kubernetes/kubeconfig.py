@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import yaml
 
-from trimtab.discovery.kubernetes.access import ApiServer
+from trimtab.discovery.kubernetes.access import ApiServer, without_secrets
 from trimtab.discovery.kubernetes.credentials import Credentials, Fixed, TokenFile, bearer
 from trimtab.discovery.kubernetes.exec_credential import API_VERSIONS, ExecCommand, ExecCredential
 from trimtab.discovery.kubernetes.tls import Pem, Tls
@@ -258,9 +258,16 @@ def _names(entries: Mapping[str, _Entry]) -> str:
 def _server(cluster: _Entry) -> str:
     server: str = cluster.value.server
     where = f"{cluster.where}.cluster.server"
-    parts = urlsplit(server)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"{where}: {server!r}: give a URL such as https://10.0.0.1:6443")
+    parts = _url(server)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(
+            f"{where}: {without_secrets(server)!r}: give a URL such as https://10.0.0.1:6443"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            f"{where}: {without_secrets(server)!r}: has credentials in it; give the user a username "
+            "and password"
+        )
     return server.rstrip("/")
 
 
@@ -268,13 +275,27 @@ def _proxy(cluster: _Entry) -> str | None:
     proxy: str = cluster.value.proxy_url
     if not proxy:
         return None
-    scheme = urlsplit(proxy).scheme
-    if scheme not in {"http", "https"}:
+    where = f"{cluster.where}.cluster.proxy-url"
+    parts = _url(proxy)
+    if parts is None or not (parts.scheme and parts.hostname):
         raise ConfigError(
-            f"{cluster.where}.cluster.proxy-url: {scheme}:// proxies are not supported; "
-            "give an http:// one"
+            f"{where}: {without_secrets(proxy)!r}: give a URL such as http://10.0.0.1:3128"
+        )
+    if parts.scheme not in {"http", "https"}:
+        raise ConfigError(
+            f"{where}: {parts.scheme}:// proxies are not supported; give an http:// one"
         )
     return proxy
+
+
+def _url(text: str) -> SplitResult | None:
+    """None if it is none."""
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 - looks whether it is a number
+    except ValueError:
+        return None
+    return parts
 
 
 def _pem(entry: _Entry, kind: str, field: str, inline: str, file: str) -> Pem | None:
