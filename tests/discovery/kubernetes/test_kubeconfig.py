@@ -119,7 +119,33 @@ async def test_a_token_that_no_header_may_hold_is_named_and_not_shown(tmp_path, 
     assert SECRET not in str(error.value)
 
 
+async def test_a_field_that_is_null_is_not_there(tmp_path):
+    user = program(tmp_path, installHint=None, provideClusterInfo=None)
+    user["exec"]["env"].append({"name": "EMPTY", "value": None})
+    user |= {"token": None, "as": None}
+    access = load(written(tmp_path / "config", user=user, context={"namespace": None}))
+    assert access.namespace == "default"
+    assert await authorization(access) == "Bearer t1-e"
+
+
+async def test_an_authority_may_stand_on_several_lines(tmp_path):
+    pem = trustme.CA().cert_pem.bytes()
+    data = base64.encodebytes(pem).decode()
+    assert "\n" in data.strip()
+    access = load(written(tmp_path / "config", cluster={"certificate-authority-data": data}))
+    assert len((await access.tls()).get_ca_certs()) == 1
+
+
+async def test_where_there_is_a_token_no_program_is_asked(tmp_path):
+    user = {"token": "t", **program(tmp_path, command="./not-there")}
+    assert await authorization(load(written(tmp_path / "config", user=user))) == "Bearer t"
+
+
 WRONG = [
+    (
+        {"users": [{"name": "u", "user": {"token": SECRET}}, {"name": "u"}]},
+        "users[1].name: 'u' is there twice",
+    ),
     ({"cluster": {"server": "10.0.0.1"}}, "clusters[0].cluster.server: '10.0.0.1': give a URL"),
     (
         {"cluster": {"server": "https://[::1"}},

@@ -29,6 +29,7 @@ from trimtab.errors import ConfigError, DiscoveryError
 
 _LOG = logging.getLogger(__name__)
 _MAX_BYTES = 4 << 20
+_LEVELS = 5  # of mappings: the file, an entry, its user, its exec, one of its variables
 _EXEC_INFO = "client.authentication.k8s.io/exec"  # a cluster's extension that programs are given
 
 
@@ -211,7 +212,13 @@ def _merge(paths: Sequence[Path]) -> _Merged:
             ("context", file.contexts or (), _Context, merged.contexts),
         )
         for kind, named, empty, into in entries:
+            names: set[str] = set()
             for i, entry in enumerate(named):
+                if entry.name in names:
+                    raise ConfigError(
+                        f"{path}: {kind}s[{i}].name: {entry.name!r} is there twice; remove one"
+                    )
+                names.add(entry.name)
                 value = getattr(entry, kind) or empty()
                 into.setdefault(entry.name, _Entry(value, f"{path}: {kind}s[{i}]", folder))
         merged.current = merged.current or file.current_context or ""
@@ -233,15 +240,25 @@ def _read(path: Path) -> _File:
         raise ConfigError(f"{path}{line}: is not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError):
         raise ConfigError(f"{path}: is not valid YAML; is it a kubeconfig?") from None
-    if content is None:
-        content = {}
     try:
-        return msgspec.convert(content, _File)
+        return msgspec.convert(_without_nulls({} if content is None else content), _File)
     except msgspec.ValidationError as error:
         # Without the value: it may be a secret.
         what, _, place = str(error).partition(" - at ")
         field = place.strip("`").removeprefix("$").lstrip(".")
         raise ConfigError(f"{path}: {field or 'the file'}: {what[:1].lower()}{what[1:]}") from None
+
+
+def _without_nulls(content: Any, levels: int = _LEVELS) -> Any:
+    """For kubectl a field that is null is not there."""
+    if not levels:
+        return content
+    if isinstance(content, list):
+        return [_without_nulls(value, levels) for value in content]
+    if isinstance(content, dict):
+        kept = ((key, value) for key, value in content.items() if value is not None)
+        return {key: _without_nulls(value, levels - 1) for key, value in kept}
+    return content
 
 
 def _find(entries: Mapping[str, _Entry], name: str, where: str, kind: str) -> _Entry:
@@ -302,7 +319,8 @@ def _pem(entry: _Entry, kind: str, field: str, inline: str, file: str) -> Pem | 
     where = f"{entry.where}.{kind}.{field}"
     if inline:
         try:
-            return Pem(f"{where}-data", data=base64.b64decode(inline, validate=True))
+            content = "".join(inline.split())  # it may stand on several lines
+            return Pem(f"{where}-data", data=base64.b64decode(content, validate=True))
         except (binascii.Error, ValueError):
             raise ConfigError(f"{where}-data: is not base64; encode the PEM text with it") from None
     return Pem(where, path=entry.folder / file) if file else None
@@ -351,8 +369,6 @@ def _credentials(user: _Entry, cluster: _Entry, wall: Callable[[], float]) -> Cr
             f"{where}.auth-provider: is gone from Kubernetes since 1.26; use the exec program of "
             "your provider"
         )
-    if said.exec is not None:
-        return ExecCredential(_command(said.exec, user, cluster), wall)
     if said.token_file:
         return TokenFile(user.folder / said.token_file, f"{where}.tokenFile")
     if said.token:
@@ -362,6 +378,8 @@ def _credentials(user: _Entry, cluster: _Entry, wall: Callable[[], float]) -> Cr
             raise ConfigError(str(error)) from None
     if said.username:
         return Fixed.basic(said.username, said.password)
+    if said.exec is not None:  # last: client-go's program is not asked where there is a token
+        return ExecCredential(_command(said.exec, user, cluster), wall)
     return Fixed()
 
 
