@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from trimtab.control.problems import MAX_PROBLEMS, Problems
 from trimtab.control.store import Store
 from trimtab.discovery import Contact
 from trimtab.errors import DiscoveryError
-from trimtab.model import Health, Problem, Removed, Synced, Updated
+from trimtab.model import Endpoint, Health, Problem, Removed, Synced, Updated
 from trimtab.telemetry import Counters
 from trimtab.xds.catalog import Catalog
 
@@ -237,6 +238,34 @@ async def test_while_a_cluster_is_missing_nothing_is_taken_for_deleted():
         assert ports(store) == [1]
         lost.put(Synced())
         await eventually(lambda: ports(store) is None)
+
+
+async def test_while_a_cluster_is_missing_no_service_is_told_as_empty():
+    store = new_store(patience_s=0.0)
+    nothing = replace(EAST, endpoints=())
+    unready = replace(EAST, endpoints=(Endpoint("10.0.0.1", 1, health=Health.UNHEALTHY),))
+    east, lost = QueueSource(Updated(nothing), Synced()), QueueSource()
+    async with following(store, east, lost):
+        await store.synced.wait()
+        assert ports(store) is None
+        east.put(Updated(EAST))
+        await eventually(lambda: ports(store) == [1])
+        for worse in (unready, nothing):
+            east.put(Updated(worse))
+            await eventually(lambda: east.empty)
+            assert ports(store) == [1]
+        lost.put(Updated(WEST), Synced())
+        await eventually(lambda: ports(store) == [2])
+
+
+async def test_a_service_that_is_empty_everywhere_is_told_so_once_all_is_known():
+    store = new_store(patience_s=0.0)
+    nothing = replace(EAST, endpoints=())
+    east, lost = QueueSource(Updated(nothing), Synced()), QueueSource()
+    async with following(store, east, lost):
+        await store.synced.wait()
+        lost.put(Synced())
+        await eventually(lambda: ports(store) == [])
 
 
 async def test_how_a_source_stands_is_measured():

@@ -83,7 +83,8 @@ class Store:
         self._batching = batching or Batching()
         self._patience_s = patience_s
         self._patience: asyncio.TimerHandle | None = None
-        self._removed: dict[str, Removed] = {}  # told once the catalog is complete
+        # What leaves a cluster without endpoints, told once the catalog is complete.
+        self._takeaways: dict[str, Updated | Removed] = {}
         self._held_since: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._listeners: set[Listener] = set()
@@ -186,10 +187,11 @@ class Store:
             cluster = event.cluster
             source.snapshots.pop(cluster, None)
         event = self._in_force(cluster)
-        self._removed.pop(cluster, None)
-        if isinstance(event, Removed) and self.synced.is_set() and not self.catalog.complete:
-            # Another source, which is not heard yet, may have it: a client keeps what it has.
-            self._removed[cluster] = event
+        self._takeaways.pop(cluster, None)
+        takes_away = isinstance(event, Removed) or not event.snapshot.usable()
+        if takes_away and not self.catalog.complete:
+            # Another source, which is not heard yet, may have some: a client keeps what it has.
+            self._takeaways[cluster] = event
             return
         self._apply(event, now)
 
@@ -208,9 +210,9 @@ class Store:
                 self._patience = loop.call_later(self._patience_s, self._out_of_patience)
             return
         self.catalog.apply(Synced())
-        for event in self._removed.values():
+        for event in self._takeaways.values():
             self._apply(event, now)
-        self._removed.clear()
+        self._takeaways.clear()
         _LOG.info("all sources synced: %d clusters", len(self.catalog.clusters()))
         self._answer(now)
 
