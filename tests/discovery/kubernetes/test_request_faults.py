@@ -293,3 +293,20 @@ async def test_a_proxy_that_refuses_is_named_without_its_password(api, caplog):
         assert "the proxy answered 404 Not Found; check the proxy-url" in view.reason
         assert "the test's account" in view.reason
     assert "do-not-show" not in caplog.text
+
+
+async def test_a_list_whose_pages_never_end_is_given_up(api):
+    endless = {"metadata": {"resourceVersion": "5", "continue": "again"}, "items": []}
+    api.fail("list", 4, plural="services", body=json.dumps(endless).encode(), status=200)
+    async with viewing(api) as view:
+        assert failures(view, "garbage") == 2
+        assert view.addresses() == BOTH
+
+
+async def test_gone_is_gone_whatever_its_body_says(api):
+    async with viewing(api) as view:
+        await until(lambda: api.watches == 2)
+        api.fail("watch", status=410, body=b'{"kind":"Status","code":0}', plural="services")
+        api.cut_watches()
+        await until(lambda: api.count("list", "services") == 2)
+        assert view.addresses() == BOTH

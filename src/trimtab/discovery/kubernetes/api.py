@@ -134,6 +134,11 @@ class Api:
             yield page
             if not page.next:
                 return
+            if page.next == token:
+                raise ApiError(
+                    f"{self._access.server}: a page of the list of {target} names itself as the next",
+                    reason="garbage",
+                )
             token = page.next
 
     @contextlib.asynccontextmanager

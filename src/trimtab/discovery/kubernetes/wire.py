@@ -243,7 +243,7 @@ def decode_failure(body: bytes, code: int = 0) -> Failure:
 def _failure(status: Mapping[str, Any], code: int = 0) -> Failure:
     said = status.get("code")
     return Failure(
-        said if isinstance(said, int) else code,
+        said if isinstance(said, int) and said else code,
         str(status.get("reason") or "")[:80],
         str(status.get("message") or "")[:600],
     )
