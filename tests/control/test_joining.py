@@ -45,6 +45,26 @@ def test_an_address_that_two_clusters_claim_is_the_first_ones_and_a_problem():
     assert "source east" in text
 
 
+def test_no_address_is_there_twice_be_it_a_second_one():
+    problems = []
+    dual = Endpoint("fd00::1", 50051, additional_addresses=("10.0.0.1",))
+    found = joined(
+        [
+            offer("east", "10.0.0.1"),
+            ("west", Snapshot("orders.shop:8080", (dual,), service=ORDERS)),
+            offer("north", "fd00::1"),
+        ],
+        lambda source, problem: problems.append((source, str(problem))),
+    )
+    assert [(e.address, e.locality.region) for e in found.endpoints] == [
+        ("10.0.0.1", "east"),
+        ("fd00::1", "north"),
+    ]
+    ((source, text),) = problems
+    assert source == "west"
+    assert "source east" in text
+
+
 def test_the_first_cluster_that_names_a_policy_decides():
     policy, other = PolicyConfig("p2c"), PolicyConfig("random")
     found = joined(

@@ -27,11 +27,22 @@ def joined(offers: Sequence[Offer], report: Callable[[str, Problem], None]) -> S
     _, first = offers[0]
     if len(offers) == 1:
         return first
-    found: dict[tuple[str, int], tuple[str, Endpoint]] = {}
+    found: list[Endpoint] = []
+    owners: dict[tuple[str, int], str] = {}  # by address and port, second addresses included
     for name, snapshot in offers:
         for endpoint in snapshot.endpoints:
-            owner, _ = found.setdefault(endpoint.key, (name, endpoint))
-            if owner != name:
+            owner = owners.setdefault(endpoint.key, name)
+            others = endpoint.additional_addresses
+            if others and owner == name:
+                keys = [(address, endpoint.port) for address in others]
+                owner = next((owners[k] for k in keys if owners.get(k, name) != name), name)
+                if owner == name:
+                    owners.update(dict.fromkeys(keys, name))
+                else:
+                    del owners[endpoint.key]
+            if owner == name:
+                found.append(endpoint)
+            else:
                 report(
                     name,
                     Problem(
@@ -42,6 +53,6 @@ def joined(offers: Sequence[Offer], report: Callable[[str, Problem], None]) -> S
                         "joined need addresses of their own",
                     ),
                 )
-    endpoints = tuple(found[key][1] for key in sorted(found))
+    endpoints = tuple(sorted(found, key=lambda endpoint: endpoint.key))
     policy = next((s.policy for _, s in offers if s.policy is not None), None)
     return Snapshot.presorted(first.cluster, endpoints, policy, first.service)
