@@ -211,7 +211,7 @@ async def test_acks_responses_bytes_and_streams_are_counted(source):
         await stream.ack(await stream.read(), resource_names=[ORDERS])
         counters = plane.counters
         await eventually(lambda: counters.get(metrics.ACKS, "EDS", "grpc") == 1)
-        assert counters.get(metrics.RESPONSES, "EDS") == 1
+        await eventually(lambda: counters.get(metrics.RESPONSES, "EDS") == 1)
         assert counters.get(metrics.RESPONSE_BYTES, "EDS") > 50
         plane.server.measure()
         assert counters.get(metrics.STREAMS, "ads", "sotw", "grpc") == 1

@@ -55,6 +55,8 @@ DRAINED = Ending(
 )
 _LAST_WRITE_S = 0.5  # a message that is being written when the stream ends may still get out
 _CLIENT_CLOSED = Ending("client_closed", grpc.StatusCode.OK)
+# A cancelled stream reads as closed too; gRPC tells of the cancellation right after.
+_LAST_WORD_S = 0.05
 
 
 class Stream:
@@ -169,7 +171,8 @@ class Stream:
         while True:
             request = await self._call.read()
             if request is grpc.aio.EOF:
-                self.end(_CLIENT_CLOSED)
+                loop = asyncio.get_running_loop()
+                loop.call_later(_LAST_WORD_S, self.end, _CLIENT_CLOSED)
                 return
             self._counters.add(metrics.REQUESTS)
             self.session.receive(request)
