@@ -32,6 +32,7 @@ WRITE_DEADLINE_S = 60.0
 MAX_REQUEST_BYTES = 4 << 20
 _STREAMS_PER_CONNECTION = 1000
 _STOP_GRACE_S = 1.0
+_CHECKS = 10  # of every reader, within the write deadline
 _QUICK_GRACE_S = 0.2  # without any, clients that have ended well are told of an internal error
 
 _DISCOVERY = "envoy.service.{}.v3.{}DiscoveryService"
@@ -105,6 +106,7 @@ class XdsServer:
         self._clock = clock
         self._write_deadline_s = write_deadline_s
         self._opened = 0
+        self._checking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._server = grpc.aio.server(options=_OPTIONS)
@@ -126,6 +128,7 @@ class XdsServer:
                 f"address is not of this machine. Choose another (port 0: any free one)"
             )
         await self._server.start()
+        self._check_readers()
         return Address(address.host, port)
 
     async def drain(self, seconds: float, random: Random) -> None:
@@ -149,6 +152,15 @@ class XdsServer:
         except TimeoutError:
             _LOG.warning("%d streams did not end in time", len(self.streams))
         await self._server.stop(_QUICK_GRACE_S)
+        if self._checking is not None:
+            self._checking.cancel()
+
+    def _check_readers(self) -> None:
+        now = self._clock()
+        for stream in tuple(self.streams):
+            stream.check_reader(now, self._write_deadline_s)
+        loop = asyncio.get_running_loop()
+        self._checking = loop.call_later(self._write_deadline_s / _CHECKS, self._check_readers)
 
     def measure(self) -> None:
         """Bring the gauges up to date, before they are read."""
@@ -169,7 +181,6 @@ class XdsServer:
             service=method.service,
             transport=_transport(method),
             clock=self._clock,
-            write_deadline_s=self._write_deadline_s,
         )
         if self.draining:
             stream.end(DRAINED)

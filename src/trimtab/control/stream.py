@@ -69,10 +69,6 @@ class Stream:
         service: ``ads``, ``eds`` and so on.
         transport: ``sotw`` or ``delta``.
         clock: loop time [s].
-        write_deadline_s: how long one message may wait for the client to read.
-
-    Attributes:
-        write_pending: the transport still has a message that the client has not taken.
     """
 
     def __init__(
@@ -85,7 +81,6 @@ class Stream:
         service: str,
         transport: str,
         clock: Callable[[], float],
-        write_deadline_s: float,
     ) -> None:
         self.number = number
         self.session = session
@@ -93,11 +88,10 @@ class Stream:
         self.transport = transport
         self.peer = call.peer()
         self.connected_at = clock()
-        self.write_pending = False
+        self._writing_since: float | None = None
         self._call = call
         self._counters = counters
         self._clock = clock
-        self._write_deadline_s = write_deadline_s
         self._wake = asyncio.Event()
         self._since: float | None = None
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -120,6 +114,29 @@ class Stream:
         finally:
             reader.cancel()
             writer.cancel()
+
+    @property
+    def write_pending(self) -> bool:
+        """Whether the transport still has a message that the client has not taken."""
+        return self._writing_since is not None
+
+    def check_reader(self, now: float, deadline_s: float) -> None:
+        """End the stream if a message has waited for its client longer than ``deadline_s``.
+
+        Called for all streams every now and then: a timer for each write costs a tenth of a push.
+        """
+        since = self._writing_since
+        if since is None or now - since < deadline_s or self._ending.done():
+            return
+        self._counters.add(metrics.WRITE_DEADLINES)
+        _LOG.warning("%s did not read for %g s; ending it", self, deadline_s)
+        self.end(
+            Ending(
+                "write_deadline",
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"nothing was read from this stream for {deadline_s:g} s",
+            )
+        )
 
     def changed(self, clusters: Collection[str], since: float) -> bool:
         """See ``store.Listener``."""
@@ -186,33 +203,20 @@ class Stream:
             self._wake.clear()
             while (message := self.session.next_response()) is not None:
                 self._count_events()
-                if self._ending.done() or not await self._send(message):
+                if self._ending.done():
                     return
+                await self._send(message)
             if self._since is not None:
                 self._counters.observe(metrics.PUSH_SECONDS, self._clock() - self._since)
                 self._since = None
 
-    async def _send(self, message: bytes) -> bool:
-        self.write_pending = True
-        try:
-            async with asyncio.timeout(self._write_deadline_s):
-                await self._call.write(message)
-        except TimeoutError:
-            self._counters.add(metrics.WRITE_DEADLINES)
-            _LOG.warning("%s did not read for %g s; ending it", self, self._write_deadline_s)
-            self.end(
-                Ending(
-                    "write_deadline",
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"nothing was read from this stream for {self._write_deadline_s:g} s",
-                )
-            )
-            return False
-        self.write_pending = False
+    async def _send(self, message: bytes) -> None:
+        self._writing_since = self._clock()
+        await self._call.write(message)
+        self._writing_since = None
         type_name = type_urls.short(self.session.last_type)
         self._counters.add(metrics.RESPONSES, type_name)
         self._counters.add(metrics.RESPONSE_BYTES, type_name, by=len(message))
-        return True
 
     def _count_events(self) -> None:
         for event in self.session.take_events():

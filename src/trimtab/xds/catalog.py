@@ -31,6 +31,7 @@ from trimtab.xds.resources import (
     missing_route_resource,
     route_resource,
 )
+from trimtab.xds.response_bytes import Responses
 
 __all__ = ["Catalog", "Client", "ClientKind", "Resource"]
 
@@ -178,6 +179,7 @@ class Catalog:
         complete: whether every source has delivered all that existed when it began. Until then a
             name that nothing answers to is unknown, not absent, and is not answered at all.
         generation: counts the clusters that came or went, so that names are resolved again.
+        responses: what the streams share of their responses.
     """
 
     def __init__(self, aliases: Iterable[Alias] = ()) -> None:
@@ -185,6 +187,7 @@ class Catalog:
         self.complete = False
         self.generation = 0
         self.names = NameTable(aliases)
+        self.responses = Responses()
         self._clusters: dict[str, _Cluster] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._departed = NameTable(aliases)

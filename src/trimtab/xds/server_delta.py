@@ -112,15 +112,19 @@ def _response(
     removed: list[str],
     errors: list[wire.ResourceError],
 ) -> bytes:
-    nonce = stream.next_nonce()
+    if len(sent) == 1 and not removed and not errors:
+        nonce, message = stream.response_of_one(sent[0][1])
+    else:
+        nonce = stream.next_nonce()
+        message = wire.DeltaDiscoveryResponse(
+            resources=[
+                wire.Resource(name=entry.name, version=target.version, resource=target.body)
+                for entry, target in sent
+            ],
+            type_url=sub.type_url,
+            nonce=nonce,
+            removed_resources=removed,
+            resource_errors=errors,
+        ).SerializeToString()
     sub.await_answer(nonce, sent[0][1].version if len(sent) == 1 else "", sent, removed)
-    return wire.DeltaDiscoveryResponse(
-        resources=[
-            wire.Resource(name=entry.name, version=target.version, resource=target.body)
-            for entry, target in sent
-        ],
-        type_url=sub.type_url,
-        nonce=nonce,
-        removed_resources=removed,
-        resource_errors=errors,
-    ).SerializeToString()
+    return message

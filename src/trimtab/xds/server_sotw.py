@@ -204,15 +204,18 @@ def _response(
     errors: Sequence[wire.ResourceError],
 ) -> bytes:
     version = _version_of(shown)
-    nonce = stream.next_nonce()
+    if len(shown) == 1 and not errors:
+        nonce, message = stream.response_of_one(shown[0])
+    else:
+        nonce = stream.next_nonce()
+        message = wire.DiscoveryResponse(
+            version_info=version,
+            resources=[target.body for target in shown],
+            type_url=sub.type_url,
+            nonce=nonce,
+            resource_errors=errors,
+        ).SerializeToString()
     sub.await_answer(nonce, version, sent, removed)
-    message = wire.DiscoveryResponse(
-        version_info=version,
-        resources=[target.body for target in shown],
-        type_url=sub.type_url,
-        nonce=nonce,
-        resource_errors=errors,
-    ).SerializeToString()
     if len(message) > MAX_MESSAGE:
         stream.events.append(TooLarge(sub.type_url, len(message), MAX_MESSAGE))
     return message

@@ -9,7 +9,8 @@ from trimtab.errors import ProtocolError
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.catalog import Catalog, Client, ClientKind
-from trimtab.xds.resources import EdsSource
+from trimtab.xds.resources import EdsSource, Resource
+from trimtab.xds.response_bytes import nonce_of
 from trimtab.xds.server_events import Acked, Event, Nacked, Unserved
 from trimtab.xds.server_subscription import Subscription
 
@@ -49,7 +50,7 @@ class Stream:
         self.limits = limits
         self._only_type = type_url
         self._delta = delta
-        self._nonces = 0
+        self._number = 0  # of the last response
         self._unserved: set[str] = set()
 
     def check_size(self, raw: bytes) -> None:
@@ -129,8 +130,15 @@ class Stream:
 
     def next_nonce(self) -> str:
         """A nonce that this stream has not used yet."""
-        self._nonces += 1
-        return format(self._nonces, "x")
+        self._number = self.catalog.responses.next_number()
+        return nonce_of(self._number)
+
+    def response_of_one(self, resource: Resource) -> tuple[str, bytes]:
+        """The nonce and the encoding of a response with one resource and nothing else."""
+        self._number, message = self.catalog.responses.of_one(
+            resource, above=self._number, delta=self._delta
+        )
+        return nonce_of(self._number), message
 
     def answered(self, sub: Subscription, nonce: str, error: wire.Status | None) -> None:
         """Take in an ACK (no error) or a NACK of a response that still waits for its answer.

@@ -1,0 +1,171 @@
+"""From a changed endpoint to the last of a thousand clients, against a bare loop and go-control-plane.
+
+Server and clients are processes of their own on one machine. In each round one endpoint of a cluster is
+swapped for another; measured is the time from the moment the source tells of it until each client has
+the whole response, and the server's CPU time for it, the reading of every ACK included. The servers
+take turns: each round is one after the other's, so that a busy moment meets all.
+
+``bare`` writes ready-made bytes of the same size to all streams and forgets what it reads: nothing that
+runs on grpc.aio can be faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from machine import publish
+
+HERE = Path(__file__).parent
+CLUSTER = "orders.shop:8080"
+SETTLE_S = 0.25
+
+
+class Child:
+    """A process that answers one JSON line to each line."""
+
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def read(self) -> dict:
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._process.args} ended")
+        return json.loads(line)
+
+    def ask(self, line: str) -> dict:
+        self.tell(line)
+        return self.read()
+
+    def tell(self, line: str) -> None:
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def close(self) -> None:
+        self.tell("stop")
+        self._process.stdin.close()
+        self._process.wait(30)
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(kib) * 1024
+
+
+class Pair:
+    """One server with its clients."""
+
+    def __init__(self, kind: str, command: list[str], clients: int) -> None:
+        self.kind = kind
+        self.server = Child(*command)
+        port = self.server.read()["port"]
+        before = self.server.memory
+        self.crowd = Child(
+            sys.executable, str(HERE / "xds_receivers.py"), str(port), CLUSTER, "sotw", ""
+        )
+        self.clients = clients
+        self.check(self.crowd.ask(f"connect {clients}"))
+        time.sleep(SETTLE_S)
+        self.per_stream = (self.server.memory - before) / clients
+        self.p50: list[float] = []
+        self.last: list[float] = []
+        self.cpu: list[float] = []
+
+    def check(self, seen: dict) -> None:
+        if seen["received"] != self.clients or seen["lost"]:
+            raise SystemExit(f"{self.kind}: {seen} of {self.clients} clients")
+
+    def round(self, *, counts: bool) -> None:
+        before = self.server.ask("cpu")["cpu"]
+        began = self.server.ask("push")["began"]
+        seen = self.crowd.ask("round")
+        self.check(seen)
+        time.sleep(SETTLE_S)  # the ACKs are read
+        used = self.server.ask("cpu")["cpu"] - before
+        if counts:
+            self.p50.append(seen["p50"] - began)
+            self.last.append(seen["last"] - began)
+            self.cpu.append(used)
+
+    def close(self) -> None:
+        self.crowd.close()
+        self.server.close()
+
+
+def commands(size: int, *, go: bool) -> dict[str, list[str]]:
+    """How each server is started; go-control-plane is built first."""
+    servers = str(HERE / "xds_servers.py")
+    found = {
+        "trimtab": [sys.executable, servers, "ours", CLUSTER, str(size)],
+        "bare grpc.aio loop": [sys.executable, servers, "bare", CLUSTER, str(size)],
+    }
+    if go:
+        binary = str(Path(tempfile.gettempdir()) / "trimtab-bench-go-control-plane")
+        subprocess.run(
+            ["go", "build", "-o", binary, "."], cwd=HERE / "go-control-plane", check=True
+        )
+        found["go-control-plane"] = [binary, CLUSTER, str(size)]
+    return found
+
+
+def table(pairs: list[Pair]) -> str:
+    """The figures, with each server's ratio to the bare loop."""
+    bare = next(p for p in pairs if p.kind.startswith("bare"))
+    middle = statistics.median
+    rows = [
+        "| server | p50 [ms] | last [ms] | worst [ms] | last / bare | CPU [ms] | /s core | KiB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for pair in pairs:
+        cpu = statistics.mean(pair.cpu)
+        rows.append(
+            f"| {pair.kind} | {middle(pair.p50) * 1e3:.1f} | {middle(pair.last) * 1e3:.1f} "
+            f"| {max(pair.last) * 1e3:.0f} | {middle(pair.last) / middle(bare.last):.2f} "
+            f"| {cpu * 1e3:.0f} | {pair.clients / cpu:,.0f} | {pair.per_stream / 1024:.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--endpoints", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--no-go", action="store_true", help="without go-control-plane")
+    parser.add_argument("--write", metavar="FILE")
+    args = parser.parse_args()
+    pairs = [
+        Pair(kind, command, args.clients)
+        for kind, command in commands(args.endpoints, go=not args.no_go).items()
+    ]
+    for turn in range(-2, args.rounds):
+        for pair in pairs:
+            pair.round(counts=turn >= 0)
+        print(f"\rround {turn + 1} of {args.rounds}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    body = (
+        f"One endpoint of {args.endpoints:,} changes; {args.clients:,} clients, each with a "
+        f"connection and a state-of-the-world stream of its own, follow the cluster. Medians over "
+        f"{args.rounds} pushes, the servers taking turns. p50 and last: over clients, from the change "
+        f"to the whole response. CPU: of the server for one push to all, every ACK's reading included; "
+        f"/s core: pushes per second of it. KiB: resident memory per stream.\n\n"
+        f"{table(pairs)}"
+    )
+    for pair in pairs:
+        pair.close()
+    publish("How fast a change reaches every client", body, args.write, "trimtab", "grpcio")
+
+
+if __name__ == "__main__":
+    main()
