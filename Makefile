@@ -79,6 +79,13 @@ $(PROTO)/.ready-$(PROTO_VERSION):
 proto: $(PROTO)/.ready-$(PROTO_VERSION) ## Generate the wire schema's Python module
 	@$(PROTO)/bin/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/trimtab/xds/wire.proto
 
+FLEETS ?= 100000
+
+.PHONY: fleets
+fleets: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Random fleets to real clients: FLEETS=100000
+	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) FLEETS=$(FLEETS) \
+	  $(BIN)/python -m pytest tests/native/test_random_fleets.py --durations=5 $(TEST_ARGS)
+
 GO_CLIENT := $(CACHE)/interop/go-client
 JAVA_CLIENT := $(CACHE)/interop/java/.ready
 

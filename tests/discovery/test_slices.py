@@ -395,6 +395,9 @@ def test_a_bad_policy_leaves_the_default_and_everything_else(value):
         ("slow-start", "0", ("slow_start_s", 0.0)),
         ("zone", "strict", ("zone", "strict")),
         ("subset-size", "20", ("subset_size", 20.0)),
+        ("outlier-detection", "off", ("eject", False)),
+        ("outlier-detection", "on", ("eject", True)),
+        ("max-requests", "200", ("max_requests", 200.0)),
     ],
 )
 def test_judges_are_asked_for_by_annotations(annotation, value, param):
@@ -403,7 +406,12 @@ def test_judges_are_asked_for_by_annotations(annotation, value, param):
     assert folded.problems == []
 
 
-def test_a_hash_key_belongs_to_ring_hash():
+def test_a_hash_key_and_a_hash_table_belong_to_ring_hash():
+    annotations = {"trimtab.dev/policy": "ring_hash", "trimtab.dev/hash-table": "maglev"}
+    folded = Folded(service(annotations=annotations))
+    assert folded.clusters["orders.shop:8080"].policy == PolicyConfig.of(
+        "ring_hash", hash_table="maglev"
+    )
     annotations = {"trimtab.dev/policy": "ring_hash", "trimtab.dev/hash-key": "x-user"}
     folded = Folded(service(annotations=annotations))
     assert folded.clusters["orders.shop:8080"].policy == PolicyConfig.of(
@@ -425,6 +433,11 @@ def test_a_hash_key_belongs_to_ring_hash():
         ("zone", "near"),
         ("zone", ""),
         ("hash-key", "x-user"),  # beside round_robin
+        ("hash-table", "maglev"),  # beside round_robin
+        ("outlier-detection", "yes"),
+        ("max-requests", "0"),
+        ("max-requests", "4294967296"),
+        ("max-requests", "1e3"),
         ("subset-size", "0"),
         ("subset-size", "1.5"),
         ("subset-size", "many"),

@@ -195,6 +195,12 @@ def policies(message):
         (PolicyConfig("mine"), ["TypedStruct", "LeastRequest", "WrrLocality"]),
         (PolicyConfig("round_robin"), ["TypedStruct", "RoundRobin", "WrrLocality"]),
         (PolicyConfig("random"), ["TypedStruct", "Random", "WrrLocality"]),
+        (PolicyConfig("ring_hash"), ["TypedStruct", "RingHash", "WrrLocality"]),
+        (
+            PolicyConfig.of("ring_hash", hash_table="maglev"),
+            ["TypedStruct", "Maglev", "RingHash", "WrrLocality"],
+        ),
+        (PolicyConfig("weighted_round_robin"), ["TypedStruct", "WrrLocality"]),
     ],
 )
 def test_each_kind_of_client_finds_a_policy_that_it_knows(policy, expected):
@@ -204,7 +210,10 @@ def test_each_kind_of_client_finds_a_policy_that_it_knows(policy, expected):
     assert kinds == expected
     assert all(p.name for p in policies(message)), "Envoy refuses a policy without a name"
     inner = wrr_locality_pb2.WrrLocality.FromString(policies(message)[-1].typed_config.value)
-    (picking,) = inner.endpoint_picking_policy.policies
+    *first, picking = inner.endpoint_picking_policy.policies
+    kinds = [p.typed_extension_config.typed_config.type_url.rpartition(".")[2] for p in first]
+    by_reports = policy is not None and policy.name == "weighted_round_robin"
+    assert kinds == (["ClientSideWeightedRoundRobin"] if by_reports else [])
     assert picking.typed_extension_config.typed_config.type_url.endswith(".RoundRobin")
     assert message.lb_policy == cluster_pb2.Cluster.ROUND_ROBIN, "unset: gRPC refuses LEAST_REQUEST"
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import (
     address_pb2,
     base_pb2,
@@ -24,8 +24,14 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
 )
+from envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3 import (
+    client_side_weighted_round_robin_pb2,
+)
+from envoy.extensions.load_balancing_policies.common.v3 import common_pb2
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
+from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
 from envoy.extensions.load_balancing_policies.random.v3 import random_pb2
+from envoy.extensions.load_balancing_policies.ring_hash.v3 import ring_hash_pb2
 from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2
 from envoy.extensions.load_balancing_policies.wrr_locality.v3 import wrr_locality_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
@@ -42,6 +48,8 @@ from trimtab.xds import wire_pb2 as wire
 ROOT = Path(__file__).parents[2]
 MODULES = [
     cluster_pb2,
+    circuit_breaker_pb2,
+    outlier_detection_pb2,
     address_pb2,
     base_pb2,
     config_source_pb2,
@@ -56,7 +64,11 @@ MODULES = [
     route_pb2,
     router_pb2,
     hcm_pb2,
+    client_side_weighted_round_robin_pb2,
+    common_pb2,
     least_request_pb2,
+    maglev_pb2,
+    ring_hash_pb2,
     random_pb2,
     round_robin_pb2,
     wrr_locality_pb2,

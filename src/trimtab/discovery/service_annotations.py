@@ -19,17 +19,27 @@ SLOW_START = PREFIX + "slow-start"
 ZONE = PREFIX + "zone"
 HASH_KEY = PREFIX + "hash-key"
 SUBSET_SIZE = PREFIX + "subset-size"
+HASH_TABLE = PREFIX + "hash-table"
+OUTLIER_DETECTION = PREFIX + "outlier-detection"
+MAX_REQUESTS = PREFIX + "max-requests"
 KNOWN = {
     POLICY: "which strategy picks: a registered policy's name",
     SLOW_START: "how long a new endpoint's share of requests grows; 0 is off",
     ZONE: "whether clients prefer endpoints in their own zone",
     HASH_KEY: "with `ring_hash`: the metadata or header that holds a request's key",
     SUBSET_SIZE: "how many of the endpoints each client uses",
+    OUTLIER_DETECTION: "whether an endpoint that fails again and again is left out for a while",
+    MAX_REQUESTS: "how many requests an Envoy or native gRPC client has in flight; more fail",
+    HASH_TABLE: "how an Envoy hashes with `ring_hash`",
 }
+_SWITCH = {"on": True, "off": False}
+_TABLES = ("ring", "maglev")
+_MOST_REQUESTS = 2**32 - 1  # the field is a uint32
 _ZONES = ("prefer", "strict", "off")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s|m)|0")
 _HEADER = re.compile(r"[a-z0-9_.-]{1,100}")
 _SIZE = re.compile(r"[1-9][0-9]{0,4}")
+_COUNT = re.compile(r"[1-9][0-9]{0,9}")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _LONGEST_S = 3600.0
 
@@ -56,7 +66,7 @@ def policy_of(service: Service, report: ReportProblem) -> PolicyConfig | None:
     for key, param, read, fix in _PARAMS:
         if key in annotations:
             value = read(service.metadata.annotation(key))
-            if value is None or (key == HASH_KEY and name != "ring_hash"):
+            if value is None or (key in {HASH_KEY, HASH_TABLE} and name != "ring_hash"):
                 refuse(key, fix)
             else:
                 params[param] = value
@@ -72,6 +82,12 @@ def _seconds(text: str) -> float | None:
     number, unit = found.groups()
     seconds = float(number) * _UNITS_S[unit] if number else 0.0
     return seconds if seconds <= _LONGEST_S else None
+
+
+def _requests(text: str) -> float | None:
+    if _COUNT.fullmatch(text) is None or int(text) > _MOST_REQUESTS:
+        return None
+    return float(text)
 
 
 _PARAMS: tuple[tuple[str, str, Callable[[str], str | float | None], str], ...] = (
@@ -98,6 +114,24 @@ _PARAMS: tuple[tuple[str, str, Callable[[str], str | float | None], str], ...] =
         "subset_size",
         lambda text: float(text) if _SIZE.fullmatch(text) else None,
         "write a whole number from 1 to 99999",
+    ),
+    (
+        OUTLIER_DETECTION,
+        "eject",
+        _SWITCH.get,
+        f"choose one of {', '.join(_SWITCH)}",
+    ),
+    (
+        MAX_REQUESTS,
+        "max_requests",
+        _requests,
+        f"write a whole number from 1 to {_MOST_REQUESTS}",
+    ),
+    (
+        HASH_TABLE,
+        "hash_table",
+        lambda text: text if text in _TABLES else None,
+        f"choose one of {', '.join(_TABLES)}, beside {POLICY}: ring_hash",
     ),
 )
 

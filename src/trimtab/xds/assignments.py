@@ -13,13 +13,15 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from google.protobuf.wrappers_pb2 import UInt32Value
 
 from trimtab.model import MAX_WEIGHT, Endpoint, Health, Locality, Snapshot
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
-from trimtab.xds.resources import Json, Resource, metadata, resource
+from trimtab.xds.cluster_policy import Json
+from trimtab.xds.resources import Resource, metadata, resource
 
 MAX_BODY = 3_400_000
 """Bytes of a ClusterLoadAssignment: with its frame it stays under 3.5 MB, and gRPC's limit is 4."""
@@ -100,6 +102,8 @@ def assignment_resource(
         endpoints: a part of the view's endpoints, for a cluster above ``MAX_BODY``.
     """
     shown = endpoints_of(snapshot, view) if endpoints is None else endpoints
+    if view is View.LEAN:
+        shown = _each_address_once(shown)
     message = wire.ClusterLoadAssignment(cluster_name=name)
     groups = _grouped(shown)
     priorities = sorted({priority for priority, _ in groups})
@@ -157,6 +161,26 @@ def subset(
         chosen.append(endpoint)
     chosen.sort(key=lambda e: e.key)
     return chosen
+
+
+def _each_address_once(endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+    """Without second addresses that another endpoint has as well: gRPC refuses all of them (A27).
+
+    The fold sees to that within a source; here two sources may meet.
+    """
+    if not any(e.additional_addresses for e in endpoints):
+        return endpoints
+    seen = {e.key for e in endpoints}
+    shown: list[Endpoint] = []
+    for endpoint in endpoints:
+        kept: list[str] = []
+        for address in endpoint.additional_addresses:
+            if (address, endpoint.port) not in seen:
+                seen.add((address, endpoint.port))
+                kept.append(address)
+        same = len(kept) == len(endpoint.additional_addresses)
+        shown.append(endpoint if same else replace(endpoint, additional_addresses=tuple(kept)))
+    return shown
 
 
 def _grouped(endpoints: Iterable[Endpoint]) -> dict[tuple[int, Locality], list[Endpoint]]:

@@ -127,9 +127,9 @@ class _Cluster:
             if type_url == type_urls.CDS:
                 found = cluster_resource(name, self.snapshot)
             elif type_url == type_urls.LDS:
-                found = listener_resource(name, self.cluster)
+                found = listener_resource(name, self.cluster, self.snapshot.policy)
             else:
-                found = route_resource(name, self.cluster)
+                found = route_resource(name, self.cluster, self.snapshot.policy)
             self.static[type_url, name] = found
         return found
 

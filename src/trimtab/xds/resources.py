@@ -1,10 +1,4 @@
-"""Snapshot to Cluster, Listener and RouteConfiguration. Each result is an encoded ``Any``.
-
-One Cluster serves every kind of client: the list ``load_balancing_policy`` names trimtab's own
-policy first, then what Envoy takes, then what native gRPC takes; each uses the first it knows
-(gRFC A52), and a list in which it knows nothing would be NACKed. ``lb_policy`` stays unset: native
-gRPC for Python rejects a Cluster whose ``lb_policy`` is LEAST_REQUEST.
-"""
+"""Snapshot to Cluster, Listener and RouteConfiguration. Each result is an encoded ``Any``."""
 
 from __future__ import annotations
 
@@ -12,19 +6,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from google.protobuf import any_pb2, duration_pb2, struct_pb2
+from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 
 from trimtab.model import PolicyConfig, ServicePort, Snapshot
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
+from trimtab.xds.cluster_policy import Json, hash_policies, packed, set_policy, struct
 
 _CONNECT_TIMEOUT_S = 2  # an in-cluster connect takes < 1 ms; one lost SYN is sent again after 1 s
 _HTTP2_PROTOCOLS = frozenset({"grpc", "kubernetes.io/h2c"})
 _OPTIONS_NAME = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-
-JsonScalar = str | float | bool
-Json = JsonScalar | Mapping[str, "Json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +49,6 @@ class EdsSource:
     delta: bool
 
 
-def packed(type_url: str, message: Message) -> any_pb2.Any:
-    """Wrap a message of ours under the type URL that peers know it by."""
-    return any_pb2.Any(type_url=type_url, value=message.SerializeToString(deterministic=True))
-
-
 def resource(type_url: str, name: str, message: Message, *, salt: str = "") -> Resource:
     """Encode a message once. ``salt`` goes into the version, not into the body."""
     body = packed(type_url, message).SerializeToString()
@@ -71,13 +58,6 @@ def resource(type_url: str, name: str, message: Message, *, salt: str = "") -> R
 def content_version(body: bytes, salt: str = "") -> str:
     """A short hash of a body: 16 hexadecimal digits."""
     return hashlib.blake2b(body, digest_size=8, key=salt.encode()).hexdigest()
-
-
-def struct(values: Mapping[str, Json]) -> struct_pb2.Struct:
-    """A protobuf Struct from nested scalars."""
-    result = struct_pb2.Struct()
-    result.update(values)
-    return result
 
 
 def metadata(values: Mapping[str, Json]) -> wire.Metadata:
@@ -103,8 +83,8 @@ def cluster_resource(
         connect_timeout=duration_pb2.Duration(seconds=_CONNECT_TIMEOUT_S),
         # 0: Envoy must not fall back to endpoints that are known to be away.
         common_lb_config=wire.Cluster.CommonLbConfig(healthy_panic_threshold=wire.Percent()),
-        load_balancing_policy=_policies(snapshot.policy),
     )
+    set_policy(cluster, snapshot.policy)
     service = snapshot.service
     if service is not None:
         cluster.metadata.CopyFrom(metadata(_service_fields(service)))
@@ -127,12 +107,12 @@ def speaks_http2(service: ServicePort) -> bool:
     return service.port_name == "grpc" or service.port_name.startswith("grpc-")
 
 
-def listener_resource(name: str, cluster: str) -> Resource:
+def listener_resource(name: str, cluster: str, policy: PolicyConfig | None = None) -> Resource:
     """The Listener that a gRPC client asks for: its routes are inline, for any authority.
 
     Inline, since a route that arrives apart from its Listener can be torn from it (gRFC A71).
     """
-    return _listener(name, _routes(name, "*", cluster))
+    return _listener(name, _routes(name, "*", cluster, policy))
 
 
 def missing_listener_resource(name: str, *, routeless: bool = False) -> Resource:
@@ -167,9 +147,9 @@ def missing_route_resource(name: str) -> Resource:
     return resource(type_urls.RDS, name, wire.RouteConfiguration(name=name))
 
 
-def route_resource(name: str, cluster: str) -> Resource:
+def route_resource(name: str, cluster: str, policy: PolicyConfig | None = None) -> Resource:
     """The RouteConfiguration of a cluster, under the name that was asked for."""
-    return resource(type_urls.RDS, name, _routes(name, "*", cluster))
+    return resource(type_urls.RDS, name, _routes(name, "*", cluster, policy))
 
 
 def _listener(name: str, routes: wire.RouteConfiguration) -> Resource:
@@ -193,7 +173,9 @@ def _listener(name: str, routes: wire.RouteConfiguration) -> Resource:
     return resource(type_urls.LDS, name, listener)
 
 
-def _routes(name: str, domain: str, cluster: str) -> wire.RouteConfiguration:
+def _routes(
+    name: str, domain: str, cluster: str, policy: PolicyConfig | None = None
+) -> wire.RouteConfiguration:
     return wire.RouteConfiguration(
         name=name,
         virtual_hosts=[
@@ -203,7 +185,7 @@ def _routes(name: str, domain: str, cluster: str) -> wire.RouteConfiguration:
                 routes=[
                     wire.Route(
                         match=wire.RouteMatch(prefix=""),
-                        route=wire.RouteAction(cluster=cluster),
+                        route=wire.RouteAction(cluster=cluster, hash_policy=hash_policies(policy)),
                     )
                 ],
             )
@@ -228,42 +210,6 @@ def _own_stream(source: EdsSource) -> wire.ConfigSource:
             grpc_services=[wire.GrpcService(envoy_grpc=way)],
         ),
         resource_api_version=wire.ConfigSource.V3,
-    )
-
-
-def _policies(policy: PolicyConfig | None) -> wire.LoadBalancingPolicy:
-    listed: list[any_pb2.Any] = []
-    if policy is not None:
-        values: dict[str, Json] = {"policy": policy.name}
-        if policy.params:
-            values["params"] = dict(policy.params)
-        ours = wire.TypedStruct(type_url=type_urls.POLICY, value=struct(values))
-        listed.append(packed(type_urls.TYPED_STRUCT, ours))
-    match policy.name if policy else "":
-        case "round_robin":
-            envoy = packed(type_urls.ROUND_ROBIN, wire.RoundRobin())
-        case "random":
-            envoy = packed(type_urls.RANDOM, wire.Random())
-        case _:
-            envoy = packed(type_urls.LEAST_REQUEST, wire.LeastRequest())
-    by_locality = wire.WrrLocality(
-        endpoint_picking_policy=_listed(packed(type_urls.ROUND_ROBIN, wire.RoundRobin()))
-    )
-    return _listed(*listed, envoy, packed(type_urls.WRR_LOCALITY, by_locality))
-
-
-def _listed(*configs: any_pb2.Any) -> wire.LoadBalancingPolicy:
-    return wire.LoadBalancingPolicy(
-        policies=[
-            wire.LoadBalancingPolicy.Policy(
-                typed_extension_config=wire.TypedExtensionConfig(
-                    # Envoy wants a name, which it only shows; the type URL decides.
-                    name=config.type_url.rpartition(".")[2],
-                    typed_config=config,
-                )
-            )
-            for config in configs
-        ]
     )
 
 

@@ -28,6 +28,12 @@ LEAST_REQUEST: Final = (
 )
 ROUND_ROBIN: Final = _PREFIX + "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin"
 RANDOM: Final = _PREFIX + "envoy.extensions.load_balancing_policies.random.v3.Random"
+RING_HASH: Final = _PREFIX + "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash"
+MAGLEV: Final = _PREFIX + "envoy.extensions.load_balancing_policies.maglev.v3.Maglev"
+CLIENT_SIDE_WRR: Final = (
+    _PREFIX + "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3"
+    ".ClientSideWeightedRoundRobin"
+)
 WRR_LOCALITY: Final = (
     _PREFIX + "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality"
 )

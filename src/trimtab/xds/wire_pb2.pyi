@@ -318,7 +318,7 @@ class Percent(_message.Message):
     def __init__(self, value: _Optional[float] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("name", "type", "cluster_type", "eds_cluster_config", "connect_timeout", "metadata", "common_lb_config", "typed_extension_protocol_options", "load_balancing_policy")
+    __slots__ = ("name", "type", "cluster_type", "eds_cluster_config", "connect_timeout", "circuit_breakers", "outlier_detection", "metadata", "common_lb_config", "typed_extension_protocol_options", "load_balancing_policy")
     class DiscoveryType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATIC: _ClassVar[Cluster.DiscoveryType]
@@ -360,6 +360,8 @@ class Cluster(_message.Message):
     CLUSTER_TYPE_FIELD_NUMBER: _ClassVar[int]
     EDS_CLUSTER_CONFIG_FIELD_NUMBER: _ClassVar[int]
     CONNECT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    CIRCUIT_BREAKERS_FIELD_NUMBER: _ClassVar[int]
+    OUTLIER_DETECTION_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     COMMON_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
     TYPED_EXTENSION_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -369,11 +371,73 @@ class Cluster(_message.Message):
     cluster_type: Cluster.CustomClusterType
     eds_cluster_config: Cluster.EdsClusterConfig
     connect_timeout: _duration_pb2.Duration
+    circuit_breakers: CircuitBreakers
+    outlier_detection: OutlierDetection
     metadata: Metadata
     common_lb_config: Cluster.CommonLbConfig
     typed_extension_protocol_options: _containers.MessageMap[str, _any_pb2.Any]
     load_balancing_policy: LoadBalancingPolicy
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., cluster_type: _Optional[_Union[Cluster.CustomClusterType, _Mapping]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., load_balancing_policy: _Optional[_Union[LoadBalancingPolicy, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., cluster_type: _Optional[_Union[Cluster.CustomClusterType, _Mapping]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., outlier_detection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., load_balancing_policy: _Optional[_Union[LoadBalancingPolicy, _Mapping]] = ...) -> None: ...
+
+class CircuitBreakers(_message.Message):
+    __slots__ = ("thresholds",)
+    class Thresholds(_message.Message):
+        __slots__ = ("max_connections", "max_pending_requests", "max_requests", "retry_budget")
+        class RetryBudget(_message.Message):
+            __slots__ = ("budget_percent", "min_retry_concurrency")
+            BUDGET_PERCENT_FIELD_NUMBER: _ClassVar[int]
+            MIN_RETRY_CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+            budget_percent: Percent
+            min_retry_concurrency: _wrappers_pb2.UInt32Value
+            def __init__(self, budget_percent: _Optional[_Union[Percent, _Mapping]] = ..., min_retry_concurrency: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+        MAX_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+        MAX_PENDING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+        MAX_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+        RETRY_BUDGET_FIELD_NUMBER: _ClassVar[int]
+        max_connections: _wrappers_pb2.UInt32Value
+        max_pending_requests: _wrappers_pb2.UInt32Value
+        max_requests: _wrappers_pb2.UInt32Value
+        retry_budget: CircuitBreakers.Thresholds.RetryBudget
+        def __init__(self, max_connections: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., max_pending_requests: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., max_requests: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., retry_budget: _Optional[_Union[CircuitBreakers.Thresholds.RetryBudget, _Mapping]] = ...) -> None: ...
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    thresholds: _containers.RepeatedCompositeFieldContainer[CircuitBreakers.Thresholds]
+    def __init__(self, thresholds: _Optional[_Iterable[_Union[CircuitBreakers.Thresholds, _Mapping]]] = ...) -> None: ...
+
+class OutlierDetection(_message.Message):
+    __slots__ = ("consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent", "enforcing_consecutive_5xx", "enforcing_success_rate", "success_rate_minimum_hosts", "success_rate_request_volume", "success_rate_stdev_factor", "consecutive_gateway_failure", "enforcing_consecutive_gateway_failure", "failure_percentage_threshold", "enforcing_failure_percentage", "failure_percentage_minimum_hosts", "failure_percentage_request_volume", "max_ejection_time")
+    CONSECUTIVE_5XX_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    BASE_EJECTION_TIME_FIELD_NUMBER: _ClassVar[int]
+    MAX_EJECTION_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_CONSECUTIVE_5XX_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_SUCCESS_RATE_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_MINIMUM_HOSTS_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_REQUEST_VOLUME_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_RATE_STDEV_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    CONSECUTIVE_GATEWAY_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_CONSECUTIVE_GATEWAY_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_PERCENTAGE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    ENFORCING_FAILURE_PERCENTAGE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_PERCENTAGE_MINIMUM_HOSTS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_PERCENTAGE_REQUEST_VOLUME_FIELD_NUMBER: _ClassVar[int]
+    MAX_EJECTION_TIME_FIELD_NUMBER: _ClassVar[int]
+    consecutive_5xx: _wrappers_pb2.UInt32Value
+    interval: _duration_pb2.Duration
+    base_ejection_time: _duration_pb2.Duration
+    max_ejection_percent: _wrappers_pb2.UInt32Value
+    enforcing_consecutive_5xx: _wrappers_pb2.UInt32Value
+    enforcing_success_rate: _wrappers_pb2.UInt32Value
+    success_rate_minimum_hosts: _wrappers_pb2.UInt32Value
+    success_rate_request_volume: _wrappers_pb2.UInt32Value
+    success_rate_stdev_factor: _wrappers_pb2.UInt32Value
+    consecutive_gateway_failure: _wrappers_pb2.UInt32Value
+    enforcing_consecutive_gateway_failure: _wrappers_pb2.UInt32Value
+    failure_percentage_threshold: _wrappers_pb2.UInt32Value
+    enforcing_failure_percentage: _wrappers_pb2.UInt32Value
+    failure_percentage_minimum_hosts: _wrappers_pb2.UInt32Value
+    failure_percentage_request_volume: _wrappers_pb2.UInt32Value
+    max_ejection_time: _duration_pb2.Duration
+    def __init__(self, consecutive_5xx: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., base_ejection_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_ejection_percent: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_consecutive_5xx: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_success_rate: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., success_rate_minimum_hosts: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., success_rate_request_volume: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., success_rate_stdev_factor: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., consecutive_gateway_failure: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_consecutive_gateway_failure: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., failure_percentage_threshold: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., enforcing_failure_percentage: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., failure_percentage_minimum_hosts: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., failure_percentage_request_volume: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., max_ejection_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class LoadBalancingPolicy(_message.Message):
     __slots__ = ("policies",)
@@ -386,17 +450,80 @@ class LoadBalancingPolicy(_message.Message):
     policies: _containers.RepeatedCompositeFieldContainer[LoadBalancingPolicy.Policy]
     def __init__(self, policies: _Optional[_Iterable[_Union[LoadBalancingPolicy.Policy, _Mapping]]] = ...) -> None: ...
 
+class SlowStartConfig(_message.Message):
+    __slots__ = ("slow_start_window",)
+    SLOW_START_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    slow_start_window: _duration_pb2.Duration
+    def __init__(self, slow_start_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class LocalityLbConfig(_message.Message):
+    __slots__ = ("locality_weighted_lb_config",)
+    class LocalityWeightedLbConfig(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    LOCALITY_WEIGHTED_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    locality_weighted_lb_config: LocalityLbConfig.LocalityWeightedLbConfig
+    def __init__(self, locality_weighted_lb_config: _Optional[_Union[LocalityLbConfig.LocalityWeightedLbConfig, _Mapping]] = ...) -> None: ...
+
 class LeastRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("slow_start_config", "locality_lb_config")
+    SLOW_START_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    LOCALITY_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    slow_start_config: SlowStartConfig
+    locality_lb_config: LocalityLbConfig
+    def __init__(self, slow_start_config: _Optional[_Union[SlowStartConfig, _Mapping]] = ..., locality_lb_config: _Optional[_Union[LocalityLbConfig, _Mapping]] = ...) -> None: ...
 
 class RoundRobin(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("slow_start_config", "locality_lb_config")
+    SLOW_START_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    LOCALITY_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    slow_start_config: SlowStartConfig
+    locality_lb_config: LocalityLbConfig
+    def __init__(self, slow_start_config: _Optional[_Union[SlowStartConfig, _Mapping]] = ..., locality_lb_config: _Optional[_Union[LocalityLbConfig, _Mapping]] = ...) -> None: ...
 
 class Random(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("locality_lb_config",)
+    LOCALITY_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    locality_lb_config: LocalityLbConfig
+    def __init__(self, locality_lb_config: _Optional[_Union[LocalityLbConfig, _Mapping]] = ...) -> None: ...
+
+class RingHash(_message.Message):
+    __slots__ = ("hash_function", "minimum_ring_size", "maximum_ring_size", "locality_weighted_lb_config")
+    class HashFunction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DEFAULT_HASH: _ClassVar[RingHash.HashFunction]
+        XX_HASH: _ClassVar[RingHash.HashFunction]
+        MURMUR_HASH_2: _ClassVar[RingHash.HashFunction]
+    DEFAULT_HASH: RingHash.HashFunction
+    XX_HASH: RingHash.HashFunction
+    MURMUR_HASH_2: RingHash.HashFunction
+    HASH_FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_RING_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_RING_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LOCALITY_WEIGHTED_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    hash_function: RingHash.HashFunction
+    minimum_ring_size: _wrappers_pb2.UInt64Value
+    maximum_ring_size: _wrappers_pb2.UInt64Value
+    locality_weighted_lb_config: LocalityLbConfig.LocalityWeightedLbConfig
+    def __init__(self, hash_function: _Optional[_Union[RingHash.HashFunction, str]] = ..., minimum_ring_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ..., maximum_ring_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ..., locality_weighted_lb_config: _Optional[_Union[LocalityLbConfig.LocalityWeightedLbConfig, _Mapping]] = ...) -> None: ...
+
+class Maglev(_message.Message):
+    __slots__ = ("locality_weighted_lb_config",)
+    LOCALITY_WEIGHTED_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    locality_weighted_lb_config: LocalityLbConfig.LocalityWeightedLbConfig
+    def __init__(self, locality_weighted_lb_config: _Optional[_Union[LocalityLbConfig.LocalityWeightedLbConfig, _Mapping]] = ...) -> None: ...
+
+class ClientSideWeightedRoundRobin(_message.Message):
+    __slots__ = ("blackout_period", "weight_expiration_period", "weight_update_period", "error_utilization_penalty")
+    BLACKOUT_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_EXPIRATION_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_UPDATE_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    ERROR_UTILIZATION_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    blackout_period: _duration_pb2.Duration
+    weight_expiration_period: _duration_pb2.Duration
+    weight_update_period: _duration_pb2.Duration
+    error_utilization_penalty: _wrappers_pb2.FloatValue
+    def __init__(self, blackout_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., weight_expiration_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., weight_update_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., error_utilization_penalty: _Optional[_Union[_wrappers_pb2.FloatValue, _Mapping]] = ...) -> None: ...
 
 class WrrLocality(_message.Message):
     __slots__ = ("endpoint_picking_policy",)
@@ -524,16 +651,28 @@ class RouteMatch(_message.Message):
     def __init__(self, prefix: _Optional[str] = ..., path: _Optional[str] = ..., safe_regex: _Optional[bytes] = ..., connect_matcher: _Optional[bytes] = ..., path_separated_prefix: _Optional[str] = ..., path_match_policy: _Optional[bytes] = ..., headers: _Optional[_Iterable[bytes]] = ..., query_parameters: _Optional[_Iterable[bytes]] = ..., runtime_fraction: _Optional[bytes] = ...) -> None: ...
 
 class RouteAction(_message.Message):
-    __slots__ = ("cluster", "cluster_header", "weighted_clusters", "cluster_specifier_plugin")
+    __slots__ = ("cluster", "cluster_header", "weighted_clusters", "cluster_specifier_plugin", "hash_policy")
+    class HashPolicy(_message.Message):
+        __slots__ = ("header",)
+        class Header(_message.Message):
+            __slots__ = ("header_name",)
+            HEADER_NAME_FIELD_NUMBER: _ClassVar[int]
+            header_name: str
+            def __init__(self, header_name: _Optional[str] = ...) -> None: ...
+        HEADER_FIELD_NUMBER: _ClassVar[int]
+        header: RouteAction.HashPolicy.Header
+        def __init__(self, header: _Optional[_Union[RouteAction.HashPolicy.Header, _Mapping]] = ...) -> None: ...
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_HEADER_FIELD_NUMBER: _ClassVar[int]
     WEIGHTED_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_SPECIFIER_PLUGIN_FIELD_NUMBER: _ClassVar[int]
+    HASH_POLICY_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     cluster_header: str
     weighted_clusters: WeightedCluster
     cluster_specifier_plugin: str
-    def __init__(self, cluster: _Optional[str] = ..., cluster_header: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., cluster_specifier_plugin: _Optional[str] = ...) -> None: ...
+    hash_policy: _containers.RepeatedCompositeFieldContainer[RouteAction.HashPolicy]
+    def __init__(self, cluster: _Optional[str] = ..., cluster_header: _Optional[str] = ..., weighted_clusters: _Optional[_Union[WeightedCluster, _Mapping]] = ..., cluster_specifier_plugin: _Optional[str] = ..., hash_policy: _Optional[_Iterable[_Union[RouteAction.HashPolicy, _Mapping]]] = ...) -> None: ...
 
 class WeightedCluster(_message.Message):
     __slots__ = ("clusters",)

@@ -29,7 +29,7 @@ def free_addresses():
 
 
 @functools.cache
-def _printed_bootstrap(kind, server, identity):
+def printed_bootstrap(kind, server, identity):
     command = [sys.executable, "-m", "trimtab", "bootstrap", "--for", kind, "--server", server]
     for name, value in identity:
         command += [f"--{name.replace('_', '-')}", value]
@@ -116,7 +116,7 @@ class ControlPlane:
 
     def bootstrap(self, kind, **identity):
         """What ``trimtab bootstrap --for KIND`` prints for this control plane."""
-        return _printed_bootstrap(kind, self.address, tuple(identity.items()))
+        return printed_bootstrap(kind, self.address, tuple(identity.items()))
 
     def get(self, path):
         """An admin page: status and text."""

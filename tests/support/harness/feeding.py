@@ -1,0 +1,96 @@
+"""Random fleets, batch by batch, to a real Envoy in both transports and to native gRPC."""
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+from fleets import fleet
+from harness.control_plane import printed_bootstrap
+from harness.envoy import Envoy, aggregated
+from harness.talk import Talk
+from plane import QueueSource, eventually, running
+from trimtab.control import metrics
+from trimtab.model import Removed, Synced, Updated
+
+SUPPORT = Path(__file__).parent.parent
+NATIVE_EVERY = 2  # native gRPC opens a channel for each, which takes longer than all the rest
+_WITHIN_S = 60
+
+
+class Feeding:
+    """A control plane in this process, and the real clients at its other end."""
+
+    def __init__(self, plane, source, native, nodes):
+        self._plane = plane
+        self._source = source
+        self._native = native
+        self._nodes = nodes
+
+    async def feed(self, seeds):
+        """Give all clients these fleets, and take them away again; 0 rejections."""
+        fleets = {s.cluster: s for s in map(fleet, seeds)}
+        self._source.put(*map(Updated, fleets.values()))
+        wanted = list(fleets)[::NATIVE_EVERY]
+        self._native.say(open=[f"xds:///{name}" for name in wanted])
+        await asyncio.to_thread(self._native.answer, within=_WITHIN_S, opened=len(wanted))
+        everything = {node: set(fleets) for node in self._nodes} | {"native": set(wanted)}
+        await eventually(lambda: self._have(everything), within=_WITHIN_S)
+        self._native.say(open=[])
+        await asyncio.to_thread(self._native.answer, within=_WITHIN_S, opened=0)
+        self._source.put(*map(Removed, fleets))
+        nothing = {node: set() for node in self._nodes}
+        await eventually(lambda: self._have(nothing), within=_WITHIN_S)
+        assert not self.rejected(), self.rejected()
+
+    def rejected(self):
+        """How many responses were rejected, by type and client."""
+        return dict(self._values(metrics.NACKS))
+
+    def accepted(self):
+        """How many responses were accepted, by type and client."""
+        return dict(self._values(metrics.ACKS))
+
+    def _values(self, metric):
+        return next(values for m, values in self._plane.counters if m.name == metric)
+
+    def _have(self, wanted):
+        """Whether each node has accepted the endpoints of exactly these clusters."""
+        seen = {}
+        for stream in self._plane.server.streams:
+            status = stream.session.status()
+            for resource in status:
+                said = f"{stream.session.client.node_id}: {resource.name}: {resource.error}"
+                assert not resource.error, said
+            if stream.session.client is not None:
+                node = seen.setdefault(stream.session.client.node_id, set())
+                node.update(
+                    s.name
+                    for s in status
+                    if s.state == "acked" and s.type_url.endswith(".ClusterLoadAssignment")
+                )
+        return all(names == seen.get(node, set()) for node, names in wanted.items())
+
+
+@contextlib.asynccontextmanager
+async def feeding(directory):
+    """``async with feeding(tmp_path) as clients``: everything runs inside."""
+    source = QueueSource(Synced())
+    async with contextlib.AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(running(source))
+        address = str(plane.xds_address)
+        for transport in ("sotw", "delta"):
+            text = aggregated(f"envoy-{transport}", address, transport)
+            envoy = await asyncio.to_thread(Envoy, transport, text, directory)
+            stack.push_async_callback(asyncio.to_thread, envoy.stop)
+        bootstrap = await asyncio.to_thread(
+            printed_bootstrap, "grpc", address, (("node_id", "native"),)
+        )
+        native = Talk(
+            "native",
+            [sys.executable, "-m", "harness.open_process"],
+            cwd=SUPPORT,
+            env={"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap},
+        )
+        stack.push_async_callback(asyncio.to_thread, native.stop)
+        yield Feeding(plane, source, native, ["envoy-sotw", "envoy-delta"])
