@@ -83,8 +83,8 @@ FLEETS ?= 100000
 
 .PHONY: fleets
 fleets: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Random fleets to real clients: FLEETS=100000
-	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) FLEETS=$(FLEETS) \
-	  $(BIN)/python -m pytest tests/native/test_random_fleets.py --durations=5 $(TEST_ARGS)
+	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) FLEETS=$(FLEETS) TRAFFIC_FLEETS=200 \
+	  $(BIN)/python -m pytest tests/native/test_random_fleets.py tests/native/test_random_traffic.py --durations=5 $(TEST_ARGS)
 
 GO_CLIENT := $(CACHE)/interop/go-client
 JAVA_CLIENT := $(CACHE)/interop/java/.ready

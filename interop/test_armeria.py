@@ -9,6 +9,7 @@ from xds_client_contract import (  # noqa: F401 - the tests that it can pass
     test_a_control_plane_that_goes_and_comes_costs_no_request,
     test_a_service_answers_to_all_its_names,
     test_changes_are_followed_under_load_without_an_error,
+    test_every_configuration_is_accepted_and_every_endpoint_gets_requests,
     test_everything_that_is_sent_is_accepted,
 )
 

@@ -76,3 +76,31 @@ def test_everything_that_is_sent_is_accepted(client, control_plane):
     assert {"Listener", "Cluster", "ClusterLoadAssignment"} <= {
         r["type"] for r in stream["resources"]
     }
+
+
+POLICIES = {
+    "plain": {},
+    "in-turn": {"policy": "round_robin", "zone": "off"},
+    "by-chance": {"policy": "random"},
+    "by-ring": {"policy": "ring_hash", "hash-key": "x-user"},
+    "by-maglev": {"policy": "ring_hash", "hash-key": "x-user", "hash-table": "maglev"},
+    "by-reports": {"policy": "weighted_round_robin"},
+    "without-ejection": {"outlier-detection": "off", "max-requests": "10", "slow-start": "0"},
+}
+
+
+def test_every_configuration_is_accepted_and_every_endpoint_gets_requests(
+    client, control_plane, orders, manifests
+):
+    for name, asked in POLICIES.items():
+        annotations = {f"trimtab.dev/{key}": value for key, value in asked.items()}
+        manifests.write(name, "shop", orders.values(), annotations=annotations)
+    for name in POLICIES:
+        served = set()
+        for number in range(100):
+            road = Road(f"xds:///{name}.shop:8080", {"x-user": f"user-{number}"})
+            served.add(client.call(road, within=20).server)
+            if served == set(orders):
+                break
+        assert served == set(orders), name
+    control_plane.wait_acked()

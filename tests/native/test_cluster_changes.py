@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.client import Road
 from harness.waiting import eventually
 
 pytestmark = pytest.mark.processes
@@ -43,3 +44,15 @@ def test_a_service_with_a_new_port_is_served_on_it_at_once(native, envoys, order
         assert native.call(road).server in {"a", "b"}
         # The alias names the port by its name, which moved with it.
         assert native.call(envoys[name].road("orders-eds")).server in {"a", "b"}
+
+
+def test_requests_of_one_key_go_to_one_pod(native, trimtab, orders, manifests):
+    annotations = {"trimtab.dev/policy": "ring_hash", "trimtab.dev/hash-key": "x-user"}
+    manifests.write("keyed", "shop", orders.values(), annotations=annotations)
+    for client in (native, trimtab):
+        servers = {}
+        for user in map(str, range(12)):
+            road = Road("xds:///keyed.shop:8080", {"x-user": user})
+            servers[user] = {client.call(road).server for _ in range(8)}
+        assert all(len(found) == 1 for found in servers.values()), servers
+        assert set.union(*servers.values()) == {"a", "b"}, servers

@@ -93,7 +93,7 @@ def _policy(random):
         "subset_size": (1.0, 99999.0),
     }
     if name == "ring_hash":
-        ranges |= {"hash_key": ("x-user", ":path", "a.b_c-1"), "hash_table": ("ring", "maglev")}
+        ranges |= {"hash_key": ("x-user", "a.b_c-1"), "hash_table": ("ring", "maglev")}
     if name == "weighted_round_robin":
         ranges |= {
             "blackout_s": (0.0, 10.0, 3600.0),

@@ -22,7 +22,7 @@ from math import ceil
 
 from google.protobuf import any_pb2, duration_pb2, struct_pb2
 from google.protobuf.message import Message
-from google.protobuf.wrappers_pb2 import FloatValue, UInt32Value, UInt64Value
+from google.protobuf.wrappers_pb2 import FloatValue, UInt32Value
 
 from trimtab.errors import ConfigError
 from trimtab.model import PolicyConfig
@@ -38,7 +38,6 @@ CLUSTER_PARAMS = frozenset({"max_requests", "hash_table"})
 """Parameters for Envoy and native gRPC alone: they are fields of the Cluster or its list."""
 
 _UNLIMITED = 2**32 - 1
-_RING = (1024, 4096)  # native gRPC makes no ring of more than 4,096 points (gRFC A42)
 _RETRIES_PERCENT = 20.0  # of the requests in flight: Finagle's and Envoy's budget
 _RETRIES_ALWAYS = 3
 _LONGEST_EJECTION_S = 300
@@ -138,14 +137,9 @@ def _ours(policy: PolicyConfig) -> any_pb2.Any:
 
 
 def _ring(zones: wire.LocalityLbConfig.LocalityWeightedLbConfig | None) -> wire.RingHash:
-    smallest, largest = _RING
-    return wire.RingHash(
-        # Said, since gRPC for Node takes no default here.
-        hash_function=wire.RingHash.XX_HASH,
-        minimum_ring_size=UInt64Value(value=smallest),
-        maximum_ring_size=UInt64Value(value=largest),
-        locality_weighted_lb_config=zones,
-    )
+    """The ring's sizes stay unset (1,024 points at the least): gRPC for Node rejects any."""
+    # The function is said, since gRPC for Node takes no default there.
+    return wire.RingHash(hash_function=wire.RingHash.XX_HASH, locality_weighted_lb_config=zones)
 
 
 def _by_reports(params: Params) -> wire.ClientSideWeightedRoundRobin:

@@ -4,15 +4,18 @@
 # source: trimtab/xds/wire.proto
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 31, 1, "", "trimtab/xds/wire.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    31,
+    1,
+    '',
+    'trimtab/xds/wire.proto'
 )
 # @@protoc_insertion_point(imports)
 
@@ -25,167 +28,165 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x16trimtab/xds/wire.proto\x12\x0etrimtab.xds.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t"\xbc\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12"\n\x04node\x18\x02 \x01(\x0b\x32\x14.trimtab.xds.v1.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12,\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x16.trimtab.xds.v1.Status"\x95\x01\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\x0c\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x36\n\x0fresource_errors\x18\x07 \x03(\x0b\x32\x1d.trimtab.xds.v1.ResourceError"\x80\x03\n\x15\x44\x65ltaDiscoveryRequest\x12"\n\x04node\x18\x01 \x01(\x0b\x32\x14.trimtab.xds.v1.Node\x12\x10\n\x08type_url\x18\x02 \x01(\t\x12 \n\x18resource_names_subscribe\x18\x03 \x03(\t\x12"\n\x1aresource_names_unsubscribe\x18\x04 \x03(\t\x12\x65\n\x19initial_resource_versions\x18\x05 \x03(\x0b\x32\x42.trimtab.xds.v1.DeltaDiscoveryRequest.InitialResourceVersionsEntry\x12\x16\n\x0eresponse_nonce\x18\x06 \x01(\t\x12,\n\x0c\x65rror_detail\x18\x07 \x01(\x0b\x32\x16.trimtab.xds.v1.Status\x1a>\n\x1cInitialResourceVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"\xd6\x01\n\x16\x44\x65ltaDiscoveryResponse\x12\x1b\n\x13system_version_info\x18\x01 \x01(\t\x12+\n\tresources\x18\x02 \x03(\x0b\x32\x18.trimtab.xds.v1.Resource\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x19\n\x11removed_resources\x18\x06 \x03(\t\x12\x36\n\x0fresource_errors\x18\t \x03(\x0b\x32\x1d.trimtab.xds.v1.ResourceError";\n\x08Resource\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t"\x1c\n\x0cResourceName\x12\x0c\n\x04name\x18\x01 \x01(\t"r\n\rResourceError\x12\x33\n\rresource_name\x18\x01 \x01(\x0b\x32\x1c.trimtab.xds.v1.ResourceName\x12,\n\x0c\x65rror_detail\x18\x02 \x01(\x0b\x32\x16.trimtab.xds.v1.Status":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t"\xc8\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\x08locality\x18\x04 \x01(\x0b\x32\x18.trimtab.xds.v1.Locality\x12\x17\n\x0fuser_agent_name\x18\x06 \x01(\t\x12\x1a\n\x12user_agent_version\x18\x07 \x01(\t\x12\x17\n\x0f\x63lient_features\x18\n \x03(\t"\xa1\x01\n\x08Metadata\x12\x45\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32,.trimtab.xds.v1.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01"\x8c\x01\n\rSocketAddress\x12\x38\n\x08protocol\x18\x01 \x01(\x0e\x32&.trimtab.xds.v1.SocketAddress.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r"\x1c\n\x08Protocol\x12\x07\n\x03TCP\x10\x00\x12\x07\n\x03UDP\x10\x01"@\n\x07\x41\x64\x64ress\x12\x35\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1d.trimtab.xds.v1.SocketAddress"\x18\n\x16\x41ggregatedConfigSource"\x12\n\x10SelfConfigSource"k\n\x0bGrpcService\x12\x39\n\nenvoy_grpc\x18\x01 \x01(\x0b\x32%.trimtab.xds.v1.GrpcService.EnvoyGrpc\x1a!\n\tEnvoyGrpc\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t"\xd3\x02\n\x0f\x41piConfigSource\x12\x39\n\x08\x61pi_type\x18\x01 \x01(\x0e\x32\'.trimtab.xds.v1.ApiConfigSource.ApiType\x12\x32\n\rgrpc_services\x18\x04 \x03(\x0b\x32\x1b.trimtab.xds.v1.GrpcService\x12\x46\n\x15transport_api_version\x18\x08 \x01(\x0e\x32\'.trimtab.xds.v1.ConfigSource.ApiVersion"\x88\x01\n\x07\x41piType\x12)\n%DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE\x10\x00\x12\x08\n\x04REST\x10\x01\x12\x08\n\x04GRPC\x10\x02\x12\x0e\n\nDELTA_GRPC\x10\x03\x12\x13\n\x0f\x41GGREGATED_GRPC\x10\x05\x12\x19\n\x15\x41GGREGATED_DELTA_GRPC\x10\x06"\xbf\x02\n\x0c\x43onfigSource\x12<\n\x11\x61pi_config_source\x18\x02 \x01(\x0b\x32\x1f.trimtab.xds.v1.ApiConfigSourceH\x00\x12\x35\n\x03\x61\x64s\x18\x03 \x01(\x0b\x32&.trimtab.xds.v1.AggregatedConfigSourceH\x00\x12\x30\n\x04self\x18\x05 \x01(\x0b\x32 .trimtab.xds.v1.SelfConfigSourceH\x00\x12\x45\n\x14resource_api_version\x18\x06 \x01(\x0e\x32\'.trimtab.xds.v1.ConfigSource.ApiVersion"&\n\nApiVersion\x12\x08\n\x04\x41UTO\x10\x00\x12\x06\n\x02V2\x10\x01\x12\x06\n\x02V3\x10\x02\x42\x19\n\x17\x63onfig_source_specifier"P\n\x14TypedExtensionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any"e\n\x15\x43lusterLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x36\n\tendpoints\x18\x02 \x03(\x0b\x32#.trimtab.xds.v1.LocalityLbEndpoints"\xd2\x01\n\x13LocalityLbEndpoints\x12*\n\x08locality\x18\x01 \x01(\x0b\x32\x18.trimtab.xds.v1.Locality\x12\x14\n\x0clb_endpoints\x18\x02 \x03(\x0c\x12;\n\x15load_balancing_weight\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x10\n\x08priority\x18\x05 \x01(\r\x12*\n\x08metadata\x18\t \x01(\x0b\x32\x18.trimtab.xds.v1.Metadata"\xc3\x02\n\nLbEndpoint\x12*\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x18.trimtab.xds.v1.Endpoint\x12>\n\rhealth_status\x18\x02 \x01(\x0e\x32\'.trimtab.xds.v1.LbEndpoint.HealthStatus\x12*\n\x08metadata\x18\x03 \x01(\x0b\x32\x18.trimtab.xds.v1.Metadata\x12;\n\x15load_balancing_weight\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value"`\n\x0cHealthStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\r\n\tUNHEALTHY\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\x0b\n\x07TIMEOUT\x10\x04\x12\x0c\n\x08\x44\x45GRADED\x10\x05"\xbd\x01\n\x08\x45ndpoint\x12(\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x17.trimtab.xds.v1.Address\x12H\n\x14\x61\x64\x64itional_addresses\x18\x04 \x03(\x0b\x32*.trimtab.xds.v1.Endpoint.AdditionalAddress\x1a=\n\x11\x41\x64\x64itionalAddress\x12(\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x17.trimtab.xds.v1.Address"\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01"\xb5\x08\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\x04type\x18\x02 \x01(\x0e\x32%.trimtab.xds.v1.Cluster.DiscoveryTypeH\x00\x12\x41\n\x0c\x63luster_type\x18& \x01(\x0b\x32).trimtab.xds.v1.Cluster.CustomClusterTypeH\x00\x12\x44\n\x12\x65\x64s_cluster_config\x18\x03 \x01(\x0b\x32(.trimtab.xds.v1.Cluster.EdsClusterConfig\x12\x32\n\x0f\x63onnect_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32\x1f.trimtab.xds.v1.CircuitBreakers\x12;\n\x11outlier_detection\x18\x13 \x01(\x0b\x32 .trimtab.xds.v1.OutlierDetection\x12*\n\x08metadata\x18\x19 \x01(\x0b\x32\x18.trimtab.xds.v1.Metadata\x12@\n\x10\x63ommon_lb_config\x18\x1b \x01(\x0b\x32&.trimtab.xds.v1.Cluster.CommonLbConfig\x12\x64\n typed_extension_protocol_options\x18$ \x03(\x0b\x32:.trimtab.xds.v1.Cluster.TypedExtensionProtocolOptionsEntry\x12\x42\n\x15load_balancing_policy\x18) \x01(\x0b\x32#.trimtab.xds.v1.LoadBalancingPolicy\x1aZ\n\x10\x45\x64sClusterConfig\x12\x30\n\neds_config\x18\x01 \x01(\x0b\x32\x1c.trimtab.xds.v1.ConfigSource\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x1aJ\n\x0e\x43ommonLbConfig\x12\x38\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x17.trimtab.xds.v1.Percent\x1a!\n\x11\x43ustomClusterType\x12\x0c\n\x04name\x18\x01 \x01(\t\x1aZ\n"TypedExtensionProtocolOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01"W\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\x12\x0e\n\nSTRICT_DNS\x10\x01\x12\x0f\n\x0bLOGICAL_DNS\x10\x02\x12\x07\n\x03\x45\x44S\x10\x03\x12\x10\n\x0cORIGINAL_DST\x10\x04\x42\x18\n\x16\x63luster_discovery_type"\xd2\x03\n\x0f\x43ircuitBreakers\x12>\n\nthresholds\x18\x01 \x03(\x0b\x32*.trimtab.xds.v1.CircuitBreakers.Thresholds\x1a\xfe\x02\n\nThresholds\x12\x35\n\x0fmax_connections\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12:\n\x14max_pending_requests\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12L\n\x0cretry_budget\x18\x08 \x01(\x0b\x32\x36.trimtab.xds.v1.CircuitBreakers.Thresholds.RetryBudget\x1a{\n\x0bRetryBudget\x12/\n\x0e\x62udget_percent\x18\x01 \x01(\x0b\x32\x17.trimtab.xds.v1.Percent\x12;\n\x15min_retry_concurrency\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value"\x8d\x08\n\x10OutlierDetection\x12\x35\n\x0f\x63onsecutive_5xx\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x62\x61se_ejection_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x14max_ejection_percent\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12?\n\x19\x65nforcing_consecutive_5xx\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12<\n\x16\x65nforcing_success_rate\x18\x06 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12@\n\x1asuccess_rate_minimum_hosts\x18\x07 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x41\n\x1bsuccess_rate_request_volume\x18\x08 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12?\n\x19success_rate_stdev_factor\x18\t \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x41\n\x1b\x63onsecutive_gateway_failure\x18\n \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12K\n%enforcing_consecutive_gateway_failure\x18\x0b \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x42\n\x1c\x66\x61ilure_percentage_threshold\x18\x10 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x42\n\x1c\x65nforcing_failure_percentage\x18\x11 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x46\n failure_percentage_minimum_hosts\x18\x13 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12G\n!failure_percentage_request_volume\x18\x14 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x34\n\x11max_ejection_time\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration"\xa3\x01\n\x13LoadBalancingPolicy\x12<\n\x08policies\x18\x01 \x03(\x0b\x32*.trimtab.xds.v1.LoadBalancingPolicy.Policy\x1aN\n\x06Policy\x12\x44\n\x16typed_extension_config\x18\x04 \x01(\x0b\x32$.trimtab.xds.v1.TypedExtensionConfig"G\n\x0fSlowStartConfig\x12\x34\n\x11slow_start_window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration"\x8e\x01\n\x10LocalityLbConfig\x12^\n\x1blocality_weighted_lb_config\x18\x02 \x01(\x0b\x32\x39.trimtab.xds.v1.LocalityLbConfig.LocalityWeightedLbConfig\x1a\x1a\n\x18LocalityWeightedLbConfig"\x88\x01\n\x0cLeastRequest\x12:\n\x11slow_start_config\x18\x03 \x01(\x0b\x32\x1f.trimtab.xds.v1.SlowStartConfig\x12<\n\x12locality_lb_config\x18\x04 \x01(\x0b\x32 .trimtab.xds.v1.LocalityLbConfig"\x86\x01\n\nRoundRobin\x12:\n\x11slow_start_config\x18\x01 \x01(\x0b\x32\x1f.trimtab.xds.v1.SlowStartConfig\x12<\n\x12locality_lb_config\x18\x02 \x01(\x0b\x32 .trimtab.xds.v1.LocalityLbConfig"F\n\x06Random\x12<\n\x12locality_lb_config\x18\x01 \x01(\x0b\x32 .trimtab.xds.v1.LocalityLbConfig"\xdc\x02\n\x08RingHash\x12<\n\rhash_function\x18\x01 \x01(\x0e\x32%.trimtab.xds.v1.RingHash.HashFunction\x12\x37\n\x11minimum_ring_size\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\x12\x37\n\x11maximum_ring_size\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\x12^\n\x1blocality_weighted_lb_config\x18\x07 \x01(\x0b\x32\x39.trimtab.xds.v1.LocalityLbConfig.LocalityWeightedLbConfig"@\n\x0cHashFunction\x12\x10\n\x0c\x44\x45\x46\x41ULT_HASH\x10\x00\x12\x0b\n\x07XX_HASH\x10\x01\x12\x11\n\rMURMUR_HASH_2\x10\x02"h\n\x06Maglev\x12^\n\x1blocality_weighted_lb_config\x18\x03 \x01(\x0b\x32\x39.trimtab.xds.v1.LocalityLbConfig.LocalityWeightedLbConfig"\x88\x02\n\x1c\x43lientSideWeightedRoundRobin\x12\x32\n\x0f\x62lackout_period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12;\n\x18weight_expiration_period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14weight_update_period\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12>\n\x19\x65rror_utilization_penalty\x18\x06 \x01(\x0b\x32\x1b.google.protobuf.FloatValue"S\n\x0bWrrLocality\x12\x44\n\x17\x65ndpoint_picking_policy\x18\x01 \x01(\x0b\x32#.trimtab.xds.v1.LoadBalancingPolicy"G\n\x0bTypedStruct\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct"\x16\n\x14Http2ProtocolOptions"\xc7\x01\n\x13HttpProtocolOptions\x12T\n\x14\x65xplicit_http_config\x18\x03 \x01(\x0b\x32\x36.trimtab.xds.v1.HttpProtocolOptions.ExplicitHttpConfig\x1aZ\n\x12\x45xplicitHttpConfig\x12\x44\n\x16http2_protocol_options\x18\x02 \x01(\x0b\x32$.trimtab.xds.v1.Http2ProtocolOptions"K\n\x08Listener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x0c\x61pi_listener\x18\x13 \x01(\x0b\x32\x1b.trimtab.xds.v1.ApiListener"9\n\x0b\x41piListener\x12*\n\x0c\x61pi_listener\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any"\xd1\x01\n\x15HttpConnectionManager\x12\x13\n\x0bstat_prefix\x18\x02 \x01(\t\x12"\n\x03rds\x18\x03 \x01(\x0b\x32\x13.trimtab.xds.v1.RdsH\x00\x12:\n\x0croute_config\x18\x04 \x01(\x0b\x32".trimtab.xds.v1.RouteConfigurationH\x00\x12\x30\n\x0chttp_filters\x18\x05 \x03(\x0b\x32\x1a.trimtab.xds.v1.HttpFilterB\x11\n\x0froute_specifier"U\n\x03Rds\x12\x33\n\rconfig_source\x18\x01 \x01(\x0b\x32\x1c.trimtab.xds.v1.ConfigSource\x12\x19\n\x11route_config_name\x18\x02 \x01(\t"F\n\nHttpFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any"\x08\n\x06Router"V\n\x12RouteConfiguration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\rvirtual_hosts\x18\x02 \x03(\x0b\x32\x1b.trimtab.xds.v1.VirtualHost"S\n\x0bVirtualHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12%\n\x06routes\x18\x03 \x03(\x0b\x32\x15.trimtab.xds.v1.Route"l\n\x05Route\x12)\n\x05match\x18\x01 \x01(\x0b\x32\x1a.trimtab.xds.v1.RouteMatch\x12*\n\x05route\x18\x02 \x01(\x0b\x32\x1b.trimtab.xds.v1.RouteAction\x12\x0c\n\x04name\x18\x0e \x01(\t"\xf4\x01\n\nRouteMatch\x12\x10\n\x06prefix\x18\x01 \x01(\tH\x00\x12\x0e\n\x04path\x18\x02 \x01(\tH\x00\x12\x14\n\nsafe_regex\x18\n \x01(\x0cH\x00\x12\x19\n\x0f\x63onnect_matcher\x18\x0c \x01(\x0cH\x00\x12\x1f\n\x15path_separated_prefix\x18\x0e \x01(\tH\x00\x12\x1b\n\x11path_match_policy\x18\x0f \x01(\x0cH\x00\x12\x0f\n\x07headers\x18\x06 \x03(\x0c\x12\x18\n\x10query_parameters\x18\x07 \x03(\x0c\x12\x18\n\x10runtime_fraction\x18\t \x01(\x0c\x42\x10\n\x0epath_specifier"\xf1\x02\n\x0bRouteAction\x12\x11\n\x07\x63luster\x18\x01 \x01(\tH\x00\x12\x18\n\x0e\x63luster_header\x18\x02 \x01(\tH\x00\x12<\n\x11weighted_clusters\x18\x03 \x01(\x0b\x32\x1f.trimtab.xds.v1.WeightedClusterH\x00\x12"\n\x18\x63luster_specifier_plugin\x18% \x01(\tH\x00\x12;\n\x0bhash_policy\x18\x0f \x03(\x0b\x32&.trimtab.xds.v1.RouteAction.HashPolicy\x1a\x80\x01\n\nHashPolicy\x12?\n\x06header\x18\x01 \x01(\x0b\x32-.trimtab.xds.v1.RouteAction.HashPolicy.HeaderH\x00\x1a\x1d\n\x06Header\x12\x13\n\x0bheader_name\x18\x01 \x01(\tB\x12\n\x10policy_specifierB\x13\n\x11\x63luster_specifier"\x9f\x01\n\x0fWeightedCluster\x12?\n\x08\x63lusters\x18\x01 \x03(\x0b\x32-.trimtab.xds.v1.WeightedCluster.ClusterWeight\x1aK\n\rClusterWeight\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06weight\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Valueb\x06proto3'
-)
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16trimtab/xds/wire.proto\x12\x0etrimtab.xds.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xbc\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\"\n\x04node\x18\x02 \x01(\x0b\x32\x14.trimtab.xds.v1.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12,\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x16.trimtab.xds.v1.Status\"\x95\x01\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\x0c\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x36\n\x0fresource_errors\x18\x07 \x03(\x0b\x32\x1d.trimtab.xds.v1.ResourceError\"\x80\x03\n\x15\x44\x65ltaDiscoveryRequest\x12\"\n\x04node\x18\x01 \x01(\x0b\x32\x14.trimtab.xds.v1.Node\x12\x10\n\x08type_url\x18\x02 \x01(\t\x12 \n\x18resource_names_subscribe\x18\x03 \x03(\t\x12\"\n\x1aresource_names_unsubscribe\x18\x04 \x03(\t\x12\x65\n\x19initial_resource_versions\x18\x05 \x03(\x0b\x32\x42.trimtab.xds.v1.DeltaDiscoveryRequest.InitialResourceVersionsEntry\x12\x16\n\x0eresponse_nonce\x18\x06 \x01(\t\x12,\n\x0c\x65rror_detail\x18\x07 \x01(\x0b\x32\x16.trimtab.xds.v1.Status\x1a>\n\x1cInitialResourceVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd6\x01\n\x16\x44\x65ltaDiscoveryResponse\x12\x1b\n\x13system_version_info\x18\x01 \x01(\t\x12+\n\tresources\x18\x02 \x03(\x0b\x32\x18.trimtab.xds.v1.Resource\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x19\n\x11removed_resources\x18\x06 \x03(\t\x12\x36\n\x0fresource_errors\x18\t \x03(\x0b\x32\x1d.trimtab.xds.v1.ResourceError\";\n\x08Resource\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\"\x1c\n\x0cResourceName\x12\x0c\n\x04name\x18\x01 \x01(\t\"r\n\rResourceError\x12\x33\n\rresource_name\x18\x01 \x01(\x0b\x32\x1c.trimtab.xds.v1.ResourceName\x12,\n\x0c\x65rror_detail\x18\x02 \x01(\x0b\x32\x16.trimtab.xds.v1.Status\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"\xc8\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\x08locality\x18\x04 \x01(\x0b\x32\x18.trimtab.xds.v1.Locality\x12\x17\n\x0fuser_agent_name\x18\x06 \x01(\t\x12\x1a\n\x12user_agent_version\x18\x07 \x01(\t\x12\x17\n\x0f\x63lient_features\x18\n \x03(\t\"\xa1\x01\n\x08Metadata\x12\x45\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32,.trimtab.xds.v1.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"\x8c\x01\n\rSocketAddress\x12\x38\n\x08protocol\x18\x01 \x01(\x0e\x32&.trimtab.xds.v1.SocketAddress.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r\"\x1c\n\x08Protocol\x12\x07\n\x03TCP\x10\x00\x12\x07\n\x03UDP\x10\x01\"@\n\x07\x41\x64\x64ress\x12\x35\n\x0esocket_address\x18\x01 \x01(\x0b\x32\x1d.trimtab.xds.v1.SocketAddress\"\x18\n\x16\x41ggregatedConfigSource\"\x12\n\x10SelfConfigSource\"k\n\x0bGrpcService\x12\x39\n\nenvoy_grpc\x18\x01 \x01(\x0b\x32%.trimtab.xds.v1.GrpcService.EnvoyGrpc\x1a!\n\tEnvoyGrpc\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\"\xd3\x02\n\x0f\x41piConfigSource\x12\x39\n\x08\x61pi_type\x18\x01 \x01(\x0e\x32\'.trimtab.xds.v1.ApiConfigSource.ApiType\x12\x32\n\rgrpc_services\x18\x04 \x03(\x0b\x32\x1b.trimtab.xds.v1.GrpcService\x12\x46\n\x15transport_api_version\x18\x08 \x01(\x0e\x32\'.trimtab.xds.v1.ConfigSource.ApiVersion\"\x88\x01\n\x07\x41piType\x12)\n%DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE\x10\x00\x12\x08\n\x04REST\x10\x01\x12\x08\n\x04GRPC\x10\x02\x12\x0e\n\nDELTA_GRPC\x10\x03\x12\x13\n\x0f\x41GGREGATED_GRPC\x10\x05\x12\x19\n\x15\x41GGREGATED_DELTA_GRPC\x10\x06\"\xbf\x02\n\x0c\x43onfigSource\x12<\n\x11\x61pi_config_source\x18\x02 \x01(\x0b\x32\x1f.trimtab.xds.v1.ApiConfigSourceH\x00\x12\x35\n\x03\x61\x64s\x18\x03 \x01(\x0b\x32&.trimtab.xds.v1.AggregatedConfigSourceH\x00\x12\x30\n\x04self\x18\x05 \x01(\x0b\x32 .trimtab.xds.v1.SelfConfigSourceH\x00\x12\x45\n\x14resource_api_version\x18\x06 \x01(\x0e\x32\'.trimtab.xds.v1.ConfigSource.ApiVersion\"&\n\nApiVersion\x12\x08\n\x04\x41UTO\x10\x00\x12\x06\n\x02V2\x10\x01\x12\x06\n\x02V3\x10\x02\x42\x19\n\x17\x63onfig_source_specifier\"P\n\x14TypedExtensionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"e\n\x15\x43lusterLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12\x36\n\tendpoints\x18\x02 \x03(\x0b\x32#.trimtab.xds.v1.LocalityLbEndpoints\"\xd2\x01\n\x13LocalityLbEndpoints\x12*\n\x08locality\x18\x01 \x01(\x0b\x32\x18.trimtab.xds.v1.Locality\x12\x14\n\x0clb_endpoints\x18\x02 \x03(\x0c\x12;\n\x15load_balancing_weight\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x10\n\x08priority\x18\x05 \x01(\r\x12*\n\x08metadata\x18\t \x01(\x0b\x32\x18.trimtab.xds.v1.Metadata\"\xc3\x02\n\nLbEndpoint\x12*\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x18.trimtab.xds.v1.Endpoint\x12>\n\rhealth_status\x18\x02 \x01(\x0e\x32\'.trimtab.xds.v1.LbEndpoint.HealthStatus\x12*\n\x08metadata\x18\x03 \x01(\x0b\x32\x18.trimtab.xds.v1.Metadata\x12;\n\x15load_balancing_weight\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"`\n\x0cHealthStatus\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\r\n\tUNHEALTHY\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\x0b\n\x07TIMEOUT\x10\x04\x12\x0c\n\x08\x44\x45GRADED\x10\x05\"\xbd\x01\n\x08\x45ndpoint\x12(\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x17.trimtab.xds.v1.Address\x12H\n\x14\x61\x64\x64itional_addresses\x18\x04 \x03(\x0b\x32*.trimtab.xds.v1.Endpoint.AdditionalAddress\x1a=\n\x11\x41\x64\x64itionalAddress\x12(\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x17.trimtab.xds.v1.Address\"\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01\"\xb5\x08\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\x04type\x18\x02 \x01(\x0e\x32%.trimtab.xds.v1.Cluster.DiscoveryTypeH\x00\x12\x41\n\x0c\x63luster_type\x18& \x01(\x0b\x32).trimtab.xds.v1.Cluster.CustomClusterTypeH\x00\x12\x44\n\x12\x65\x64s_cluster_config\x18\x03 \x01(\x0b\x32(.trimtab.xds.v1.Cluster.EdsClusterConfig\x12\x32\n\x0f\x63onnect_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32\x1f.trimtab.xds.v1.CircuitBreakers\x12;\n\x11outlier_detection\x18\x13 \x01(\x0b\x32 .trimtab.xds.v1.OutlierDetection\x12*\n\x08metadata\x18\x19 \x01(\x0b\x32\x18.trimtab.xds.v1.Metadata\x12@\n\x10\x63ommon_lb_config\x18\x1b \x01(\x0b\x32&.trimtab.xds.v1.Cluster.CommonLbConfig\x12\x64\n typed_extension_protocol_options\x18$ \x03(\x0b\x32:.trimtab.xds.v1.Cluster.TypedExtensionProtocolOptionsEntry\x12\x42\n\x15load_balancing_policy\x18) \x01(\x0b\x32#.trimtab.xds.v1.LoadBalancingPolicy\x1aZ\n\x10\x45\x64sClusterConfig\x12\x30\n\neds_config\x18\x01 \x01(\x0b\x32\x1c.trimtab.xds.v1.ConfigSource\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x1aJ\n\x0e\x43ommonLbConfig\x12\x38\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x17.trimtab.xds.v1.Percent\x1a!\n\x11\x43ustomClusterType\x12\x0c\n\x04name\x18\x01 \x01(\t\x1aZ\n\"TypedExtensionProtocolOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"W\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\x12\x0e\n\nSTRICT_DNS\x10\x01\x12\x0f\n\x0bLOGICAL_DNS\x10\x02\x12\x07\n\x03\x45\x44S\x10\x03\x12\x10\n\x0cORIGINAL_DST\x10\x04\x42\x18\n\x16\x63luster_discovery_type\"\xd2\x03\n\x0f\x43ircuitBreakers\x12>\n\nthresholds\x18\x01 \x03(\x0b\x32*.trimtab.xds.v1.CircuitBreakers.Thresholds\x1a\xfe\x02\n\nThresholds\x12\x35\n\x0fmax_connections\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12:\n\x14max_pending_requests\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12L\n\x0cretry_budget\x18\x08 \x01(\x0b\x32\x36.trimtab.xds.v1.CircuitBreakers.Thresholds.RetryBudget\x1a{\n\x0bRetryBudget\x12/\n\x0e\x62udget_percent\x18\x01 \x01(\x0b\x32\x17.trimtab.xds.v1.Percent\x12;\n\x15min_retry_concurrency\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x8d\x08\n\x10OutlierDetection\x12\x35\n\x0f\x63onsecutive_5xx\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x62\x61se_ejection_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12:\n\x14max_ejection_percent\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12?\n\x19\x65nforcing_consecutive_5xx\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12<\n\x16\x65nforcing_success_rate\x18\x06 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12@\n\x1asuccess_rate_minimum_hosts\x18\x07 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x41\n\x1bsuccess_rate_request_volume\x18\x08 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12?\n\x19success_rate_stdev_factor\x18\t \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x41\n\x1b\x63onsecutive_gateway_failure\x18\n \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12K\n%enforcing_consecutive_gateway_failure\x18\x0b \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x42\n\x1c\x66\x61ilure_percentage_threshold\x18\x10 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x42\n\x1c\x65nforcing_failure_percentage\x18\x11 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x46\n failure_percentage_minimum_hosts\x18\x13 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12G\n!failure_percentage_request_volume\x18\x14 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x34\n\x11max_ejection_time\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa3\x01\n\x13LoadBalancingPolicy\x12<\n\x08policies\x18\x01 \x03(\x0b\x32*.trimtab.xds.v1.LoadBalancingPolicy.Policy\x1aN\n\x06Policy\x12\x44\n\x16typed_extension_config\x18\x04 \x01(\x0b\x32$.trimtab.xds.v1.TypedExtensionConfig\"G\n\x0fSlowStartConfig\x12\x34\n\x11slow_start_window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8e\x01\n\x10LocalityLbConfig\x12^\n\x1blocality_weighted_lb_config\x18\x02 \x01(\x0b\x32\x39.trimtab.xds.v1.LocalityLbConfig.LocalityWeightedLbConfig\x1a\x1a\n\x18LocalityWeightedLbConfig\"\x88\x01\n\x0cLeastRequest\x12:\n\x11slow_start_config\x18\x03 \x01(\x0b\x32\x1f.trimtab.xds.v1.SlowStartConfig\x12<\n\x12locality_lb_config\x18\x04 \x01(\x0b\x32 .trimtab.xds.v1.LocalityLbConfig\"\x86\x01\n\nRoundRobin\x12:\n\x11slow_start_config\x18\x01 \x01(\x0b\x32\x1f.trimtab.xds.v1.SlowStartConfig\x12<\n\x12locality_lb_config\x18\x02 \x01(\x0b\x32 .trimtab.xds.v1.LocalityLbConfig\"F\n\x06Random\x12<\n\x12locality_lb_config\x18\x01 \x01(\x0b\x32 .trimtab.xds.v1.LocalityLbConfig\"\xea\x01\n\x08RingHash\x12<\n\rhash_function\x18\x01 \x01(\x0e\x32%.trimtab.xds.v1.RingHash.HashFunction\x12^\n\x1blocality_weighted_lb_config\x18\x07 \x01(\x0b\x32\x39.trimtab.xds.v1.LocalityLbConfig.LocalityWeightedLbConfig\"@\n\x0cHashFunction\x12\x10\n\x0c\x44\x45\x46\x41ULT_HASH\x10\x00\x12\x0b\n\x07XX_HASH\x10\x01\x12\x11\n\rMURMUR_HASH_2\x10\x02\"h\n\x06Maglev\x12^\n\x1blocality_weighted_lb_config\x18\x03 \x01(\x0b\x32\x39.trimtab.xds.v1.LocalityLbConfig.LocalityWeightedLbConfig\"\x88\x02\n\x1c\x43lientSideWeightedRoundRobin\x12\x32\n\x0f\x62lackout_period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12;\n\x18weight_expiration_period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14weight_update_period\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12>\n\x19\x65rror_utilization_penalty\x18\x06 \x01(\x0b\x32\x1b.google.protobuf.FloatValue\"S\n\x0bWrrLocality\x12\x44\n\x17\x65ndpoint_picking_policy\x18\x01 \x01(\x0b\x32#.trimtab.xds.v1.LoadBalancingPolicy\"G\n\x0bTypedStruct\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x16\n\x14Http2ProtocolOptions\"\xc7\x01\n\x13HttpProtocolOptions\x12T\n\x14\x65xplicit_http_config\x18\x03 \x01(\x0b\x32\x36.trimtab.xds.v1.HttpProtocolOptions.ExplicitHttpConfig\x1aZ\n\x12\x45xplicitHttpConfig\x12\x44\n\x16http2_protocol_options\x18\x02 \x01(\x0b\x32$.trimtab.xds.v1.Http2ProtocolOptions\"K\n\x08Listener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x0c\x61pi_listener\x18\x13 \x01(\x0b\x32\x1b.trimtab.xds.v1.ApiListener\"9\n\x0b\x41piListener\x12*\n\x0c\x61pi_listener\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\"\xd1\x01\n\x15HttpConnectionManager\x12\x13\n\x0bstat_prefix\x18\x02 \x01(\t\x12\"\n\x03rds\x18\x03 \x01(\x0b\x32\x13.trimtab.xds.v1.RdsH\x00\x12:\n\x0croute_config\x18\x04 \x01(\x0b\x32\".trimtab.xds.v1.RouteConfigurationH\x00\x12\x30\n\x0chttp_filters\x18\x05 \x03(\x0b\x32\x1a.trimtab.xds.v1.HttpFilterB\x11\n\x0froute_specifier\"U\n\x03Rds\x12\x33\n\rconfig_source\x18\x01 \x01(\x0b\x32\x1c.trimtab.xds.v1.ConfigSource\x12\x19\n\x11route_config_name\x18\x02 \x01(\t\"F\n\nHttpFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"\x08\n\x06Router\"V\n\x12RouteConfiguration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\rvirtual_hosts\x18\x02 \x03(\x0b\x32\x1b.trimtab.xds.v1.VirtualHost\"S\n\x0bVirtualHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12%\n\x06routes\x18\x03 \x03(\x0b\x32\x15.trimtab.xds.v1.Route\"l\n\x05Route\x12)\n\x05match\x18\x01 \x01(\x0b\x32\x1a.trimtab.xds.v1.RouteMatch\x12*\n\x05route\x18\x02 \x01(\x0b\x32\x1b.trimtab.xds.v1.RouteAction\x12\x0c\n\x04name\x18\x0e \x01(\t\"\xf4\x01\n\nRouteMatch\x12\x10\n\x06prefix\x18\x01 \x01(\tH\x00\x12\x0e\n\x04path\x18\x02 \x01(\tH\x00\x12\x14\n\nsafe_regex\x18\n \x01(\x0cH\x00\x12\x19\n\x0f\x63onnect_matcher\x18\x0c \x01(\x0cH\x00\x12\x1f\n\x15path_separated_prefix\x18\x0e \x01(\tH\x00\x12\x1b\n\x11path_match_policy\x18\x0f \x01(\x0cH\x00\x12\x0f\n\x07headers\x18\x06 \x03(\x0c\x12\x18\n\x10query_parameters\x18\x07 \x03(\x0c\x12\x18\n\x10runtime_fraction\x18\t \x01(\x0c\x42\x10\n\x0epath_specifier\"\xf1\x02\n\x0bRouteAction\x12\x11\n\x07\x63luster\x18\x01 \x01(\tH\x00\x12\x18\n\x0e\x63luster_header\x18\x02 \x01(\tH\x00\x12<\n\x11weighted_clusters\x18\x03 \x01(\x0b\x32\x1f.trimtab.xds.v1.WeightedClusterH\x00\x12\"\n\x18\x63luster_specifier_plugin\x18% \x01(\tH\x00\x12;\n\x0bhash_policy\x18\x0f \x03(\x0b\x32&.trimtab.xds.v1.RouteAction.HashPolicy\x1a\x80\x01\n\nHashPolicy\x12?\n\x06header\x18\x01 \x01(\x0b\x32-.trimtab.xds.v1.RouteAction.HashPolicy.HeaderH\x00\x1a\x1d\n\x06Header\x12\x13\n\x0bheader_name\x18\x01 \x01(\tB\x12\n\x10policy_specifierB\x13\n\x11\x63luster_specifier\"\x9f\x01\n\x0fWeightedCluster\x12?\n\x08\x63lusters\x18\x01 \x03(\x0b\x32-.trimtab.xds.v1.WeightedCluster.ClusterWeight\x1aK\n\rClusterWeight\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06weight\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Valueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "trimtab.xds.wire_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trimtab.xds.wire_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY"]._loaded_options = None
-    _globals["_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY"]._serialized_options = b"8\001"
-    _globals["_METADATA_FILTERMETADATAENTRY"]._loaded_options = None
-    _globals["_METADATA_FILTERMETADATAENTRY"]._serialized_options = b"8\001"
-    _globals["_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY"]._loaded_options = None
-    _globals["_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY"]._serialized_options = b"8\001"
-    _globals["_STATUS"]._serialized_start = 163
-    _globals["_STATUS"]._serialized_end = 202
-    _globals["_DISCOVERYREQUEST"]._serialized_start = 205
-    _globals["_DISCOVERYREQUEST"]._serialized_end = 393
-    _globals["_DISCOVERYRESPONSE"]._serialized_start = 396
-    _globals["_DISCOVERYRESPONSE"]._serialized_end = 545
-    _globals["_DELTADISCOVERYREQUEST"]._serialized_start = 548
-    _globals["_DELTADISCOVERYREQUEST"]._serialized_end = 932
-    _globals["_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY"]._serialized_start = 870
-    _globals["_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY"]._serialized_end = 932
-    _globals["_DELTADISCOVERYRESPONSE"]._serialized_start = 935
-    _globals["_DELTADISCOVERYRESPONSE"]._serialized_end = 1149
-    _globals["_RESOURCE"]._serialized_start = 1151
-    _globals["_RESOURCE"]._serialized_end = 1210
-    _globals["_RESOURCENAME"]._serialized_start = 1212
-    _globals["_RESOURCENAME"]._serialized_end = 1240
-    _globals["_RESOURCEERROR"]._serialized_start = 1242
-    _globals["_RESOURCEERROR"]._serialized_end = 1356
-    _globals["_LOCALITY"]._serialized_start = 1358
-    _globals["_LOCALITY"]._serialized_end = 1416
-    _globals["_NODE"]._serialized_start = 1419
-    _globals["_NODE"]._serialized_end = 1619
-    _globals["_METADATA"]._serialized_start = 1622
-    _globals["_METADATA"]._serialized_end = 1783
-    _globals["_METADATA_FILTERMETADATAENTRY"]._serialized_start = 1705
-    _globals["_METADATA_FILTERMETADATAENTRY"]._serialized_end = 1783
-    _globals["_SOCKETADDRESS"]._serialized_start = 1786
-    _globals["_SOCKETADDRESS"]._serialized_end = 1926
-    _globals["_SOCKETADDRESS_PROTOCOL"]._serialized_start = 1898
-    _globals["_SOCKETADDRESS_PROTOCOL"]._serialized_end = 1926
-    _globals["_ADDRESS"]._serialized_start = 1928
-    _globals["_ADDRESS"]._serialized_end = 1992
-    _globals["_AGGREGATEDCONFIGSOURCE"]._serialized_start = 1994
-    _globals["_AGGREGATEDCONFIGSOURCE"]._serialized_end = 2018
-    _globals["_SELFCONFIGSOURCE"]._serialized_start = 2020
-    _globals["_SELFCONFIGSOURCE"]._serialized_end = 2038
-    _globals["_GRPCSERVICE"]._serialized_start = 2040
-    _globals["_GRPCSERVICE"]._serialized_end = 2147
-    _globals["_GRPCSERVICE_ENVOYGRPC"]._serialized_start = 2114
-    _globals["_GRPCSERVICE_ENVOYGRPC"]._serialized_end = 2147
-    _globals["_APICONFIGSOURCE"]._serialized_start = 2150
-    _globals["_APICONFIGSOURCE"]._serialized_end = 2489
-    _globals["_APICONFIGSOURCE_APITYPE"]._serialized_start = 2353
-    _globals["_APICONFIGSOURCE_APITYPE"]._serialized_end = 2489
-    _globals["_CONFIGSOURCE"]._serialized_start = 2492
-    _globals["_CONFIGSOURCE"]._serialized_end = 2811
-    _globals["_CONFIGSOURCE_APIVERSION"]._serialized_start = 2746
-    _globals["_CONFIGSOURCE_APIVERSION"]._serialized_end = 2784
-    _globals["_TYPEDEXTENSIONCONFIG"]._serialized_start = 2813
-    _globals["_TYPEDEXTENSIONCONFIG"]._serialized_end = 2893
-    _globals["_CLUSTERLOADASSIGNMENT"]._serialized_start = 2895
-    _globals["_CLUSTERLOADASSIGNMENT"]._serialized_end = 2996
-    _globals["_LOCALITYLBENDPOINTS"]._serialized_start = 2999
-    _globals["_LOCALITYLBENDPOINTS"]._serialized_end = 3209
-    _globals["_LBENDPOINT"]._serialized_start = 3212
-    _globals["_LBENDPOINT"]._serialized_end = 3535
-    _globals["_LBENDPOINT_HEALTHSTATUS"]._serialized_start = 3439
-    _globals["_LBENDPOINT_HEALTHSTATUS"]._serialized_end = 3535
-    _globals["_ENDPOINT"]._serialized_start = 3538
-    _globals["_ENDPOINT"]._serialized_end = 3727
-    _globals["_ENDPOINT_ADDITIONALADDRESS"]._serialized_start = 3666
-    _globals["_ENDPOINT_ADDITIONALADDRESS"]._serialized_end = 3727
-    _globals["_PERCENT"]._serialized_start = 3729
-    _globals["_PERCENT"]._serialized_end = 3753
-    _globals["_CLUSTER"]._serialized_start = 3756
-    _globals["_CLUSTER"]._serialized_end = 4833
-    _globals["_CLUSTER_EDSCLUSTERCONFIG"]._serialized_start = 4425
-    _globals["_CLUSTER_EDSCLUSTERCONFIG"]._serialized_end = 4515
-    _globals["_CLUSTER_COMMONLBCONFIG"]._serialized_start = 4517
-    _globals["_CLUSTER_COMMONLBCONFIG"]._serialized_end = 4591
-    _globals["_CLUSTER_CUSTOMCLUSTERTYPE"]._serialized_start = 4593
-    _globals["_CLUSTER_CUSTOMCLUSTERTYPE"]._serialized_end = 4626
-    _globals["_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY"]._serialized_start = 4628
-    _globals["_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY"]._serialized_end = 4718
-    _globals["_CLUSTER_DISCOVERYTYPE"]._serialized_start = 4720
-    _globals["_CLUSTER_DISCOVERYTYPE"]._serialized_end = 4807
-    _globals["_CIRCUITBREAKERS"]._serialized_start = 4836
-    _globals["_CIRCUITBREAKERS"]._serialized_end = 5302
-    _globals["_CIRCUITBREAKERS_THRESHOLDS"]._serialized_start = 4920
-    _globals["_CIRCUITBREAKERS_THRESHOLDS"]._serialized_end = 5302
-    _globals["_CIRCUITBREAKERS_THRESHOLDS_RETRYBUDGET"]._serialized_start = 5179
-    _globals["_CIRCUITBREAKERS_THRESHOLDS_RETRYBUDGET"]._serialized_end = 5302
-    _globals["_OUTLIERDETECTION"]._serialized_start = 5305
-    _globals["_OUTLIERDETECTION"]._serialized_end = 6342
-    _globals["_LOADBALANCINGPOLICY"]._serialized_start = 6345
-    _globals["_LOADBALANCINGPOLICY"]._serialized_end = 6508
-    _globals["_LOADBALANCINGPOLICY_POLICY"]._serialized_start = 6430
-    _globals["_LOADBALANCINGPOLICY_POLICY"]._serialized_end = 6508
-    _globals["_SLOWSTARTCONFIG"]._serialized_start = 6510
-    _globals["_SLOWSTARTCONFIG"]._serialized_end = 6581
-    _globals["_LOCALITYLBCONFIG"]._serialized_start = 6584
-    _globals["_LOCALITYLBCONFIG"]._serialized_end = 6726
-    _globals["_LOCALITYLBCONFIG_LOCALITYWEIGHTEDLBCONFIG"]._serialized_start = 6700
-    _globals["_LOCALITYLBCONFIG_LOCALITYWEIGHTEDLBCONFIG"]._serialized_end = 6726
-    _globals["_LEASTREQUEST"]._serialized_start = 6729
-    _globals["_LEASTREQUEST"]._serialized_end = 6865
-    _globals["_ROUNDROBIN"]._serialized_start = 6868
-    _globals["_ROUNDROBIN"]._serialized_end = 7002
-    _globals["_RANDOM"]._serialized_start = 7004
-    _globals["_RANDOM"]._serialized_end = 7074
-    _globals["_RINGHASH"]._serialized_start = 7077
-    _globals["_RINGHASH"]._serialized_end = 7425
-    _globals["_RINGHASH_HASHFUNCTION"]._serialized_start = 7361
-    _globals["_RINGHASH_HASHFUNCTION"]._serialized_end = 7425
-    _globals["_MAGLEV"]._serialized_start = 7427
-    _globals["_MAGLEV"]._serialized_end = 7531
-    _globals["_CLIENTSIDEWEIGHTEDROUNDROBIN"]._serialized_start = 7534
-    _globals["_CLIENTSIDEWEIGHTEDROUNDROBIN"]._serialized_end = 7798
-    _globals["_WRRLOCALITY"]._serialized_start = 7800
-    _globals["_WRRLOCALITY"]._serialized_end = 7883
-    _globals["_TYPEDSTRUCT"]._serialized_start = 7885
-    _globals["_TYPEDSTRUCT"]._serialized_end = 7956
-    _globals["_HTTP2PROTOCOLOPTIONS"]._serialized_start = 7958
-    _globals["_HTTP2PROTOCOLOPTIONS"]._serialized_end = 7980
-    _globals["_HTTPPROTOCOLOPTIONS"]._serialized_start = 7983
-    _globals["_HTTPPROTOCOLOPTIONS"]._serialized_end = 8182
-    _globals["_HTTPPROTOCOLOPTIONS_EXPLICITHTTPCONFIG"]._serialized_start = 8092
-    _globals["_HTTPPROTOCOLOPTIONS_EXPLICITHTTPCONFIG"]._serialized_end = 8182
-    _globals["_LISTENER"]._serialized_start = 8184
-    _globals["_LISTENER"]._serialized_end = 8259
-    _globals["_APILISTENER"]._serialized_start = 8261
-    _globals["_APILISTENER"]._serialized_end = 8318
-    _globals["_HTTPCONNECTIONMANAGER"]._serialized_start = 8321
-    _globals["_HTTPCONNECTIONMANAGER"]._serialized_end = 8530
-    _globals["_RDS"]._serialized_start = 8532
-    _globals["_RDS"]._serialized_end = 8617
-    _globals["_HTTPFILTER"]._serialized_start = 8619
-    _globals["_HTTPFILTER"]._serialized_end = 8689
-    _globals["_ROUTER"]._serialized_start = 8691
-    _globals["_ROUTER"]._serialized_end = 8699
-    _globals["_ROUTECONFIGURATION"]._serialized_start = 8701
-    _globals["_ROUTECONFIGURATION"]._serialized_end = 8787
-    _globals["_VIRTUALHOST"]._serialized_start = 8789
-    _globals["_VIRTUALHOST"]._serialized_end = 8872
-    _globals["_ROUTE"]._serialized_start = 8874
-    _globals["_ROUTE"]._serialized_end = 8982
-    _globals["_ROUTEMATCH"]._serialized_start = 8985
-    _globals["_ROUTEMATCH"]._serialized_end = 9229
-    _globals["_ROUTEACTION"]._serialized_start = 9232
-    _globals["_ROUTEACTION"]._serialized_end = 9601
-    _globals["_ROUTEACTION_HASHPOLICY"]._serialized_start = 9452
-    _globals["_ROUTEACTION_HASHPOLICY"]._serialized_end = 9580
-    _globals["_ROUTEACTION_HASHPOLICY_HEADER"]._serialized_start = 9531
-    _globals["_ROUTEACTION_HASHPOLICY_HEADER"]._serialized_end = 9560
-    _globals["_WEIGHTEDCLUSTER"]._serialized_start = 9604
-    _globals["_WEIGHTEDCLUSTER"]._serialized_end = 9763
-    _globals["_WEIGHTEDCLUSTER_CLUSTERWEIGHT"]._serialized_start = 9688
-    _globals["_WEIGHTEDCLUSTER_CLUSTERWEIGHT"]._serialized_end = 9763
+  DESCRIPTOR._loaded_options = None
+  _globals['_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY']._loaded_options = None
+  _globals['_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY']._serialized_options = b'8\001'
+  _globals['_METADATA_FILTERMETADATAENTRY']._loaded_options = None
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._loaded_options = None
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_STATUS']._serialized_start=163
+  _globals['_STATUS']._serialized_end=202
+  _globals['_DISCOVERYREQUEST']._serialized_start=205
+  _globals['_DISCOVERYREQUEST']._serialized_end=393
+  _globals['_DISCOVERYRESPONSE']._serialized_start=396
+  _globals['_DISCOVERYRESPONSE']._serialized_end=545
+  _globals['_DELTADISCOVERYREQUEST']._serialized_start=548
+  _globals['_DELTADISCOVERYREQUEST']._serialized_end=932
+  _globals['_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY']._serialized_start=870
+  _globals['_DELTADISCOVERYREQUEST_INITIALRESOURCEVERSIONSENTRY']._serialized_end=932
+  _globals['_DELTADISCOVERYRESPONSE']._serialized_start=935
+  _globals['_DELTADISCOVERYRESPONSE']._serialized_end=1149
+  _globals['_RESOURCE']._serialized_start=1151
+  _globals['_RESOURCE']._serialized_end=1210
+  _globals['_RESOURCENAME']._serialized_start=1212
+  _globals['_RESOURCENAME']._serialized_end=1240
+  _globals['_RESOURCEERROR']._serialized_start=1242
+  _globals['_RESOURCEERROR']._serialized_end=1356
+  _globals['_LOCALITY']._serialized_start=1358
+  _globals['_LOCALITY']._serialized_end=1416
+  _globals['_NODE']._serialized_start=1419
+  _globals['_NODE']._serialized_end=1619
+  _globals['_METADATA']._serialized_start=1622
+  _globals['_METADATA']._serialized_end=1783
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=1705
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1783
+  _globals['_SOCKETADDRESS']._serialized_start=1786
+  _globals['_SOCKETADDRESS']._serialized_end=1926
+  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_start=1898
+  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_end=1926
+  _globals['_ADDRESS']._serialized_start=1928
+  _globals['_ADDRESS']._serialized_end=1992
+  _globals['_AGGREGATEDCONFIGSOURCE']._serialized_start=1994
+  _globals['_AGGREGATEDCONFIGSOURCE']._serialized_end=2018
+  _globals['_SELFCONFIGSOURCE']._serialized_start=2020
+  _globals['_SELFCONFIGSOURCE']._serialized_end=2038
+  _globals['_GRPCSERVICE']._serialized_start=2040
+  _globals['_GRPCSERVICE']._serialized_end=2147
+  _globals['_GRPCSERVICE_ENVOYGRPC']._serialized_start=2114
+  _globals['_GRPCSERVICE_ENVOYGRPC']._serialized_end=2147
+  _globals['_APICONFIGSOURCE']._serialized_start=2150
+  _globals['_APICONFIGSOURCE']._serialized_end=2489
+  _globals['_APICONFIGSOURCE_APITYPE']._serialized_start=2353
+  _globals['_APICONFIGSOURCE_APITYPE']._serialized_end=2489
+  _globals['_CONFIGSOURCE']._serialized_start=2492
+  _globals['_CONFIGSOURCE']._serialized_end=2811
+  _globals['_CONFIGSOURCE_APIVERSION']._serialized_start=2746
+  _globals['_CONFIGSOURCE_APIVERSION']._serialized_end=2784
+  _globals['_TYPEDEXTENSIONCONFIG']._serialized_start=2813
+  _globals['_TYPEDEXTENSIONCONFIG']._serialized_end=2893
+  _globals['_CLUSTERLOADASSIGNMENT']._serialized_start=2895
+  _globals['_CLUSTERLOADASSIGNMENT']._serialized_end=2996
+  _globals['_LOCALITYLBENDPOINTS']._serialized_start=2999
+  _globals['_LOCALITYLBENDPOINTS']._serialized_end=3209
+  _globals['_LBENDPOINT']._serialized_start=3212
+  _globals['_LBENDPOINT']._serialized_end=3535
+  _globals['_LBENDPOINT_HEALTHSTATUS']._serialized_start=3439
+  _globals['_LBENDPOINT_HEALTHSTATUS']._serialized_end=3535
+  _globals['_ENDPOINT']._serialized_start=3538
+  _globals['_ENDPOINT']._serialized_end=3727
+  _globals['_ENDPOINT_ADDITIONALADDRESS']._serialized_start=3666
+  _globals['_ENDPOINT_ADDITIONALADDRESS']._serialized_end=3727
+  _globals['_PERCENT']._serialized_start=3729
+  _globals['_PERCENT']._serialized_end=3753
+  _globals['_CLUSTER']._serialized_start=3756
+  _globals['_CLUSTER']._serialized_end=4833
+  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_start=4425
+  _globals['_CLUSTER_EDSCLUSTERCONFIG']._serialized_end=4515
+  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_start=4517
+  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_end=4591
+  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_start=4593
+  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_end=4626
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_start=4628
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_end=4718
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_start=4720
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_end=4807
+  _globals['_CIRCUITBREAKERS']._serialized_start=4836
+  _globals['_CIRCUITBREAKERS']._serialized_end=5302
+  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_start=4920
+  _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_end=5302
+  _globals['_CIRCUITBREAKERS_THRESHOLDS_RETRYBUDGET']._serialized_start=5179
+  _globals['_CIRCUITBREAKERS_THRESHOLDS_RETRYBUDGET']._serialized_end=5302
+  _globals['_OUTLIERDETECTION']._serialized_start=5305
+  _globals['_OUTLIERDETECTION']._serialized_end=6342
+  _globals['_LOADBALANCINGPOLICY']._serialized_start=6345
+  _globals['_LOADBALANCINGPOLICY']._serialized_end=6508
+  _globals['_LOADBALANCINGPOLICY_POLICY']._serialized_start=6430
+  _globals['_LOADBALANCINGPOLICY_POLICY']._serialized_end=6508
+  _globals['_SLOWSTARTCONFIG']._serialized_start=6510
+  _globals['_SLOWSTARTCONFIG']._serialized_end=6581
+  _globals['_LOCALITYLBCONFIG']._serialized_start=6584
+  _globals['_LOCALITYLBCONFIG']._serialized_end=6726
+  _globals['_LOCALITYLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_start=6700
+  _globals['_LOCALITYLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_end=6726
+  _globals['_LEASTREQUEST']._serialized_start=6729
+  _globals['_LEASTREQUEST']._serialized_end=6865
+  _globals['_ROUNDROBIN']._serialized_start=6868
+  _globals['_ROUNDROBIN']._serialized_end=7002
+  _globals['_RANDOM']._serialized_start=7004
+  _globals['_RANDOM']._serialized_end=7074
+  _globals['_RINGHASH']._serialized_start=7077
+  _globals['_RINGHASH']._serialized_end=7311
+  _globals['_RINGHASH_HASHFUNCTION']._serialized_start=7247
+  _globals['_RINGHASH_HASHFUNCTION']._serialized_end=7311
+  _globals['_MAGLEV']._serialized_start=7313
+  _globals['_MAGLEV']._serialized_end=7417
+  _globals['_CLIENTSIDEWEIGHTEDROUNDROBIN']._serialized_start=7420
+  _globals['_CLIENTSIDEWEIGHTEDROUNDROBIN']._serialized_end=7684
+  _globals['_WRRLOCALITY']._serialized_start=7686
+  _globals['_WRRLOCALITY']._serialized_end=7769
+  _globals['_TYPEDSTRUCT']._serialized_start=7771
+  _globals['_TYPEDSTRUCT']._serialized_end=7842
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_start=7844
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_end=7866
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_start=7869
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_end=8068
+  _globals['_HTTPPROTOCOLOPTIONS_EXPLICITHTTPCONFIG']._serialized_start=7978
+  _globals['_HTTPPROTOCOLOPTIONS_EXPLICITHTTPCONFIG']._serialized_end=8068
+  _globals['_LISTENER']._serialized_start=8070
+  _globals['_LISTENER']._serialized_end=8145
+  _globals['_APILISTENER']._serialized_start=8147
+  _globals['_APILISTENER']._serialized_end=8204
+  _globals['_HTTPCONNECTIONMANAGER']._serialized_start=8207
+  _globals['_HTTPCONNECTIONMANAGER']._serialized_end=8416
+  _globals['_RDS']._serialized_start=8418
+  _globals['_RDS']._serialized_end=8503
+  _globals['_HTTPFILTER']._serialized_start=8505
+  _globals['_HTTPFILTER']._serialized_end=8575
+  _globals['_ROUTER']._serialized_start=8577
+  _globals['_ROUTER']._serialized_end=8585
+  _globals['_ROUTECONFIGURATION']._serialized_start=8587
+  _globals['_ROUTECONFIGURATION']._serialized_end=8673
+  _globals['_VIRTUALHOST']._serialized_start=8675
+  _globals['_VIRTUALHOST']._serialized_end=8758
+  _globals['_ROUTE']._serialized_start=8760
+  _globals['_ROUTE']._serialized_end=8868
+  _globals['_ROUTEMATCH']._serialized_start=8871
+  _globals['_ROUTEMATCH']._serialized_end=9115
+  _globals['_ROUTEACTION']._serialized_start=9118
+  _globals['_ROUTEACTION']._serialized_end=9487
+  _globals['_ROUTEACTION_HASHPOLICY']._serialized_start=9338
+  _globals['_ROUTEACTION_HASHPOLICY']._serialized_end=9466
+  _globals['_ROUTEACTION_HASHPOLICY_HEADER']._serialized_start=9417
+  _globals['_ROUTEACTION_HASHPOLICY_HEADER']._serialized_end=9446
+  _globals['_WEIGHTEDCLUSTER']._serialized_start=9490
+  _globals['_WEIGHTEDCLUSTER']._serialized_end=9649
+  _globals['_WEIGHTEDCLUSTER_CLUSTERWEIGHT']._serialized_start=9574
+  _globals['_WEIGHTEDCLUSTER_CLUSTERWEIGHT']._serialized_end=9649
 # @@protoc_insertion_point(module_scope)

@@ -488,7 +488,7 @@ class Random(_message.Message):
     def __init__(self, locality_lb_config: _Optional[_Union[LocalityLbConfig, _Mapping]] = ...) -> None: ...
 
 class RingHash(_message.Message):
-    __slots__ = ("hash_function", "minimum_ring_size", "maximum_ring_size", "locality_weighted_lb_config")
+    __slots__ = ("hash_function", "locality_weighted_lb_config")
     class HashFunction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         DEFAULT_HASH: _ClassVar[RingHash.HashFunction]
@@ -498,14 +498,10 @@ class RingHash(_message.Message):
     XX_HASH: RingHash.HashFunction
     MURMUR_HASH_2: RingHash.HashFunction
     HASH_FUNCTION_FIELD_NUMBER: _ClassVar[int]
-    MINIMUM_RING_SIZE_FIELD_NUMBER: _ClassVar[int]
-    MAXIMUM_RING_SIZE_FIELD_NUMBER: _ClassVar[int]
     LOCALITY_WEIGHTED_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
     hash_function: RingHash.HashFunction
-    minimum_ring_size: _wrappers_pb2.UInt64Value
-    maximum_ring_size: _wrappers_pb2.UInt64Value
     locality_weighted_lb_config: LocalityLbConfig.LocalityWeightedLbConfig
-    def __init__(self, hash_function: _Optional[_Union[RingHash.HashFunction, str]] = ..., minimum_ring_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ..., maximum_ring_size: _Optional[_Union[_wrappers_pb2.UInt64Value, _Mapping]] = ..., locality_weighted_lb_config: _Optional[_Union[LocalityLbConfig.LocalityWeightedLbConfig, _Mapping]] = ...) -> None: ...
+    def __init__(self, hash_function: _Optional[_Union[RingHash.HashFunction, str]] = ..., locality_weighted_lb_config: _Optional[_Union[LocalityLbConfig.LocalityWeightedLbConfig, _Mapping]] = ...) -> None: ...
 
 class Maglev(_message.Message):
     __slots__ = ("locality_weighted_lb_config",)

@@ -26,6 +26,11 @@ class Backends:
         self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"], slower_ms=by_ms)
         return Pod(name, self._talk.answer(opened=name)["port"])
 
+    def open_failing(self, name):
+        """Start a server that answers every request with UNAVAILABLE."""
+        self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"], failing=True)
+        return Pod(name, self._talk.answer(opened=name)["port"])
+
     def open_at(self, name, *addresses):
         """Start a server at addresses (``HOST:PORT``) of the test's choice."""
         self._talk.say(do="open", name=name, addresses=addresses)

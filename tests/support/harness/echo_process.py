@@ -17,8 +17,9 @@ METHOD = "Who"
 class Echo:
     """One server: one pod of the tests."""
 
-    def __init__(self, name, slower_ms=0):
+    def __init__(self, name, slower_ms=0, *, failing=False):
         self.name = name
+        self._failing = failing
         self._slower_s = slower_ms / 1e3
         self.cut_off = 0
         self._server = grpc.aio.server()
@@ -35,7 +36,9 @@ class Echo:
     async def close(self, grace):
         await self._server.stop(grace)
 
-    async def _who(self, request, _context):
+    async def _who(self, request, context):
+        if self._failing:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"{self.name} is broken")
         try:
             done = asyncio.Event()
             asyncio.get_running_loop().call_later(int(request) / 1e3 + self._slower_s, done.set)
@@ -52,7 +55,9 @@ async def serve():
         name = command.get("name")
         match command["do"]:
             case "open":
-                echoes[name] = Echo(name, command.get("slower_ms", 0))
+                echoes[name] = Echo(
+                    name, command.get("slower_ms", 0), failing=command.get("failing", False)
+                )
                 port = await echoes[name].open(command["addresses"])
                 tell({"opened": name, "port": port})
             case "close":
