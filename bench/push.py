@@ -57,8 +57,16 @@ class Child:
     @property
     def memory(self) -> int:
         """Resident bytes."""
+        return self._status("VmRSS")
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that were ever resident."""
+        return self._status("VmHWM")
+
+    def _status(self, figure: str) -> int:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+        kib = next(line.split()[1] for line in status.splitlines() if line.startswith(figure))
         return int(kib) * 1024
 
 

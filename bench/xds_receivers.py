@@ -7,9 +7,12 @@ huge window, header decoding, TLS) is left out for every server alike.
 
 Commands on stdin, one line each; each is answered with one JSON line:
 
-    connect N       open N more clients, and wait until each has its first response
-    round           wait until every client has one more response; when each came
-    stop            close all
+    connect N [silent]  open N more clients, and wait until each has its first response (silent:
+                        until each is connected)
+    round               wait until every client that reads has one more response; when each came
+    take                what came since the last answer
+    stick N             the first N clients read no more
+    stop                close all
 """
 
 from __future__ import annotations
@@ -143,6 +146,7 @@ class Crowd:
         times, self.times = sorted(self.times[:count]), self.times[count:]
         resources, self.resources = self.resources, 0
         return {
+            "expected": count,
             "received": len(times),
             "lost": self.lost,
             "resources": resources,
@@ -225,9 +229,6 @@ class _Client(asyncio.Protocol):
         self._transport.write(_message(reply))
         self.crowd.received(resources)
 
-    def close(self) -> None:
-        self._transport.abort()
-
     def pause(self) -> None:
         """Stop reading for good, as a client does whose process is stopped."""
         self._transport.pause_reading()
@@ -250,11 +251,8 @@ async def _main(port: int, clusters: list[str], delta: bool, version: str) -> No
                 client.pause()
             stuck = int(line[1])
             answer = {}
-        elif line[0] == "drop":
-            for client in crowd.clients:
-                client.close()
-            crowd.clients.clear()
-            answer = {}
+        elif line[0] == "take":
+            answer = await crowd.until(len(crowd.times), 0)
         else:
             answer = await crowd.until(len(crowd.clients) - stuck, 30)
         print(json.dumps(answer), flush=True)

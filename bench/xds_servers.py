@@ -4,7 +4,8 @@
 grpc.aio can do: it writes the same bytes to every stream, and reads and forgets what comes.
 
 Commands: ``push`` (change the first cluster; answers when it began), ``churn N`` (one change of each of
-N clusters), ``cpu``, ``memory``, ``stop``.
+N clusters), ``updates N`` (of the first, as fast as they are applied; ours only), ``cpu``, ``memory``,
+``stop``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.catalog import Catalog, Client, ClientKind
 
 _ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+_TURN = 100
 _PAGE = resource.getpagesize()
 
 
@@ -76,6 +78,7 @@ class _Source:
     async def events(self) -> AsyncIterator[SourceEvent]:
         while True:
             yield await self.queue.get()
+            self.queue.task_done()
 
 
 class Ours:
@@ -100,6 +103,10 @@ class Ours:
 
     def push(self, snapshot: Snapshot) -> None:
         self._source.queue.put_nowait(Updated(snapshot))
+
+    async def idle(self) -> None:
+        """Until everything that was pushed is applied."""
+        await self._source.queue.join()
 
     async def stop(self) -> None:
         self._following.cancel()
@@ -162,12 +169,14 @@ class Bare:
         await self._server.stop(None)
 
 
-def _memory() -> int:
+def resident_bytes() -> int:
+    """Resident memory of this process, after a garbage collection."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
+    """CPU time of this process so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
@@ -190,9 +199,15 @@ async def _main(kind: str, clusters: list[str], size: int) -> None:
                 answer = {"began": time.monotonic()}
                 for at in range(int(count)):
                     server.push(fleet.change(at))
+            case ["updates", count]:
+                for turn in range(int(count)):
+                    server.push(fleet.change(0))
+                    if turn % _TURN == 0:
+                        await server.idle()
+                await server.idle()
             case ["stop"]:
                 break
-        answer |= {"cpu": _cpu(), "memory": _memory() if line == ["memory"] else 0}
+        answer |= {"cpu": cpu_seconds(), "memory": resident_bytes() if line == ["memory"] else 0}
         print(json.dumps(answer), flush=True)
     await server.stop()
 

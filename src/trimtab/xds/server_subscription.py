@@ -144,7 +144,7 @@ class Subscription:
             self._expanded = True
             for name in self._catalog.wildcard(self.type_url, self._client):
                 self._admit_name(name)
-        if self._catalog.complete:
+        if (self._held or self._initial) and self._catalog.complete:
             self._release()
 
     def _release(self) -> None:
