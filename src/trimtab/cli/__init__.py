@@ -197,7 +197,28 @@ def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
     envvar="TRIMTAB_NAMESPACE",
     help="Its Kubernetes namespace: completes names such as orders:grpc.",
 )
-def bootstrap(kind: str, server: Address, node_id: str, zone: str, namespace: str) -> None:
+@option(
+    "--routes",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="TRIMTAB_ROUTES",
+    help="With --for envoy: listeners and routes, for a whole edge.",
+)
+@option(
+    "--endpoints-only",
+    is_flag=True,
+    envvar="TRIMTAB_ENDPOINTS_ONLY",
+    help="With --routes: take endpoints from trimtab (EDS), but no clusters.",
+)
+def bootstrap(
+    kind: str,
+    server: Address,
+    node_id: str,
+    zone: str,
+    namespace: str,
+    routes: Path | None,
+    endpoints_only: bool,
+) -> None:
     """Print what a client needs to find the control plane, ready to use.
 
     \b
@@ -206,12 +227,23 @@ def bootstrap(kind: str, server: Address, node_id: str, zone: str, namespace: st
       GRPC_XDS_BOOTSTRAP=bootstrap.json python client.py
     Envoy:
       trimtab bootstrap --for envoy --node-id ingress-1 > envoy.yaml && envoy -c envoy.yaml
+    Envoy as an edge, with listeners and routes:
+      trimtab bootstrap --for envoy --routes routes.yaml > envoy.yaml
     A trimtab client (it reads gRPC's bootstrap too):
       eval "$(trimtab bootstrap --for trimtab --server trimtab.trimtab-system:18000)"
     """
-    from trimtab.control.bootstraps import BOOTSTRAPS, Identity
+    from trimtab.control.bootstraps import BOOTSTRAPS, Identity, edge_bootstrap
 
     identity = Identity(node_id=node_id, zone=zone, namespace=namespace)
+    if kind != "envoy" and routes is not None:
+        raise click.UsageError(f"--routes {routes}: is for --for envoy")
+    if endpoints_only and routes is None:
+        raise click.UsageError("--endpoints-only: says nothing without --routes FILE")
+    if routes is not None:
+        click.echo(
+            edge_bootstrap(server, identity, routes, endpoints_only=endpoints_only), nl=False
+        )
+        return
     click.echo(BOOTSTRAPS[kind](server, identity), nl=False)
 
 

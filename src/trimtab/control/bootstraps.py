@@ -7,9 +7,14 @@ import shlex
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from trimtab.control.config import Address
+from trimtab.control.edge.envoy import envoy_config
+from trimtab.control.edge.route_file import load_edge
 from trimtab.errors import ConfigError
 
 
@@ -90,6 +95,44 @@ def envoy_bootstrap(server: Address, identity: Identity) -> str:
     return _ENVOY.format_map(values)
 
 
+def edge_bootstrap(
+    server: Address, identity: Identity, routes: Path, *, endpoints_only: bool
+) -> str:
+    """An Envoy with listeners, routes and clusters from a route file (``edge.route_file``).
+
+    Raises:
+        ConfigError: the file is not right.
+    """
+    edge = load_edge(routes, endpoints_only=endpoints_only)
+    node = identity.node(cluster="ingress")
+    config = envoy_config(edge, server, node, endpoints_only=endpoints_only)
+    return _EDGE_HEADING + yaml.dump(_quoted(config), Dumper=_Dumper, sort_keys=False)
+
+
+class _Text(str):
+    """A value that is written in quotes: to Envoy a bare ``n``, say of a node's id, is false."""
+
+    __slots__ = ()
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature of PyYAML
+        return True
+
+
+_Dumper.add_representer(
+    _Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
+def _quoted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _quoted(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_quoted(inner) for inner in value]
+    return _Text(value) if isinstance(value, str) else value
+
+
 BOOTSTRAPS: Mapping[str, Callable[[Address, Identity], str]] = {
     "grpc": grpc_bootstrap,
     "envoy": envoy_bootstrap,
@@ -108,6 +151,8 @@ def _indented(node: Mapping[str, Any], depth: int) -> str:
             lines.append(f"{' ' * depth}{key}: {json.dumps(value)}")
     return "\n".join(lines)
 
+
+_EDGE_HEADING = "# From `trimtab bootstrap --for envoy --routes`. Try it: envoy -c FILE\n"
 
 _ENVOY = """\
 # Envoy reads its clusters and their endpoints from trimtab. Try it: envoy -c FILE

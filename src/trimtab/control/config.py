@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,7 +71,8 @@ def load_config(path: Path) -> Config:
     try:
         config = msgspec.convert(content if content is not None else {}, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(path, content, str(error))) from None
+        parts = {"clusters[": ClusterAlias}
+        raise ConfigError(explain(path, content, str(error), Config, parts)) from None
     _refuse_doubles(path, config)
     return config
 
@@ -131,15 +132,29 @@ def _parse(path: Path, text: str) -> Any:
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None
 
 
-def _explain(path: Path, content: Any, message: str) -> str:
-    """The message of msgspec, with the field as users write it, its value, and what is allowed."""
+def explain(
+    path: Path,
+    content: Any,
+    message: str,
+    whole: type[msgspec.Struct],
+    parts: Mapping[str, type[msgspec.Struct]],
+) -> str:
+    """The message of msgspec, with the field as users write it, its value, and what is allowed.
+
+    Args:
+        path: of the file.
+        content: what stands in it.
+        message: of msgspec's.
+        whole: what the file was to be.
+        parts: what the mappings within it were to be, by something in their fields' paths.
+    """
     what, _, where = message.partition(" - at `")
     field = where.rstrip("`").removeprefix("$").lstrip(".")
     value = _value_at(content, field)
     unknown = re.match(r"Object contains unknown field `(.*)`", what)
     if unknown:
         name = f"{field}.{unknown[1]}" if field else unknown[1]
-        known = ClusterAlias if field.startswith("clusters[") else Config
+        known = next((kind for part, kind in parts.items() if part in field), whole)
         fields = ", ".join(known.__struct_fields__)
         return f"{path}: {name}: unknown field; known here: {fields}"
     shown = f": {value!r:.80}" if value is not None else ""

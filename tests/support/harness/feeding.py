@@ -14,7 +14,6 @@ from trimtab.control import metrics
 from trimtab.model import Removed, Synced, Updated
 
 SUPPORT = Path(__file__).parent.parent
-NATIVE_EVERY = 2  # native gRPC opens a channel for each, which takes longer than all the rest
 _WITHIN_S = 60
 
 
@@ -31,10 +30,9 @@ class Feeding:
         """Give all clients these fleets, and take them away again; 0 rejections."""
         fleets = {s.cluster: s for s in map(fleet, seeds)}
         self._source.put(*map(Updated, fleets.values()))
-        wanted = list(fleets)[::NATIVE_EVERY]
-        self._native.say(open=[f"xds:///{name}" for name in wanted])
-        await asyncio.to_thread(self._native.answer, within=_WITHIN_S, opened=len(wanted))
-        everything = {node: set(fleets) for node in self._nodes} | {"native": set(wanted)}
+        self._native.say(open=[f"xds:///{name}" for name in fleets])
+        await asyncio.to_thread(self._native.answer, within=_WITHIN_S, opened=len(fleets))
+        everything = {node: set(fleets) for node in self._nodes} | {"native": set(fleets)}
         await eventually(lambda: self._have(everything), within=_WITHIN_S)
         self._native.say(open=[])
         await asyncio.to_thread(self._native.answer, within=_WITHIN_S, opened=0)

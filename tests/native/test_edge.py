@@ -1,0 +1,166 @@
+"""Envoy as an edge, from a route file: requests from outside while everything behind it changes."""
+
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import yaml
+
+from harness.client import Road
+from harness.control_plane import ControlPlane, free_addresses
+from harness.envoy import Envoy
+from harness.manifests import Pod
+from harness.ports import free_port
+from harness.waiting import Unmet, eventually
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def fallback(backends):
+    """What answers while the Service has no pod: a server outside of Kubernetes."""
+    (pod,) = backends.open("fallback")
+    return {"addresses": [f"127.0.0.1:{pod.port}"], "protocol": "h2c"}
+
+
+@pytest.fixture
+def edge(started, tmp_path):
+    """Start an Envoy from a route file with these routes; the way through it."""
+
+    def start(server, routes, *options):
+        address = f"127.0.0.1:{free_port()}"
+        path = tmp_path / "routes.yaml"
+        file = {"listeners": [address], "admin": f"127.0.0.1:{free_port()}", "routes": routes}
+        path.write_text(yaml.safe_dump(file))
+        command = [sys.executable, "-m", "trimtab", "bootstrap", "--for", "envoy"]
+        command += ["--server", server, "--node-id", "edge", "--routes", path, *options]
+        printed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        envoy = started(Envoy("edge", printed.stdout, tmp_path))
+        envoy.wait_ready()
+        return Road(address)
+
+    return start
+
+
+def test_a_rollout_and_scaling_to_zero_and_back_cost_no_request(
+    edge, native, control_plane, orders, backends, manifests, fallback
+):
+    road = edge(control_plane.address, [{"service": "orders.shop:8080", "fallback": fallback}])
+    a, b = orders.values()
+    with native.load({"edge": road}, rate=100) as load:
+        load.comes_from("a", "b")
+        c, d = backends.open("c", "d")
+        manifests.write("orders", "shop", [a.draining(), b, c])
+        load.comes_from("b", "c")
+        manifests.write("orders", "shop", [b.draining(), c, d])
+        assert backends.close("a") == 0
+        load.comes_from("c", "d")
+        assert backends.close("b") == 0
+        manifests.write("orders", "shop", [])
+        load.comes_from("fallback")
+        assert backends.close("c") == backends.close("d") == 0
+        load.goes_on(50)
+        manifests.write("orders", "shop", backends.open("e"))
+        load.comes_from("e")
+
+
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+def test_restarts_of_the_control_plane_cost_no_request(
+    edge, native, control_plane, orders, backends, manifests, how
+):
+    road = edge(control_plane.address, [{"service": "orders.shop:8080"}])
+    with native.load({"edge": road}, rate=100) as load:
+        load.comes_from("a", "b")
+        getattr(control_plane, how)()
+        load.goes_on(50)
+        manifests.write("orders", "shop", [*orders.values(), *backends.open("c")])
+        control_plane.start()
+        load.comes_from("a", "b", "c", within=20)
+
+
+def test_an_edge_that_starts_without_its_control_plane_uses_the_fallback_and_then_the_pods(
+    edge, native, started, orders, manifests, fallback
+):
+    addresses = free_addresses()
+    road = edge(addresses.xds, [{"service": "orders.shop:8080", "fallback": fallback}])
+    native.wait_answer(road, "fallback")
+    with native.load({"edge": road}, rate=50) as load:
+        load.comes_from("fallback")
+        started(ControlPlane(addresses, manifests.path)).start()
+        load.comes_from(*orders, within=30)
+
+
+def test_endpoints_alone_follow_the_pods_as_well(
+    edge, native, control_plane, orders, backends, manifests, fallback
+):
+    route = {"service": "orders.shop:8080", "protocol": "h2c", "fallback": fallback}
+    road = edge(control_plane.address, [route], "--endpoints-only")
+    a, b = orders.values()
+    with native.load({"edge": road}, rate=100) as load:
+        load.comes_from("a", "b")
+        manifests.write("orders", "shop", [a.draining(), b])
+        load.comes_from("b")
+        assert backends.close("a") == 0
+        manifests.write("orders", "shop", [])
+        load.comes_from("fallback")
+        manifests.write("orders", "shop", [b])
+        load.comes_from("b")
+
+
+class Http1(BaseHTTPRequestHandler):
+    """Tells which protocol and path came."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = f"{self.request_version} {self.path}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def http1(started):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Http1)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Pod("web", server.server_address[1])
+    server.shutdown()
+    server.server_close()
+
+
+def test_routes_go_by_host_and_path_and_each_service_by_its_app_protocol(
+    edge, native, control_plane, orders, manifests, http1
+):
+    manifests.write("web", "shop", [http1], port=80, port_name="web", app_protocol="http")
+    routes = [
+        {"service": "web.shop:80", "hosts": ["shop.example.com"], "prefix": "/pages"},
+        {"service": "orders.shop:8080", "prefix": "/trimtab.test.Echo"},
+    ]
+    road = edge(control_plane.address, routes)
+
+    def get(path, host):
+        url = f"http://{road.target}{path}"
+        request = urllib.request.Request(url, headers={"Host": host})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def looked():
+        answer = get("/pages/1?q=2", "shop.example.com:8080")
+        return answer == "HTTP/1.1 /pages/1?q=2" or Unmet(f"{answer}")
+
+    eventually(looked, within=5, what="a page over HTTP/1.1")
+    assert get("/pagesandmore", "shop.example.com") == 404
+    assert get("/pages/1", "other.example.com") == 404
+    assert native.call(road).server in orders
