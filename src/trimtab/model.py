@@ -149,6 +149,8 @@ class ServicePort:
         port: the Service port's number (not the pods').
         port_name: the Service port's name, "" if it has none.
         app_protocol: ``appProtocol``, "" if unset (``grpc`` and ``kubernetes.io/h2c`` mean HTTP/2).
+        exported_to: the namespaces whose clients may know of it besides its own; ``*`` is all.
+            The control plane's affair: clients are not told.
     """
 
     service: str
@@ -156,6 +158,7 @@ class ServicePort:
     port: int
     port_name: str = ""
     app_protocol: str = ""
+    exported_to: tuple[str, ...] = ()
 
     @property
     def cluster(self) -> str:

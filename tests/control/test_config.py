@@ -6,7 +6,7 @@ from trimtab.control.config import (
     Config,
     load_config,
     parse_address,
-    refuse_plaintext,
+    refuse_open,
 )
 from trimtab.errors import ConfigError
 from trimtab.xds.names import Alias
@@ -120,11 +120,11 @@ def test_a_wrong_address_is_refused_with_its_value_and_an_example(text):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_needs_no_permission(host):
-    refuse_plaintext(Address(host, 1), flag="--xds", insecure=False)
+    refuse_open(Address(host, 1), flag="--xds", insecure=False, fix="Give TLS")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com"])
 def test_plaintext_beyond_loopback_is_refused_unless_wished_and_says_what_to_do(host):
-    with pytest.raises(ConfigError, match=r"TLS comes with a later version.*--insecure"):
-        refuse_plaintext(Address(host, 1), flag="--admin", insecure=False)
-    refuse_plaintext(Address(host, 1), flag="--admin", insecure=True)
+    with pytest.raises(ConfigError, match=r"Give TLS.*--insecure"):
+        refuse_open(Address(host, 1), flag="--admin", fix="Give TLS", insecure=False)
+    refuse_open(Address(host, 1), flag="--admin", fix="Give TLS", insecure=True)

@@ -96,9 +96,12 @@ EDS_SERVICE = "/envoy.service.endpoint.v3.EndpointDiscoveryService"
 class RawClient:
     """A gRPC client that writes and reads xDS messages one by one."""
 
-    def __init__(self, address):
-        self._channel = grpc.aio.insecure_channel(
-            str(address), options=[("grpc.use_local_subchannel_pool", 1)]
+    def __init__(self, address, credentials=None):
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        self._channel = (
+            grpc.aio.secure_channel(str(address), credentials, options=options)
+            if credentials
+            else grpc.aio.insecure_channel(str(address), options=options)
         )
 
     async def __aenter__(self):

@@ -88,10 +88,41 @@ if TYPE_CHECKING:
     help="YAML file with further names of clusters; see below.",
 )
 @option(
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    envvar="TRIMTAB_SERVE_TLS_CERT",
+    help="PEM certificate chain of the xDS port; read again when it changes.",
+)
+@option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    envvar="TRIMTAB_SERVE_TLS_KEY",
+    help="Its PEM private key.",
+)
+@option(
+    "--tls-client-ca",
+    type=click.Path(path_type=Path),
+    envvar="TRIMTAB_SERVE_TLS_CLIENT_CA",
+    help="Clients need a certificate of these authorities (mTLS); its SPIFFE id is who they are.",
+)
+@option(
+    "--token-audience",
+    default="",
+    metavar="NAME",
+    envvar="TRIMTAB_SERVE_TOKEN_AUDIENCE",
+    help="Clients need a Kubernetes ServiceAccount token for this audience.",
+)
+@option(
+    "--tokens",
+    type=click.Path(path_type=Path),
+    envvar="TRIMTAB_SERVE_TOKENS",
+    help="Clients need a token of this file. For tests and development.",
+)
+@option(
     "--insecure",
     is_flag=True,
     envvar="TRIMTAB_SERVE_INSECURE",
-    help="Allow plaintext beyond loopback. Whoever reaches the ports reads everything.",
+    help="Allow ports that know nobody beyond loopback. Whoever reaches them reads everything.",
 )
 @option(
     "--drain",
@@ -141,6 +172,11 @@ def serve(
     xds: Address,
     admin: Address,
     config: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    token_audience: str,
+    tokens: Path | None,
     insecure: bool,
     drain: float,
     write_deadline: float,
@@ -181,22 +217,37 @@ def serve(
 
     from trimtab.control.config import Config, load_config
     from trimtab.control.logs import set_up_logs
+    from trimtab.control.security import SecurityOptions
     from trimtab.control.serve import ServeOptions, serve
-    from trimtab.control.sources import SourceOptions, named_sources
+    from trimtab.control.sources import SourceOptions, named_sources, token_reviewer
+    from trimtab.control.tls import TlsFiles
     from trimtab.errors import ConfigError
 
     set_up_logs(log_level, log_format)
+    if bool(tls_cert) != bool(tls_key) or (tls_client_ca and not tls_cert):
+        raise click.UsageError("--tls-cert and --tls-key belong together, --tls-client-ca to both")
+    wanted = SourceOptions(manifests, in_cluster, kubeconfigs, contexts, namespaces, selector)
+    try:
+        reviewer = token_reviewer(wanted) if token_audience else None
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
     options = ServeOptions(
         xds=xds,
         admin=admin,
         config=load_config(config) if config else Config(),
+        config_file=config,
+        security=SecurityOptions(
+            TlsFiles(tls_cert, tls_key, tls_client_ca) if tls_cert and tls_key else None,
+            tokens,
+            token_audience,
+            reviewer,
+        ),
         insecure=insecure,
         drain_s=drain,
         write_deadline_s=write_deadline,
         seed=seed,
         source_timeout_s=source_timeout,
     )
-    wanted = SourceOptions(manifests, in_cluster, kubeconfigs, contexts, namespaces, selector)
     try:
         options.check()
         sources = named_sources(wanted)

@@ -15,6 +15,8 @@ from typing import Annotated, Any
 import msgspec
 import yaml
 
+from trimtab.control.authorization import Policy, Rule
+from trimtab.control.limits import Limits
 from trimtab.errors import ConfigError
 from trimtab.model import Problem, Snapshot
 from trimtab.xds.names import Alias, NameTable
@@ -48,10 +50,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         clusters: further names of clusters.
         admin_hosts: host names under which the admin pages may be asked for, besides loopback
             names and IP addresses (a browser tricked by DNS rebinding names a foreign host).
+        authorization: what clients may see, by identity; a change applies at once.
+        limits: what clients may cost.
     """
 
     clusters: tuple[ClusterAlias, ...] = ()
     admin_hosts: tuple[_NonEmpty, ...] = ()
+    authorization: Policy = Policy()
+    limits: Limits = Limits()
 
     def aliases(self) -> tuple[Alias, ...]:
         """The aliases as the catalog takes them."""
@@ -71,7 +77,12 @@ def load_config(path: Path) -> Config:
     try:
         config = msgspec.convert(content if content is not None else {}, Config)
     except msgspec.ValidationError as error:
-        parts = {"clusters[": ClusterAlias}
+        parts: dict[str, type[msgspec.Struct]] = {
+            "clusters[": ClusterAlias,
+            "authorization.rules[": Rule,
+            "authorization": Policy,
+            "limits": Limits,
+        }
         raise ConfigError(explain(path, content, str(error), Config, parts)) from None
     _refuse_doubles(path, config)
     return config
@@ -231,8 +242,8 @@ def parse_address(text: str) -> Address:
     return Address(host or "0.0.0.0", int(port))  # noqa: S104 - refused without --insecure
 
 
-def refuse_plaintext(address: Address, *, flag: str, insecure: bool) -> None:
-    """Plaintext leaves this machine only on an explicit wish.
+def refuse_open(address: Address, *, flag: str, insecure: bool, fix: str) -> None:
+    """A port that knows nobody is open beyond this machine only on an explicit wish.
 
     Raises:
         ConfigError: when ``address`` isn't loopback and ``insecure`` is false.
@@ -240,7 +251,7 @@ def refuse_plaintext(address: Address, *, flag: str, insecure: bool) -> None:
     if insecure or address.is_loopback:
         return
     raise ConfigError(
-        f"{flag} {address}: would answer anybody who can reach it, without TLS. TLS comes with a "
-        f"later version. Until then listen on 127.0.0.1, or pass --insecure where the network "
-        f"itself is trusted (a NetworkPolicy, a private test network)."
+        f"{flag} {address}: would answer anybody who can reach it. {fix}, listen on 127.0.0.1, or "
+        f"pass --insecure where the network itself is trusted (a NetworkPolicy, a private test "
+        f"network)."
     )

@@ -38,6 +38,9 @@ FAILING = "trimtab_source_failing"
 SOURCE_AGE = "trimtab_source_last_event_age_seconds"
 READY = "trimtab_ready"
 INSECURE = "trimtab_insecure_listener"
+REFUSED = "trimtab_streams_refused_total"
+THROTTLED = "trimtab_requests_throttled_total"
+CONFIG_RELOADS = "trimtab_config_reloads_total"
 
 METRICS: tuple[Metric, ...] = (
     Metric(READY, "gauge", "1 while xDS is answered, and not draining."),
@@ -77,5 +80,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(WRITE_DEADLINES, "counter", "Streams ended because the client did not read."),
     Metric(EXCEPTIONS, "counter", "Streams ended by a fault of the control plane itself."),
     Metric(INSECURE, "gauge", "1 if a plaintext port listens beyond loopback.", ("port",)),
+    Metric(REFUSED, "counter", "Streams refused before they began, by reason.", ("reason",)),
+    Metric(THROTTLED, "counter", "Requests that waited because their stream sent too many."),
+    Metric(CONFIG_RELOADS, "counter", "Times the configuration was read anew.", ("result",)),
     *kubernetes.METRICS,
 )

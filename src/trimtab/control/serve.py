@@ -9,17 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from trimtab.control import metrics
 from trimtab.control.admin import Admin
-from trimtab.control.config import Address, Config, refuse_plaintext
+from trimtab.control.authorization import Authorization
+from trimtab.control.config import Address, Config, load_config, refuse_open
+from trimtab.control.logs import printable
+from trimtab.control.security import SecurityOptions
 from trimtab.control.server import WRITE_DEADLINE_S, XdsServer
 from trimtab.control.store import PATIENCE_S, Store
+from trimtab.control.token_reviews import TokenReviews
 from trimtab.discovery import ReportProblem, Source
+from trimtab.discovery.path_watch import changes
+from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters
 from trimtab.xds.catalog import Catalog
 
@@ -40,7 +48,9 @@ class ServeOptions:
         xds: where xDS is served.
         admin: where the admin pages are.
         config: the configuration file's content.
-        insecure: plaintext beyond loopback is wanted.
+        config_file: the file itself; its ``authorization`` applies whenever it changes.
+        security: TLS, and how clients prove who they are.
+        insecure: ports that know nobody are wanted beyond loopback.
         drain_s: over how many seconds streams are ended on SIGTERM.
         write_deadline_s: how long one message may wait for a client to read.
         seed: makes the order of draining repeatable; None draws one.
@@ -50,6 +60,8 @@ class ServeOptions:
     xds: Address
     admin: Address
     config: Config = field(default_factory=Config)
+    config_file: Path | None = None
+    security: SecurityOptions = field(default_factory=SecurityOptions)
     insecure: bool = False
     drain_s: float = DRAIN_S
     write_deadline_s: float = WRITE_DEADLINE_S
@@ -60,10 +72,15 @@ class ServeOptions:
         """Refuse what is unsafe, before anything starts.
 
         Raises:
-            ConfigError: plaintext beyond loopback without ``insecure``.
+            ConfigError: a port beyond loopback that knows nobody, without ``insecure``; or security
+                options that can't work together.
         """
-        refuse_plaintext(self.xds, flag="--xds", insecure=self.insecure)
-        refuse_plaintext(self.admin, flag="--admin", insecure=self.insecure)
+        self.security.check()
+        if not self.security.identifies:
+            fix = "Give it TLS (--tls-cert, --tls-key) with --tls-client-ca or --token-audience"
+            refuse_open(self.xds, flag="--xds", insecure=self.insecure, fix=fix)
+        fix = "It has no TLS: reach it through kubectl port-forward"
+        refuse_open(self.admin, flag="--admin", insecure=self.insecure, fix=fix)
 
 
 class ControlPlane:
@@ -76,8 +93,19 @@ class ControlPlane:
         self.counters = Counters(metrics.METRICS)
         catalog = Catalog(options.config.aliases())
         self.store = Store(catalog, self.counters, clock=clock, patience_s=options.source_timeout_s)
+        self.authorization = Authorization(options.config.authorization)
+        self._authenticator = options.security.authenticator(clock)
         self.server = XdsServer(
-            self.store, self.counters, clock=clock, write_deadline_s=options.write_deadline_s
+            self.store,
+            self.counters,
+            clock=clock,
+            wall=time.time,  # noqa: TID251 - the door: the server is told
+            random=Random(options.seed),
+            write_deadline_s=options.write_deadline_s,
+            limits=options.config.limits,
+            certificate=options.security.certificate(),
+            authenticator=self._authenticator,
+            authorization=self.authorization,
         )
         self.admin = Admin(
             self.store, self.server, self.counters, clock=clock, hosts=options.config.admin_hosts
@@ -97,24 +125,56 @@ class ControlPlane:
         except BaseException:
             await self.stop()
             raise
-        for port, address in (("xds", self.xds_address), ("admin", self.admin_address)):
-            self.counters.set(metrics.INSECURE, 0 if address.is_loopback else 1, port)
-            if not address.is_loopback:
+        for port, address, known in (
+            ("xds", self.xds_address, self.options.security.identifies),
+            ("admin", self.admin_address, False),
+        ):
+            is_open = not (address.is_loopback or known)
+            self.counters.set(metrics.INSECURE, int(is_open), port)
+            if is_open:
                 _LOG.warning(
-                    "%s listens on %s without TLS: whoever can reach it reads everything",
+                    "%s listens on %s and knows nobody: whoever can reach it reads everything",
                     port,
                     address,
                 )
 
     async def follow(self, sources: Sequence[NamedFactory]) -> None:
-        """Apply what the sources say, for ever.
+        """Apply what the sources and the configuration file say, for ever.
 
         Raises:
             DiscoveryError: a source ended or failed.
         """
-        await self.store.run(
-            [(name, make(self.store.report(name), self.counters)) for name, make in sources]
-        )
+        reloading = asyncio.create_task(self._follow_config())
+        try:
+            await self.store.run(
+                [(name, make(self.store.report(name), self.counters)) for name, make in sources]
+            )
+        finally:
+            reloading.cancel()
+            await asyncio.gather(reloading, return_exceptions=True)
+
+    async def _follow_config(self) -> None:
+        if self.options.config_file is None:
+            return
+        in_force, rejected = self.options.config, ""
+        async for _ in changes(self.options.config_file):
+            try:
+                config = load_config(self.options.config_file)
+            except ConfigError as error:
+                if str(error) != rejected:
+                    rejected = str(error)
+                    self.counters.add(metrics.CONFIG_RELOADS, "rejected")
+                    text = printable(rejected, limit=1000)
+                    _LOG.warning("%s (the last good authorization stays in use)", text)
+                continue
+            rejected = ""
+            if config == in_force:
+                continue
+            in_force = config
+            self.counters.add(metrics.CONFIG_RELOADS, "applied")
+            self.authorization.policy = config.authorization
+            self.server.reauthorize()
+            _LOG.info("the configuration changed: its authorization applies; the rest at a restart")
 
     async def drain(self) -> None:
         """Say "not ready", end the streams one by one, stop xDS."""
@@ -127,6 +187,8 @@ class ControlPlane:
         self.counters.set(metrics.READY, 0)
         await self.server.stop()
         await self.admin.stop()
+        if isinstance(self._authenticator, TokenReviews):
+            await self._authenticator.close()
 
 
 async def serve(

@@ -19,9 +19,14 @@ import grpc
 import grpc.aio
 
 from trimtab.control import metrics
+from trimtab.control.authentication import Authenticator, Unauthenticated
+from trimtab.control.authorization import Authorization, Identity
 from trimtab.control.config import Address
+from trimtab.control.limits import Limits, RequestRate
+from trimtab.control.logs import printable
 from trimtab.control.store import Store
-from trimtab.control.stream import DRAINED, Call, Stream
+from trimtab.control.stream import AGED, DRAINED, EXPIRED, Call, Ending, Stream
+from trimtab.control.tls import Certificate
 from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters
 from trimtab.xds.server_session import ServerSession
@@ -29,10 +34,11 @@ from trimtab.xds.server_session import ServerSession
 _LOG = logging.getLogger(__name__)
 
 WRITE_DEADLINE_S = 60.0
-MAX_REQUEST_BYTES = 4 << 20
 _STREAMS_PER_CONNECTION = 1000
 _STOP_GRACE_S = 1.0
 _CHECKS = 10  # of every reader, within the write deadline
+_AGE_JITTER = 0.1
+_EXPIRY_GRACE_S = 30.0  # between a token's end and its stream's: the fresh one is there by then
 _QUICK_GRACE_S = 0.2  # without any, clients that have ended well are told of an internal error
 
 _DISCOVERY = "envoy.service.{}.v3.{}DiscoveryService"
@@ -71,7 +77,6 @@ METHODS = _methods()
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # Two servers on one port would share its clients in silence.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
     # By default 4,000 clients that connect at once lose 840 streams.
     ("grpc.server.max_pending_requests", 100_000),
@@ -89,7 +94,20 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class XdsServer:
-    """All streams of this process."""
+    """All streams of this process.
+
+    Args:
+        store: what is answered from.
+        counters: what is counted.
+        clock: loop time [s].
+        wall: the wall clock [Unix seconds], which tokens end by.
+        random: for the jitter of ages.
+        write_deadline_s: how long a message may wait for its client to read [s].
+        limits: what clients may cost.
+        certificate: None: plaintext.
+        authenticator: how clients prove who they are; None: they needn't, and see everything.
+        authorization: what they may see.
+    """
 
     def __init__(
         self,
@@ -97,7 +115,13 @@ class XdsServer:
         counters: Counters,
         *,
         clock: Callable[[], float],
+        wall: Callable[[], float],
+        random: Random,
         write_deadline_s: float = WRITE_DEADLINE_S,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        certificate: Certificate | None = None,
+        authenticator: Authenticator | None = None,
+        authorization: Authorization | None = None,
     ) -> None:
         self.streams: set[Stream] = set()
         self.draining = False
@@ -109,7 +133,14 @@ class XdsServer:
         self._checking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._wall = wall
+        self._random = random
+        self._limits = limits
+        self._certificate = certificate
+        self._authenticator = authenticator
+        self._authorization = authorization
+        self._owners: Counter[str] = Counter()
+        self._server = grpc.aio.server(options=(*_OPTIONS, *limits.transport_options()))
         self._server.add_generic_rpc_handlers((_Handlers(self._handle),))
 
     async def start(self, address: Address) -> Address:
@@ -119,7 +150,11 @@ class XdsServer:
             ConfigError: the address can't be had.
         """
         try:
-            port = self._server.add_insecure_port(str(address))
+            port = (
+                self._server.add_secure_port(str(address), self._certificate.credentials())
+                if self._certificate
+                else self._server.add_insecure_port(str(address))
+            )
         except RuntimeError:
             port = 0
         if not port:
@@ -169,10 +204,63 @@ class XdsServer:
         for labels, count in counts.items():
             self._counters.set(metrics.STREAMS, count, *labels)
 
+    def reauthorize(self) -> None:
+        """The policy changed: tell every stream what it may have now."""
+        self._store.reauthorize()
+
     async def _handle(self, method: Method, call: Call) -> None:
+        try:
+            identity = await self._authenticator.identify(call) if self._authenticator else None
+        except Unauthenticated as error:
+            self._refuse(call, grpc.StatusCode.UNAUTHENTICATED, error.reason, str(error))
+            return
+        # The peer's port is a new one for each connection.
+        owner = identity.subject if identity else call.peer().rpartition(":")[0]
+        full = self._full(owner)
+        if full:
+            text = f"limits.{full}: {getattr(self._limits, full)} streams are open already"
+            self._refuse(call, grpc.StatusCode.RESOURCE_EXHAUSTED, full, text)
+            return
+        self._owners[owner] += 1
+        try:
+            await self._stream(method, call, identity)
+        finally:
+            self._owners[owner] -= 1
+            if not self._owners[owner]:
+                del self._owners[owner]
+
+    def _full(self, owner: str) -> str:
+        if len(self.streams) >= self._limits.streams:
+            return "streams"
+        over = self._owners[owner] >= self._limits.streams_per_identity
+        return "streams_per_identity" if over else ""
+
+    def _refuse(self, call: Call, code: grpc.StatusCode, reason: str, text: str) -> None:
+        self._counters.add(metrics.REFUSED, reason)
+        _LOG.warning("refused a stream of %s: %s", printable(call.peer()), printable(text))
+        call.set_code(code)
+        call.set_details(text)
+
+    def _ends_of(self, identity: Identity | None) -> list[tuple[float, Ending]]:
+        """When a new stream must end in any case [s from now], and why."""
+        spread = self._random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
+        ends = [(self._limits.connection_age_s * spread, AGED)]
+        if identity is not None and identity.expires_at is not None:
+            left_s = identity.expires_at - self._wall() + _EXPIRY_GRACE_S
+            ends.append((max(0.0, left_s), EXPIRED))
+        return ends
+
+    async def _stream(self, method: Method, call: Call, identity: Identity | None) -> None:
         self._opened += 1
         self._counters.add(metrics.STREAMS_TOTAL, method.service, _transport(method))
-        session = ServerSession(self._store.catalog, delta=method.delta, type_url=method.type_url)
+        authorization = self._authorization
+        session = ServerSession(
+            self._store.catalog,
+            delta=method.delta,
+            type_url=method.type_url,
+            limits=self._limits.of_session(),
+            audience=authorization.audience(identity) if authorization and identity else None,
+        )
         stream = Stream(
             self._opened,
             session,
@@ -181,7 +269,13 @@ class XdsServer:
             service=method.service,
             transport=_transport(method),
             clock=self._clock,
+            rate=RequestRate(
+                self._limits.requests_per_second, self._limits.request_burst, self._clock()
+            ),
+            subject=identity.subject if identity else "",
         )
+        loop = asyncio.get_running_loop()
+        timers = [loop.call_later(s, stream.end, why) for s, why in self._ends_of(identity)]
         if self.draining:
             stream.end(DRAINED)
         self.streams.add(stream)
@@ -198,6 +292,8 @@ class XdsServer:
             call.set_code(ending.code)
             call.set_details(ending.details)
         finally:
+            for timer in timers:
+                timer.cancel()
             self._store.forget(stream)
             self.streams.discard(stream)
             if not self.streams:

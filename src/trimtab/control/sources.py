@@ -80,6 +80,23 @@ def named_sources(
     return _clusters(_outside(options, environ), options)
 
 
+def token_reviewer(
+    options: SourceOptions, environ: Mapping[str, str] | None = None
+) -> Access | None:
+    """The API server that can say whose a token is: the only cluster that is read; else None.
+
+    Raises:
+        ConfigError: the cluster's access can't be read.
+    """
+    environ = os.environ if environ is None else environ
+    if options.kubeconfigs or options.contexts:
+        accesses = list(_outside(options, environ).values())
+        return accesses[0] if len(accesses) == 1 else None
+    if options.manifests is None and (options.in_cluster or is_in_cluster(environ)):
+        return in_cluster(environ)
+    return None
+
+
 def _manifests(path: Path) -> MakeSource:
     def make(report: ReportProblem, _counters: Counters) -> Source:
         return Manifests(path, report)

@@ -97,6 +97,11 @@ class Store:
         """Tell it nothing any more."""
         self._listeners.discard(listener)
 
+    def reauthorize(self) -> None:
+        """Who may see what has changed: every stream looks again at all it has and may have."""
+        self.catalog.reauthorize()
+        self._leave(self.catalog.clusters().keys(), self._clock())
+
     async def run(self, sources: Sequence[tuple[str, Source]]) -> None:
         """Apply what the sources say, for ever.
 

@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 
 from trimtab.control import metrics
+from trimtab.control.limits import RequestRate
 from trimtab.control.logs import printable
 from trimtab.errors import ProtocolError
 from trimtab.telemetry import Counters
@@ -50,6 +51,14 @@ class Ending:
     details: str = ""
 
 
+AGED = Ending(
+    "connection_age", grpc.StatusCode.UNAVAILABLE, "this stream is old enough; connect again"
+)
+EXPIRED = Ending(
+    "identity_expired",
+    grpc.StatusCode.UNAUTHENTICATED,
+    "the token of this stream has expired; connect again with a fresh one",
+)
 DRAINED = Ending(
     "drained", grpc.StatusCode.UNAVAILABLE, "this trimtab is shutting down; connect again"
 )
@@ -69,6 +78,8 @@ class Stream:
         service: ``ads``, ``eds`` and so on.
         transport: ``sotw`` or ``delta``.
         clock: loop time [s].
+        rate: how often it may send requests.
+        subject: its verified identity, "" if it has proved none.
     """
 
     def __init__(
@@ -81,8 +92,12 @@ class Stream:
         service: str,
         transport: str,
         clock: Callable[[], float],
+        rate: RequestRate,
+        subject: str = "",
     ) -> None:
         self.number = number
+        self.subject = subject
+        self._rate = rate
         self.session = session
         self.service = service
         self.transport = transport
@@ -192,6 +207,10 @@ class Stream:
                 loop.call_later(_LAST_WORD_S, self.end, _CLIENT_CLOSED)
                 return
             self._counters.add(metrics.REQUESTS)
+            if wait_s := self._rate.take(self._clock()):
+                # Not read, it waits in the transport, and in the end with the client.
+                self._counters.add(metrics.THROTTLED)
+                await asyncio.wait((self._ending,), timeout=wait_s)
             self.session.receive(request)
             self._count_events()
             if self.session.changed(()):
@@ -213,6 +232,7 @@ class Stream:
     async def _send(self, message: bytes) -> None:
         self._writing_since = self._clock()
         await self._call.write(message)
+        self._rate.answer_due()
         self._writing_since = None
         type_name = type_urls.short(self.session.last_type)
         self._counters.add(metrics.RESPONSES, type_name)
@@ -253,4 +273,5 @@ class Stream:
     def __str__(self) -> str:
         client = self.session.client
         node = printable(client.node_id) if client else "unknown client"
-        return f"stream {self.number} of {node} at {self.peer}"
+        who = f"{node} ({printable(self.subject)})" if self.subject else node
+        return f"stream {self.number} of {who} at {self.peer}"

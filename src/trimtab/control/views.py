@@ -118,6 +118,7 @@ def client_view(stream: Stream, now: float) -> View:
         "kind": stream.client_kind,
         "user_agent": printable(client.user_agent) if client else "",
         "namespace": printable(client.namespace) if client else "",
+        "identity": printable(stream.subject),
         "peer": stream.peer,
         "service": stream.service,
         "transport": stream.transport,

@@ -22,6 +22,7 @@ SUBSET_SIZE = PREFIX + "subset-size"
 HASH_TABLE = PREFIX + "hash-table"
 OUTLIER_DETECTION = PREFIX + "outlier-detection"
 MAX_REQUESTS = PREFIX + "max-requests"
+EXPORT_TO = PREFIX + "export-to"
 KNOWN = {
     POLICY: "which strategy picks: a registered policy's name",
     SLOW_START: "how long a new endpoint's share of requests grows; 0 is off",
@@ -31,6 +32,7 @@ KNOWN = {
     OUTLIER_DETECTION: "whether an endpoint that fails again and again is left out for a while",
     MAX_REQUESTS: "how many requests an Envoy or native gRPC client has in flight; more fail",
     HASH_TABLE: "how an Envoy hashes with `ring_hash`",
+    EXPORT_TO: "which namespaces' clients may see the Service besides its own",
 }
 _SWITCH = {"on": True, "off": False}
 _TABLES = ("ring", "maglev")
@@ -40,6 +42,7 @@ _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s|m)|0")
 _HEADER = re.compile(r"[a-z0-9_.-]{1,100}")
 _SIZE = re.compile(r"[1-9][0-9]{0,4}")
 _COUNT = re.compile(r"[1-9][0-9]{0,9}")
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _LONGEST_S = 3600.0
 
@@ -73,6 +76,23 @@ def policy_of(service: Service, report: ReportProblem) -> PolicyConfig | None:
     if not name and not params:
         return None
     return PolicyConfig.of(name or policies.DEFAULT, **params)
+
+
+def exported_to(service: Service, report: ReportProblem) -> tuple[str, ...]:
+    """The namespaces that the Service is shown to besides its own; ``*`` is all of them.
+
+    A bad value shows it to nobody else.
+    """
+    if EXPORT_TO not in (service.metadata.annotations or {}):
+        return ()
+    text = service.metadata.annotation(EXPORT_TO)
+    names = [name.strip() for name in text.split(",")]
+    if not all(name == "*" or _NAMESPACE.fullmatch(name) for name in names):
+        where = describe("Service", service.metadata)
+        fix = "write namespaces with commas between them, or *; it is exported to none"
+        report(Problem(where, f"metadata.annotations[{EXPORT_TO}]", short(text), fix))
+        return ()
+    return tuple(sorted(set(names)))
 
 
 def _seconds(text: str) -> float | None:

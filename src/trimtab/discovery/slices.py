@@ -32,7 +32,7 @@ from trimtab.discovery.kube_objects import (
 )
 from trimtab.discovery.merging import Claim, Merging
 from trimtab.discovery.merging import Key as Address
-from trimtab.discovery.service_annotations import policy_of
+from trimtab.discovery.service_annotations import exported_to, policy_of
 from trimtab.model import (
     Endpoint,
     Health,
@@ -362,6 +362,7 @@ class SliceFold:
 
     def _service_ports(self, service: Service, spec: ServiceSpec) -> Iterator[ServicePort]:
         where = describe("Service", service.metadata)
+        exported = exported_to(service, self._report)
         seen: set[int] = set()
         for i, port in enumerate(spec.ports or ()):
             if (port.protocol or "TCP") != "TCP":
@@ -380,6 +381,7 @@ class SliceFold:
                     port.port,
                     port.name or "",
                     port.appProtocol or "",
+                    exported,
                 )
 
     def _problem(self, where: str, path: str, value: object, fix: str) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Protocol
 
-from trimtab.model import Removed, Snapshot, SourceEvent, Synced
+from trimtab.model import Removed, ServicePort, Snapshot, SourceEvent, Synced
 from trimtab.xds import type_urls
 from trimtab.xds.assignments import (
     MAX_BODY,
@@ -20,7 +21,7 @@ from trimtab.xds.assignments import (
     assignment_resource,
     subset,
 )
-from trimtab.xds.names import Alias, NameTable
+from trimtab.xds.names import Alias, NameTable, missing_among
 from trimtab.xds.resources import (
     EdsSource,
     Resource,
@@ -33,7 +34,7 @@ from trimtab.xds.resources import (
 )
 from trimtab.xds.response_bytes import Responses
 
-__all__ = ["Catalog", "Client", "ClientKind", "Resource"]
+__all__ = ["Audience", "Catalog", "Client", "ClientKind", "Resource"]
 
 _MAX_SUBSETS = 8  # per cluster: each is as large as a message may be
 _MAX_SOURCED = 32  # per cluster: clients choose the names in their EDS sources
@@ -62,6 +63,13 @@ class ClientKind(enum.Enum):
         return cls.ENVOY if name == "envoy" else cls.OTHER
 
 
+class Audience(Protocol):
+    """What a client may know of. Its answers may change; then ``Catalog.reauthorize`` is called."""
+
+    def sees(self, service: ServicePort | None) -> bool:
+        """Whether the client may know of a Service; None is a cluster without one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Who is at the other end of a stream, from the node of its first request.
@@ -72,6 +80,7 @@ class Client:
         namespace: from the node's metadata, ``namespace`` or ``NAMESPACE``; "" if absent.
         user_agent: name and version as announced.
         eds_source: what its Clusters say of where their endpoints are; None: on the same stream.
+        audience: what it may know of, by its verified identity; None: everything.
     """
 
     node_id: str = ""
@@ -79,6 +88,7 @@ class Client:
     namespace: str = ""
     user_agent: str = ""
     eds_source: EdsSource | None = None
+    audience: Audience | None = field(default=None, compare=False)
 
     @property
     def view(self) -> View:
@@ -191,7 +201,9 @@ class Catalog:
         self._clusters: dict[str, _Cluster] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._departed = NameTable(aliases)
-        self._departures: dict[str, None] = {}  # ordered: the oldest is forgotten first
+        self._departures: dict[
+            str, ServicePort | None
+        ] = {}  # ordered: the oldest is forgotten first
         self._resolved: dict[tuple[str, str], str] = {}
         self._missing: dict[tuple[str, str, bool], Resource] = {}
 
@@ -246,20 +258,26 @@ class Catalog:
             self._missing[type_url, name, routeless] = found
         return found
 
-    def wildcard(self, type_url: str, client: Client) -> tuple[str, ...]:  # noqa: ARG002 - a view may differ by client
+    def reauthorize(self) -> None:
+        """What audiences answer has changed: names are resolved again."""
+        self.generation += 1
+
+    def wildcard(self, type_url: str, client: Client) -> tuple[str, ...]:
         """The names that a wildcard subscription gets: all clusters and aliases; no Listeners."""
         return tuple(
-            name for cluster in self._clusters for name in self.wildcard_of(type_url, cluster)
+            name
+            for cluster in self._clusters
+            for name in self.wildcard_of(type_url, cluster, client)
         )
 
-    def wildcard_of(self, type_url: str, cluster: str | None) -> tuple[str, ...]:
+    def wildcard_of(self, type_url: str, cluster: str | None, client: Client) -> tuple[str, ...]:
         """The names under which a wildcard subscription gets one cluster."""
-        if type_url != type_urls.CDS or cluster not in self._clusters:
+        if type_url != type_urls.CDS or cluster is None or not self._visible(cluster, client):
             return ()
         return self.names.names_of(cluster)
 
     def concerns(self, type_url: str, name: str, client: Client) -> str | None:  # noqa: ARG002 - every type has the same names today
-        """The canonical cluster behind a name, None if there is none."""
+        """The canonical cluster behind a name, None if there is none that the client may see."""
         key = (name, client.namespace)
         cluster = self._resolved.get(key)
         if cluster is None:
@@ -268,15 +286,29 @@ class Catalog:
                 if len(self._resolved) >= _MAX_RESOLVED:
                     self._resolved.clear()
                 self._resolved[key] = cluster
-        return cluster
+        return cluster if cluster is not None and self._visible(cluster, client) else None
+
+    def _visible(self, cluster: str, client: Client) -> bool:
+        snapshot = self._snapshots.get(cluster)
+        if snapshot is None:
+            return False
+        return client.audience is None or client.audience.sees(snapshot.service)
 
     def was_deleted(self, name: str, client: Client) -> bool:
         """Whether the name meant a cluster that this process knew and saw deleted."""
-        return self._departed.resolve(name, client.namespace) is not None
+        cluster = self._departed.resolve(name, client.namespace)
+        if cluster is None or client.audience is None:
+            return cluster is not None
+        return client.audience.sees(self._departures.get(cluster))
 
     def missing_text(self, name: str, client: Client, *, near: bool) -> str:
         """Say that nothing answers to a name, for people; ``near`` adds similar names."""
-        text = self.names.missing_text(name, client.namespace, near=near)
+        if client.audience is not None:
+            # Not a word of what it may not see, be it the port of a Service or a similar name.
+            seen = (c for c in self._clusters if self._visible(c, client)) if near else ()
+            text = missing_among(name, seen)
+        else:
+            text = self.names.missing_text(name, client.namespace, near=near)
         if self.was_deleted(name, client):
             return f"{name} was deleted; {text}"
         return text
@@ -305,7 +337,7 @@ class Catalog:
             return frozenset()
         snapshot = self._snapshots.pop(cluster)
         _name(self._departed, snapshot)
-        self._departures[cluster] = None
+        self._departures[cluster] = snapshot.service
         if len(self._departures) > _MAX_DEPARTED:
             oldest = next(iter(self._departures))
             del self._departures[oldest]

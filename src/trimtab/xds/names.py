@@ -155,6 +155,13 @@ class NameTable:
         return None
 
 
+def missing_among(name: str, known: Iterable[str]) -> str:
+    """Say that nothing answers to a name, with what is similar among ``known`` and nothing else."""
+    near = difflib.get_close_matches(name, itertools.islice(known, _MAX_COMPARED), n=3, cutoff=0.5)
+    text = f"no Service port is known as {name}"
+    return f"{text}; near in spelling: {', '.join(near)}" if near else text
+
+
 def _parse(name: str, namespace: str) -> tuple[str, str, str]:
     """Split a name into service, namespace and port; service is "" if it has another form."""
     host, _, port = name.partition(":")

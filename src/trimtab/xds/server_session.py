@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from trimtab.xds import server_delta, server_sotw, type_urls
-from trimtab.xds.catalog import Catalog, Client
+from trimtab.xds.catalog import Audience, Catalog, Client
 from trimtab.xds.server_events import (
     Acked,
     Event,
@@ -44,6 +44,7 @@ class ServerSession:
         delta: the incremental variant.
         type_url: of a service of one type, such as EDS; None for the aggregated service.
         limits: what the client may ask for.
+        audience: what it may know of; None: everything.
 
     Attributes:
         last_type: the type URL of what ``next_response`` returned last; "" before.
@@ -56,10 +57,11 @@ class ServerSession:
         delta: bool,
         type_url: str | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        audience: Audience | None = None,
     ) -> None:
         self.last_type = ""
         self._catalog = catalog
-        self._stream = Stream(catalog, type_url, limits, delta=delta)
+        self._stream = Stream(catalog, type_url, limits, delta=delta, audience=audience)
         self._receive = server_delta.receive if delta else server_sotw.receive
         self._build = server_delta.build if delta else server_sotw.build
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from trimtab.errors import ProtocolError
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
-from trimtab.xds.catalog import Catalog, Client, ClientKind
+from trimtab.xds.catalog import Audience, Catalog, Client, ClientKind
 from trimtab.xds.resources import EdsSource, Resource
 from trimtab.xds.response_bytes import nonce_of
 from trimtab.xds.server_events import Acked, Event, Nacked, Unserved
@@ -30,18 +30,26 @@ class Limits:
         names: subscribed names per stream, all types together.
         name_length: characters of a name.
         request_bytes: size of a request.
+        node_bytes: size of the node in it.
     """
 
     names: int = 10_000
     name_length: int = 512
     request_bytes: int = 1 << 20
+    node_bytes: int = 64 << 10
 
 
 class Stream:
     """One client's stream."""
 
     def __init__(
-        self, catalog: Catalog, type_url: str | None, limits: Limits, *, delta: bool
+        self,
+        catalog: Catalog,
+        type_url: str | None,
+        limits: Limits,
+        *,
+        delta: bool,
+        audience: Audience | None = None,
     ) -> None:
         self.catalog = catalog
         self.client: Client | None = None
@@ -50,6 +58,7 @@ class Stream:
         self.limits = limits
         self._only_type = type_url
         self._delta = delta
+        self._audience = audience
         self._number = 0  # of the last response
         self._unserved: set[str] = set()
 
@@ -100,7 +109,11 @@ class Stream:
             raise ProtocolError("type_url is empty; an aggregated stream needs one")
         if self.client is None:
             # Only the first request is sure to carry the node.
-            self.client = client_of(node)
+            if node is not None and (size := node.ByteSize()) > self.limits.node_bytes:
+                raise ProtocolError(
+                    f"node: {size} bytes are more than the limit of {self.limits.node_bytes}"
+                )
+            self.client = replace(client_of(node), audience=self._audience)
             if self._only_type == type_urls.CDS:
                 # There may be no aggregated stream on which Envoy could ask for endpoints.
                 source = self._eds_source(node)

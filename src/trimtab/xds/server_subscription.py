@@ -101,7 +101,7 @@ class Subscription:
         entry = self.entries.get(name)
         if entry is None:
             return
-        if self.exists(entry) and name in self._catalog.wildcard_of(self.type_url, entry.cluster):
+        if self.exists(entry) and name in self._wildcard_of(entry.cluster):
             entry.explicit = False
             self.explicit -= 1
             entry.due = True
@@ -317,8 +317,11 @@ class Subscription:
 
     def _admit(self, cluster: str) -> None:
         if cluster in self._catalog:
-            for name in self._catalog.wildcard_of(self.type_url, cluster):
+            for name in self._wildcard_of(cluster):
                 self._admit_name(name)
+
+    def _wildcard_of(self, cluster: str | None) -> tuple[str, ...]:
+        return self._catalog.wildcard_of(self.type_url, cluster, self._client)
 
     def _admit_name(self, name: str) -> None:
         if name not in self.entries:
@@ -339,7 +342,7 @@ class Subscription:
         entry.cluster = cluster
         if cluster is not None:
             self._by_cluster.setdefault(cluster, []).append(entry.name)
-        if cluster != entry.name:
+        if cluster != entry.name or self._client.audience is not None:
             self._soft[entry.name] = None
 
     def _unlink(self, entry: Entry) -> None:

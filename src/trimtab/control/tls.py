@@ -1,0 +1,107 @@
+"""The xDS port's certificate, read again when its files change.
+
+gRPC asks for each handshake. A pair that doesn't fit together, as while the files are being
+replaced, is passed over and the last good one stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from trimtab.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files.
+
+    Attributes:
+        certificate: the server's chain.
+        key: its private key.
+        client_ca: the authorities that clients' certificates are checked against; None asks for
+            none.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def paths(self) -> tuple[Path, ...]:
+        """The files there are."""
+        return (self.certificate, self.key, *((self.client_ca,) if self.client_ca else ()))
+
+    def check(self) -> None:
+        """Refuse files that can't be used.
+
+        Raises:
+            ConfigError: naming the files and the reason.
+        """
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate, self.key, password=_no_password)
+            if self.client_ca is not None:
+                context.load_verify_locations(self.client_ca)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            names = ", ".join(str(path) for path in self.paths())
+            raise ConfigError(
+                f"TLS files {names}: {error}; give PEM files, a key without a password that belongs "
+                "to the certificate"
+            ) from None
+
+
+class Certificate:
+    """The files' content as gRPC takes it.
+
+    Raises:
+        ConfigError: the files can't be used at the start.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        files.check()
+        self._files = files
+        self._lock = threading.Lock()  # gRPC asks on threads of its own
+        self._stamp = self._stamp_now()
+        self._current = self._read()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Server credentials that follow the files."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._current,
+            self._latest,
+            require_client_authentication=self._files.client_ca is not None,
+        )
+
+    def _latest(self) -> grpc.ServerCertificateConfiguration:
+        with self._lock:
+            try:
+                stamp = self._stamp_now()
+                if stamp != self._stamp:
+                    self._files.check()
+                    self._current = self._read()
+                    self._stamp = stamp
+                    _LOG.info("the certificate was replaced; new connections get it")
+            except (ConfigError, OSError) as error:
+                _LOG.warning("%s; the last good certificate stays in use", error)
+            return self._current
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        client_ca = self._files.client_ca
+        pair = (self._files.key.read_bytes(), self._files.certificate.read_bytes())
+        roots = client_ca.read_bytes() if client_ca else None
+        return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
+
+    def _stamp_now(self) -> tuple[tuple[int, int, int], ...]:
+        stats = [path.stat() for path in self._files.paths()]
+        return tuple((s.st_mtime_ns, s.st_ino, s.st_size) for s in stats)
+
+
+def _no_password() -> str:
+    raise ValueError("the private key has a password")

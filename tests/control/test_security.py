@@ -1,0 +1,308 @@
+"""TLS, identities and tokens on real sockets. The real TokenReview is in interop/test_kube_security.py."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import time
+
+import grpc
+import pytest
+from aiohttp import web
+
+from certificates import Authority
+from plane import QueueSource as Source
+from plane import RawClient, eventually, get, pause, running, snapshot
+from trimtab.control.authorization import Policy
+from trimtab.control.config import Address, Config
+from trimtab.control.security import SecurityOptions
+from trimtab.control.tls import TlsFiles
+from trimtab.discovery.kubernetes.access import ApiServer
+from trimtab.discovery.kubernetes.credentials import Fixed
+from trimtab.discovery.kubernetes.tls import Tls
+from trimtab.errors import ConfigError
+from trimtab.model import Synced, Updated
+from trimtab.xds import type_urls
+
+ORDERS = "orders.shop:8080"
+SHOP_WEB = "spiffe://example.org/ns/shop/sa/web"
+BANK_WEB = "spiffe://example.org/ns/bank/sa/web"
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+@pytest.fixture
+def files(authority, tmp_path):
+    """The control plane's certificate on disk."""
+    written = TlsFiles(tmp_path / "cert.pem", tmp_path / "key.pem")
+    write_pair(written, authority)
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    return written
+
+
+def write_pair(files, authority, name="leaf"):
+    chain, key = authority.issue(name=name)
+    files.certificate.write_bytes(chain)
+    files.key.write_bytes(key)
+
+
+def source():
+    return Source(Updated(snapshot("orders", 1)), Synced())
+
+
+def client_tls(authority, spiffe=None):
+    chain, key = authority.issue(spiffe=spiffe) if spiffe else (None, None)
+    return grpc.ssl_channel_credentials(authority.pem, key, chain)
+
+
+def with_token(authority, token):
+    return grpc.composite_channel_credentials(
+        client_tls(authority), grpc.access_token_call_credentials(token)
+    )
+
+
+async def asked(address, credentials, name=ORDERS):
+    """The names of the Clusters that a client gets; or the status that its stream ends with."""
+    async with RawClient(address, credentials) as client:
+        stream = client.sotw()
+        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+            await stream.hello(type_url=type_urls.CDS, resource_names=[name])
+            answer = await stream.read()
+            if answer is not grpc.aio.EOF:
+                return [name for item in answer.resources if name.encode() in item]
+        return (await stream.status())[0]
+
+
+def mutual(files, tmp_path):
+    return SecurityOptions(TlsFiles(files.certificate, files.key, tmp_path / "ca.pem"))
+
+
+async def test_a_certificates_spiffe_id_says_what_its_client_sees(files, authority, tmp_path):
+    async with running(source(), security=mutual(files, tmp_path)) as plane:
+        await plane.store.synced.wait()
+        assert await asked(plane.xds_address, client_tls(authority, SHOP_WEB)) == [ORDERS]
+        assert await asked(plane.xds_address, client_tls(authority, BANK_WEB)) == []
+
+
+async def test_a_client_without_a_certificate_of_the_authority_gets_nothing(
+    files, authority, tmp_path
+):
+    stranger = Authority("someone else")
+    chain, key = stranger.issue(spiffe=SHOP_WEB)
+    forged = grpc.ssl_channel_credentials(authority.pem, key, chain)
+    async with running(source(), security=mutual(files, tmp_path)) as plane:
+        for credentials in (client_tls(authority), forged, None):
+            status = await asked(plane.xds_address, credentials)
+            assert status is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_replaced_certificate_is_served_to_new_connections_and_a_broken_one_never(
+    files, authority, tmp_path
+):
+    async def served(address):
+        pem = await asyncio.to_thread(_peer_certificate, address)
+        return hashlib.sha256(pem.encode()).hexdigest()
+
+    async with running(source(), security=SecurityOptions(files, tokens=tokens(tmp_path))) as plane:
+        first = await served(plane.xds_address)
+        assert await served(plane.xds_address) == first
+        files.key.write_bytes(authority.issue()[1])  # only half of the pair is there yet
+        assert await served(plane.xds_address) == first
+        write_pair(files, authority, "second")
+        second = await served(plane.xds_address)
+        assert second != first
+        files.certificate.write_text("garbage")
+        assert await served(plane.xds_address) == second
+        files.certificate.unlink()
+        assert await served(plane.xds_address) == second
+
+
+def _peer_certificate(address):
+    import ssl  # noqa: PLC0415 - one use
+
+    return ssl.get_server_certificate((address.host, address.port), timeout=5)
+
+
+def tokens(tmp_path):
+    path = tmp_path / "tokens.yaml"
+    entries = [("web", "shop"), ("till", "bank")]
+    path.write_text(
+        "".join(
+            f"- {{name: {name}, namespace: {ns}, sha256: {hashlib.sha256(ns.encode()).hexdigest()}}}\n"
+            for name, ns in entries
+        )
+    )
+    return path
+
+
+async def test_a_static_token_says_what_its_client_sees(files, authority, tmp_path):
+    security = SecurityOptions(files, tokens=tokens(tmp_path))
+    async with running(source(), security=security) as plane:
+        await plane.store.synced.wait()
+        assert await asked(plane.xds_address, with_token(authority, "shop")) == [ORDERS]
+        assert await asked(plane.xds_address, with_token(authority, "bank")) == []
+        for nobody in (with_token(authority, "x"), client_tls(authority)):
+            status = await asked(plane.xds_address, nobody)
+            assert status is grpc.StatusCode.UNAUTHENTICATED
+        refused = (await get(plane.admin_address, "/metrics"))[2]
+        assert 'trimtab_streams_refused_total{reason="refused"} 1' in refused
+        assert 'trimtab_streams_refused_total{reason="no_token"} 1' in refused
+
+
+async def test_a_changed_file_takes_away_and_a_broken_one_changes_nothing(
+    files, authority, tmp_path
+):
+    config = tmp_path / "config.yaml"
+    config.write_text("authorization: {default: all}\n")
+    async with (
+        running(
+            source(),
+            security=SecurityOptions(files, tokens=tokens(tmp_path)),
+            config=Config(authorization=Policy(default="all")),
+            config_file=config,
+        ) as plane,
+        RawClient(plane.xds_address, with_token(authority, "bank")) as client,
+    ):
+        stream = client.delta()
+        await stream.hello(type_url=type_urls.CDS, resource_names_subscribe=[ORDERS])
+        given = await stream.read()
+        assert [r.name for r in given.resources] == [ORDERS]
+        config.write_text("authorization: {default: everything}\n")
+        text = 'trimtab_config_reloads_total{result="rejected"} 1'
+        async with asyncio.timeout(10):
+            while text not in (await get(plane.admin_address, "/metrics"))[2]:
+                await pause(0.05)
+        config.write_text("authorization: {default: own}\n")
+        taken = await stream.read(within=10)
+        assert list(taken.removed_resources) == [ORDERS]
+
+
+class Reviewer:
+    """An API server that knows some tokens: real HTTP, with answers that a test chooses."""
+
+    def __init__(self):
+        self.known = {}
+        self.seen = []
+        self.status = 201
+        app = web.Application()
+        app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
+        self._runner = web.AppRunner(app)
+
+    async def __aenter__(self):
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        port = self._runner.addresses[0][1]
+        self.access = ApiServer(
+            name="test",
+            server=f"http://127.0.0.1:{port}",
+            origin="the test",
+            credentials=Fixed(),
+            tls=Tls(),
+        )
+        return self
+
+    async def __aexit__(self, *_):
+        await self._runner.cleanup()
+
+    async def _review(self, request):
+        body = await request.json()
+        spec = body["spec"]
+        self.seen.append(spec)
+        user, audiences = self.known.get(spec["token"], (None, []))
+        status = {"authenticated": user is not None}
+        if user:
+            status |= {"user": {"username": user}, "audiences": audiences}
+        return web.json_response({**body, "status": status}, status=self.status)
+
+
+def jwt(expires_in_s, name="web"):
+    claims = json.dumps({"exp": time.time() + expires_in_s, "n": name})  # noqa: TID251 - as in JWTs
+    return "e30." + base64.urlsafe_b64encode(claims.encode()).decode().rstrip("=") + ".c2ln"
+
+
+async def test_a_service_accounts_token_is_reviewed_once_for_its_audience(
+    files, authority, tmp_path, caplog
+):
+    caplog.set_level("DEBUG")
+    mine, other, foreign, node = (jwt(600, n) for n in "abcd")
+    async with Reviewer() as api:
+        api.known = {
+            mine: ("system:serviceaccount:shop:web", ["trimtab"]),
+            other: ("system:serviceaccount:bank:web", ["trimtab"]),
+            foreign: ("system:serviceaccount:shop:web", ["api"]),
+            node: ("system:node:a", ["trimtab"]),
+        }
+        security = SecurityOptions(files, audience="trimtab", reviewer=api.access)
+        async with running(source(), security=security) as plane:
+            await plane.store.synced.wait()
+            for _ in range(3):
+                assert await asked(plane.xds_address, with_token(authority, mine)) == [ORDERS]
+            assert api.seen == [{"token": mine, "audiences": ["trimtab"]}]
+            assert await asked(plane.xds_address, with_token(authority, other)) == []
+            for bad in (foreign, node, jwt(1, "unknown")):
+                status = await asked(plane.xds_address, with_token(authority, bad))
+                assert status is grpc.StatusCode.UNAUTHENTICATED
+            api.status = 403
+            late = jwt(600, "late")
+            status = await asked(plane.xds_address, with_token(authority, late))
+            assert status is grpc.StatusCode.UNAUTHENTICATED
+            api.status = 201
+            api.known[late] = api.known[mine]
+            assert await asked(plane.xds_address, with_token(authority, late)) == [ORDERS]
+            pages = (await get(plane.admin_address, "/metrics"))[2]
+    for token in (mine, other, foreign, late):
+        assert token not in caplog.text
+        assert token not in pages
+
+
+async def test_a_stream_ends_when_its_token_has_expired(files, authority):
+    short = jwt(-29.5)  # half a second before its grace is over
+    async with Reviewer() as api:
+        api.known = {short: ("system:serviceaccount:shop:web", ["trimtab"])}
+        security = SecurityOptions(files, audience="trimtab", reviewer=api.access)
+        async with (
+            running(source(), security=security) as plane,
+            RawClient(plane.xds_address, with_token(authority, short)) as client,
+        ):
+            stream = client.sotw()
+            await stream.hello(type_url=type_urls.CDS, resource_names=[ORDERS])
+            with contextlib.suppress(grpc.RpcError):
+                while await stream.read() is not grpc.aio.EOF:
+                    pass
+            code, text = await stream.status()
+            assert code is grpc.StatusCode.UNAUTHENTICATED
+            assert "expired" in text
+            await eventually(lambda: not plane.server.streams)
+
+
+@pytest.mark.parametrize(
+    ("security", "named"),
+    [
+        (SecurityOptions(audience="a"), "--token-audience"),
+        (SecurityOptions(tokens="t"), "--tls-cert"),
+        (SecurityOptions(TlsFiles("c", "k", "a"), tokens="t"), "one way"),
+    ],
+)
+async def test_security_that_cannot_work_is_refused_before_anything_starts(security, named):
+    with pytest.raises(ConfigError, match=named):
+        async with running(source(), security=security):
+            pass
+
+
+async def test_a_port_that_knows_its_clients_may_leave_loopback_and_is_not_insecure(
+    files, tmp_path
+):
+    everywhere = Address("0.0.0.0", 0)
+    async with running(source(), xds=everywhere, security=mutual(files, tmp_path)) as plane:
+        text = (await get(plane.admin_address, "/metrics"))[2]
+        assert 'trimtab_insecure_listener{port="xds"} 0' in text
+    with pytest.raises(ConfigError, match="--tls-client-ca"):
+        async with running(source(), xds=everywhere, security=SecurityOptions(files)):
+            pass
+    async with running(source(), xds=everywhere, insecure=True) as plane:
+        text = (await get(plane.admin_address, "/metrics"))[2]
+        assert 'trimtab_insecure_listener{port="xds"} 1' in text
