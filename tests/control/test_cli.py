@@ -206,7 +206,7 @@ def test_plaintext_beyond_loopback_needs_insecure(manifests, flag):
 
 def test_with_insecure_it_listens_everywhere_and_warns(serve):
     process = serve("--xds", "0.0.0.0:0", "--insecure")
-    process.expect(r"xds listens on 0\.0\.0\.0:\d+ without TLS", within=START_S)
+    process.expect(r"xds listens on 0\.0\.0\.0:\d+ and knows nobody", within=START_S)
     process.expect(r"^trimtab: serving xDS on 0\.0\.0\.0:\d+", within=START_S)
     assert process.terminate() == 0
 
