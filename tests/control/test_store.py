@@ -258,6 +258,19 @@ async def test_while_a_cluster_is_missing_no_service_is_told_as_empty():
         await eventually(lambda: ports(store) == [2])
 
 
+@pytest.mark.parametrize(
+    "gone", [Removed("orders.shop:8080"), Updated(replace(EAST, endpoints=()))]
+)
+async def test_what_went_before_clients_were_answered_is_unknown_while_a_cluster_is_missing(gone):
+    store = new_store(patience_s=0.0)
+    east, lost = QueueSource(Updated(EAST), gone, Synced()), QueueSource()
+    async with following(store, east, lost):
+        await store.synced.wait()
+        assert ports(store) is None
+        lost.put(Updated(WEST), Synced())
+        await eventually(lambda: ports(store) == [2])
+
+
 async def test_a_service_that_is_empty_everywhere_is_told_so_once_all_is_known():
     store = new_store(patience_s=0.0)
     nothing = replace(EAST, endpoints=())

@@ -235,6 +235,9 @@ class Store:
                     self._patience_s,
                     (contact.reason if contact else "") or "no reason known",
                 )
+        for cluster in self._takeaways:
+            # Nobody was told of it yet, and what is known of it is out of date: it is unknown.
+            self.catalog.apply(Removed(cluster))
         self.catalog.answer_incomplete()
         self._answer(self._clock())
 

@@ -328,6 +328,37 @@ child.wait()
     await until(lambda: not child.exists() or "State:\tZ" in child.read_text(), "the child's end")
 
 
+async def test_a_program_that_fails_is_run_once_for_all_that_wait_for_it(tmp_path):
+    runs = tmp_path / "runs"
+    text = f"""
+import pathlib, sys, time
+with open({str(runs)!r}, "a") as log:
+    log.write("x")
+gate = pathlib.Path({str(tmp_path / "gate")!r})
+while not gate.exists():
+    time.sleep(0.01)
+sys.exit("the login is over")
+"""
+    command = program(tmp_path, text=text)["exec"]
+    credential = ExecCredential(
+        ExecCommand(
+            "users[0].user.exec", command["command"], command["apiVersion"], tuple(command["args"])
+        ),
+        lambda: 0.0,
+    )
+    asking = [asyncio.create_task(credential.headers(refused=n % 2 == 0)) for n in range(6)]
+    asking += [asyncio.create_task(credential.pair()) for _ in range(2)]
+    await until(runs.exists, "the first run")
+    (tmp_path / "gate").touch()
+    for answer in await asyncio.gather(*asking, return_exceptions=True):
+        assert isinstance(answer, DiscoveryError)
+        assert "the login is over" in str(answer)
+    assert runs.read_text() == "x"
+    with pytest.raises(DiscoveryError, match="the login is over"):
+        await credential.headers(refused=False)  # who comes later has it tried again
+    assert runs.read_text() == "xx"
+
+
 async def test_a_program_may_leave_another_one_behind_that_keeps_its_output_open(tmp_path):
     text = f"""
 import pathlib, subprocess, sys

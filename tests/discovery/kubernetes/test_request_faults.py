@@ -10,6 +10,7 @@ from fake_api import Access, View, viewing
 from fake_api.view import FAST, until
 from kube import endpoint_slice, service
 from trimtab.discovery.kubernetes import metrics
+from trimtab.discovery.kubernetes.credentials import TokenFile
 
 BOTH = ["10.0.0.1", "10.0.0.2"]
 
@@ -61,6 +62,38 @@ async def test_k5_a_throttled_request_waits_as_long_as_it_is_asked_to(api, verb,
         assert failures(view, "throttled") == 2
         assert view.addresses() == BOTH
     assert api.count("list", "endpointslices") == lists + (verb == "list")
+
+
+async def test_k5_throttled_lists_and_watches_by_turns_cost_one_list_each_and_no_endpoint(api):
+    loop = asyncio.get_running_loop()
+    lists, watches = [], []
+
+    def throttling(moments):
+        async def throttle(_request):
+            moments.append(loop.time())
+            return web.Response(status=429, headers={"Retry-After": "0.1"})
+
+        return throttle
+
+    async with viewing(api) as view:
+        await until(lambda: api.watches == 2)
+        begin = api.count("list", "endpointslices")
+        for turn in range(4):
+            api.fail("list", act=throttling(lists), plural="endpointslices")
+            api.fail("watch", act=throttling(watches), plural="endpointslices")
+            api.put(endpoint_slice("c", f"10.0.1.{turn + 1}"))
+            api.objects.compact()
+            api.cut_watches()  # the watch is throttled, then gone; so is its list, then good
+            wanted = [*BOTH, f"10.0.1.{turn + 1}"]
+            await until(lambda wanted=wanted: view.addresses() == wanted)
+            await until(lambda: api.watches == 2)
+            assert set(BOTH) <= set(view.addresses())
+    told = [e.snapshot.endpoints for e in view.told if hasattr(e, "snapshot")]
+    assert all({"10.0.0.1", "10.0.0.2"} <= {e.address for e in some} for some in told)
+    assert (len(lists), len(watches)) == (4, 4)
+    # Each list is asked for twice: once refused, and once more after the time that was asked for.
+    assert api.count("list", "endpointslices") - begin == 8
+    assert failures(view, "throttled") == 8
 
 
 async def test_a_retry_after_that_is_a_date_or_nonsense_is_no_trap(api):
@@ -159,6 +192,31 @@ async def test_k9_a_refused_token_is_taken_anew_once_and_at_once(api):
     access.token, access.fresh_token = "old", "new"
     async with viewing(api, access=access) as view:
         assert view.addresses() == BOTH
+        assert failures(view, "unauthorized") == 0
+
+
+async def test_k9_no_token_is_sent_that_is_older_than_its_file(api, tmp_path):
+    """As the kubelet does it: a new folder, and one swap of the link that leads to it."""
+
+    def rotate(token):
+        folder = tmp_path / f"..{token}"
+        folder.mkdir()
+        (folder / "token").write_text(token)
+        (tmp_path / "..new").symlink_to(folder)
+        (tmp_path / "..new").replace(tmp_path / "..data")
+        api.token = token  # any other is answered with 401 from now on
+
+    rotate("t0")
+    (tmp_path / "token").symlink_to("..data/token")
+    access, file = Access(api), TokenFile(tmp_path / "token", "token file")
+    access.headers = file.headers
+    async with viewing(api, access=access) as view:
+        for turn in range(1, 6):
+            await until(lambda: api.watches == 2)
+            rotate(f"t{turn}")
+            api.put(endpoint_slice("c", f"10.0.1.{turn}"))
+            api.cut_watches()
+            await until(lambda turn=turn: f"10.0.1.{turn}" in view.addresses())
         assert failures(view, "unauthorized") == 0
 
 

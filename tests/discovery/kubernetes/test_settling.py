@@ -51,6 +51,16 @@ def test_what_does_not_is_told_when_the_time_is_over():
     assert settling.due is None
 
 
+def test_a_pod_whose_second_address_goes_stays_with_its_first():
+    settling = Settling(0.2)
+    (alone,) = snapshot(1).endpoints
+    both = replace(alone, additional_addresses=("fd00::1",))
+    for now, endpoint in enumerate((both, alone, both)):
+        state = Snapshot("orders.shop:80", (endpoint,))
+        assert settling.tell([Updated(state)], now) == [Updated(state)]
+        assert settling.due is None
+
+
 def test_one_that_goes_for_good_does_not_hurry_one_that_moves():
     settling = Settling(0.2)
     told(settling, 0.0, Updated(snapshot(1, 2, 3)))

@@ -10,7 +10,8 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,6 +76,8 @@ class ExecCredential:
         self._timeout_s = timeout_s
         self._held: _Credential | None = None
         self._running = asyncio.Lock()
+        self._failures = 0
+        self._failure = ""  # the last run's, "" if it went well
 
     async def headers(self, *, refused: bool) -> Mapping[str, str]:
         """The token, if the program gives one.
@@ -83,7 +86,7 @@ class ExecCredential:
             DiscoveryError: the program fails; the text has its last words.
         """
         before = self._held
-        async with self._running:  # several watches ask at once; one run serves them all
+        async with self._turn():
             if refused and self._held is before:
                 self._held = None
             held = await self._current()
@@ -91,13 +94,31 @@ class ExecCredential:
 
     async def pair(self) -> tuple[bytes, bytes] | None:
         """The client certificate, if the program gives one."""
-        async with self._running:
+        async with self._turn():
             return (await self._current()).pair
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Several watches ask at once: one run serves all that came before it ended, or fails them.
+
+        A program that hangs would else be waited for by each in turn.
+        """
+        failures = self._failures
+        async with self._running:
+            if self._failures != failures and self._failure:
+                raise DiscoveryError(self._failure)
+            yield
 
     async def _current(self) -> _Credential:
         held = self._held
         if held is None or (held.ends is not None and self._wall() >= held.ends - _EARLY_S):
-            held = self._held = self._read(await self._run())
+            try:
+                held = self._held = self._read(await self._run())
+            except DiscoveryError as error:
+                self._failures += 1
+                self._failure = str(error)
+                raise
+            self._failure = ""
         return held
 
     async def _run(self) -> bytes:
