@@ -14,6 +14,8 @@ from aiohttp import web
 from certificates import Authority
 from plane import QueueSource as Source
 from plane import RawClient, eventually, get, pause, running, snapshot
+from trimtab.client.bootstrap import load
+from trimtab.client.subscription import subscribe
 from trimtab.control.authorization import Policy
 from trimtab.control.config import Address, Config
 from trimtab.control.security import SecurityOptions
@@ -306,3 +308,56 @@ async def test_a_port_that_knows_its_clients_may_leave_loopback_and_is_not_insec
     async with running(source(), xds=everywhere, insecure=True) as plane:
         text = (await get(plane.admin_address, "/metrics"))[2]
         assert 'trimtab_insecure_listener{port="xds"} 1' in text
+
+
+class Told:
+    """What a subscription of trimtab's own client says, on its thread."""
+
+    def __init__(self):
+        self.clusters = []
+        self.reasons = []
+
+    def updated(self, snapshot):
+        self.clusters.append(snapshot.cluster)
+
+    def failed(self, reason):
+        self.reasons.append(str(reason))
+
+
+async def test_our_own_client_sends_its_token_and_reads_a_replaced_one(files, authority, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("stale\n")
+    security = SecurityOptions(files, tokens=tokens(tmp_path))
+    async with running(source(), security=security) as plane:
+        server = {
+            "server_uri": str(plane.xds_address),
+            "channel_creds": [
+                {"type": "tls", "config": {"ca_certificate_file": str(tmp_path / "ca.pem")}}
+            ],
+            "call_creds": [{"type": "jwt_token_file", "config": {"jwt_token_file": str(token)}}],
+        }
+        told = Told()
+        bootstrap = load({"xds_servers": [server], "node": {"id": "t"}})
+        watch = await asyncio.to_thread(subscribe, ORDERS, told, bootstrap)
+        try:
+            refused = "trimtab_streams_refused_total"
+            await eventually(lambda: plane.counters.get(refused, "refused"), within=10)
+            assert not told.clusters
+            token.write_text("shop\n")
+            await eventually(lambda: told.clusters, within=20)
+        finally:
+            await asyncio.to_thread(watch.close)
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ({"channel_creds": [{"type": "insecure"}]}, "over TLS only"),
+        ({"channel_creds": [{"type": "tls"}], "no_file": True}, "needs config"),
+    ],
+)
+def test_a_bootstrap_whose_token_could_not_be_sent_safely_is_refused(server, said):
+    config = {} if server.pop("no_file", False) else {"jwt_token_file": "/token"}
+    server |= {"server_uri": "cp:1", "call_creds": [{"type": "jwt_token_file", "config": config}]}
+    with pytest.raises(ConfigError, match=said):
+        load({"xds_servers": [server]})

@@ -48,7 +48,7 @@ class AdsStream:
         closed: called once with gRPC's text when it has ended, on the stream's thread.
 
     Raises:
-        OSError: a certificate file can't be read.
+        OSError: a certificate's or token's file can't be read.
     """
 
     def __init__(
@@ -102,11 +102,16 @@ def _channel(server: Server, keepalive_s: float) -> grpc.Channel:
 
 
 def _tls(credentials: Credentials) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(
+    tls = grpc.ssl_channel_credentials(
         root_certificates=_pem(credentials.ca_file),
         private_key=_pem(credentials.private_key_file),
         certificate_chain=_pem(credentials.certificate_file),
     )
+    if not credentials.token_file:
+        return tls
+    # Read for each stream, as the channel is made for each: kubelet replaces the token in time.
+    token = Path(credentials.token_file).read_text(encoding="utf-8").strip()
+    return grpc.composite_channel_credentials(tls, grpc.access_token_call_credentials(token))
 
 
 def _pem(path: str) -> bytes | None:

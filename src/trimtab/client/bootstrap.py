@@ -2,7 +2,7 @@
 
 The file is the standard gRPC bootstrap (gRFC A27 and successors), taken unchanged; unknown fields
 are ignored, as there. What trimtab reads of it: ``xds_servers`` (``server_uri``, ``channel_creds``
-of type ``insecure`` or ``tls``, ``server_features``) in order of preference and ``node`` (``id``,
+of type ``insecure`` or ``tls``, ``call_creds`` of type ``jwt_token_file``, ``server_features``) in order of preference and ``node`` (``id``,
 ``cluster``, ``locality``, ``metadata``). Federation (``xdstp:`` names, gRFC A47) is not supported
 and refused in words; ``authorities`` that no name leads to do no harm and are ignored.
 """
@@ -38,12 +38,15 @@ class Credentials:
         ca_file: PEM of the authorities to trust; "" takes gRPC's default roots.
         certificate_file: PEM of the client's own chain, "" for none.
         private_key_file: PEM of its key; set exactly when ``certificate_file`` is.
+        token_file: a bearer token (gRFC A97), read again for each stream; "" for none. Only with
+            ``tls``.
     """
 
     kind: str = "insecure"
     ca_file: str = ""
     certificate_file: str = ""
     private_key_file: str = ""
+    token_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +213,19 @@ class _Creds(msgspec.Struct, frozen=True):
     config: _CredsFile | None = None
 
 
+class _TokenFile(msgspec.Struct, frozen=True):
+    jwt_token_file: str = ""
+
+
+class _CallCreds(msgspec.Struct, frozen=True):
+    type: str
+    config: _TokenFile | None = None
+
+
 class _Server(msgspec.Struct, frozen=True):
     server_uri: str
     channel_creds: list[_Creds]
+    call_creds: list[_CallCreds] = []
     server_features: list[str] = []
 
 
@@ -263,8 +276,14 @@ def _parse(document: Any, origin: str) -> Bootstrap:
 def _server(server: _Server, place: str, origin: str) -> Server:
     if not server.server_uri.strip():
         raise ConfigError(f"{origin}: field {place}.server_uri is empty; give host:port")
+    token_file = _token_file(server, place, origin)
     for creds in server.channel_creds:  # A27: the first type that the client knows
         if creds.type == "insecure":
+            if token_file:
+                raise ConfigError(
+                    f"{origin}: field {place}.call_creds: a token goes over TLS only; list "
+                    "channel_creds of type 'tls' first"
+                )
             return Server(server.server_uri, Credentials(), tuple(server.server_features))
         if creds.type == "tls":
             files = creds.config or _CredsFile()
@@ -275,7 +294,11 @@ def _server(server: _Server, place: str, origin: str) -> Server:
                     f"private_key_file={files.private_key_file!r}"
                 )
             credentials = Credentials(
-                "tls", files.ca_certificate_file, files.certificate_file, files.private_key_file
+                "tls",
+                files.ca_certificate_file,
+                files.certificate_file,
+                files.private_key_file,
+                token_file,
             )
             return Server(server.server_uri, credentials, tuple(server.server_features))
     types = [creds.type for creds in server.channel_creds]
@@ -283,6 +306,19 @@ def _server(server: _Server, place: str, origin: str) -> Server:
         f"{origin}: field {place}.channel_creds: none of {types} is supported; "
         "list one of type 'insecure' or 'tls'"
     )
+
+
+def _token_file(server: _Server, place: str, origin: str) -> str:
+    """The first token that we know how to send; A97: other types are passed over."""
+    for creds in server.call_creds:
+        if creds.type == "jwt_token_file":
+            if creds.config is None or not creds.config.jwt_token_file:
+                raise ConfigError(
+                    f"{origin}: field {place}.call_creds: jwt_token_file needs "
+                    'config: {"jwt_token_file": "/path"}'
+                )
+            return creds.config.jwt_token_file
+    return ""
 
 
 def _explain(document: Any, message: str, origin: str) -> str:
