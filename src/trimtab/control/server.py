@@ -38,6 +38,7 @@ _STREAMS_PER_CONNECTION = 1000
 _STOP_GRACE_S = 1.0
 _CHECKS = 10  # of every reader, within the write deadline
 _AGE_JITTER = 0.1
+_FIRST_WORD_S = 1.0
 _EXPIRY_GRACE_S = 30.0  # between a token's end and its stream's: the fresh one is there by then
 _QUICK_GRACE_S = 0.2  # without any, clients that have ended well are told of an internal error
 
@@ -212,14 +213,14 @@ class XdsServer:
         try:
             identity = await self._authenticator.identify(call) if self._authenticator else None
         except Unauthenticated as error:
-            self._refuse(call, grpc.StatusCode.UNAUTHENTICATED, error.reason, str(error))
+            await self._refuse(call, grpc.StatusCode.UNAUTHENTICATED, error.reason, str(error))
             return
         # The peer's port is a new one for each connection.
         owner = identity.subject if identity else call.peer().rpartition(":")[0]
         full = self._full(owner)
         if full:
             text = f"limits.{full}: {getattr(self._limits, full)} streams are open already"
-            self._refuse(call, grpc.StatusCode.RESOURCE_EXHAUSTED, full, text)
+            await self._refuse(call, grpc.StatusCode.RESOURCE_EXHAUSTED, full, text)
             return
         self._owners[owner] += 1
         try:
@@ -235,9 +236,16 @@ class XdsServer:
         over = self._owners[owner] >= self._limits.streams_per_identity
         return "streams_per_identity" if over else ""
 
-    def _refuse(self, call: Call, code: grpc.StatusCode, reason: str, text: str) -> None:
+    async def _refuse(self, call: Call, code: grpc.StatusCode, reason: str, text: str) -> None:
         self._counters.add(metrics.REFUSED, reason)
         _LOG.warning("refused a stream of %s: %s", printable(call.peer()), printable(text))
+        # Refused before its first message has arrived, a client may see the reset stream (INTERNAL)
+        # in place of the status.
+        reading = asyncio.ensure_future(call.read())
+        try:
+            await asyncio.wait((reading,), timeout=_FIRST_WORD_S)
+        finally:
+            reading.cancel()
         call.set_code(code)
         call.set_details(text)
 
