@@ -17,12 +17,21 @@ def printable(text: str, *, limit: int = MAX_TEXT, keep_tail: bool = False) -> s
     """
     if len(text) > limit:
         text = f"...{text[3 - limit :]}" if keep_tail else f"{text[: limit - 3]}..."
+    return _escaped(text)
+
+
+def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Text(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """One record's message is one line, whatever got into it on the way."""
+        record.message = _escaped(record.message)
+        return super().formatMessage(record)
 
 
 class _Json(logging.Formatter):

@@ -7,6 +7,12 @@ READ = ("get", "list", "watch")
 SERVICES = {"apiGroups": [""], "resources": ["services"], "verbs": list(READ)}
 SLICES = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": list(READ)}
 
+REVIEWS = {
+    "apiGroups": ["authentication.k8s.io"],
+    "resources": ["tokenreviews"],
+    "verbs": ["create"],
+}
+
 
 class Account:
     """A ServiceAccount with a token file, which its kubeconfig names.

@@ -98,13 +98,16 @@ class Api:
         inside = f"/namespaces/{namespace}" if namespaced and namespace else ""
         return self.request("GET", f"{group}{inside}/{plural}{query}")["items"]
 
-    def token(self, account, namespace, *, bound_to=None, seconds=3600):
+    def token(self, account, namespace, *, bound_to=None, seconds=3600, audience=None):
         """A token of a ServiceAccount, by the TokenRequest API.
 
         Args:
             bound_to: a Secret or Pod; the token is void as soon as that is deleted.
+            audience: whom it is for; None: the API server itself.
         """
         spec = {"expirationSeconds": seconds}
+        if audience:
+            spec["audiences"] = [audience]
         if bound_to:
             meta = bound_to["metadata"]
             spec["boundObjectRef"] = {
