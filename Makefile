@@ -59,6 +59,23 @@ lint: $(VENV)/.ready ## Format, lint, types, layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# Not part of .ci/run: it asks a vulnerability service, which not every machine reaches. A package that
+# could not be looked up fails it too.
+AUDIT := $(CACHE)/audit
+AUDIT_VERSION := 2.10.1
+
+$(AUDIT)/.ready-$(AUDIT_VERSION):
+	@rm -rf $(AUDIT); mkdir -p $(CACHE)
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install -q --disable-pip-version-check pip-audit==$(AUDIT_VERSION)
+	@touch $@
+
+.PHONY: audit
+audit: $(VENV)/.ready $(AUDIT)/.ready-$(AUDIT_VERSION) ## Known vulnerabilities of what is installed
+	@$(AUDIT)/bin/pip-audit --strict --skip-editable --progress-spinner off \
+	  --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  || { echo "audit: a package is vulnerable, or could not be looked up; see above" >&2; exit 1; }
+
 .PHONY: format
 format: $(VENV)/.ready ## Format and apply safe fixes
 	@$(BIN)/ruff check --quiet --fix . || true
