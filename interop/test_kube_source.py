@@ -90,3 +90,27 @@ async def test_a_frozen_api_server_is_noticed_and_followed_again_when_it_thaws(c
         await asyncio.to_thread(space.open, "a")
         await until(lambda: snapshots[space.cluster()].endpoints, 20, "the change arrives")
         await until(lambda: source.contact().failing_since is None, 10, "all is well")
+
+
+async def test_what_pods_say_of_themselves_is_told_where_the_service_asks(cluster, space):
+    space.service(annotations={"trimtab.dev/endpoint-labels": "app"})
+    (pod,) = await asyncio.to_thread(space.open, "a")
+    admin = cluster.api.admin
+    running = {"running": {"startedAt": "2026-11-01T10:00:00Z"}}
+    container = {"name": "server", "image": "x", "imageID": "", "ready": True, "restartCount": 0}
+    status = {"status": {"containerStatuses": [container | {"state": running}]}}
+    async with reading(cluster, space) as (_, _, snapshots):
+
+        def told():
+            found = snapshots.get(space.cluster())
+            return [(e.labels, e.weight, e.ready_since) for e in found.endpoints] if found else []
+
+        labels = (("app", "orders"),)
+        await until(lambda: told() == [(labels, 1, None)] or Unmet(f"{told()}"), 10, "the label")
+        await asyncio.to_thread(admin.merge, pod.document, status, subresource="status")
+        started = (labels, 1, 1793527200.0)
+        await until(lambda: told() == [started] or Unmet(f"{told()}"), 10, "the start time")
+        annotated = {"metadata": {"annotations": {"trimtab.dev/weight": "4"}}}
+        await asyncio.to_thread(admin.merge, pod.document, annotated)
+        heavy = (labels, 4, 1793527200.0)
+        await until(lambda: told() == [heavy] or Unmet(f"{told()}"), 10, "the weight")

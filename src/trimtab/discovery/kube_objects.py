@@ -99,11 +99,64 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     ports: list[PortSpec] | None = None
 
 
+class PodAnnotations(
+    msgspec.Struct, frozen=True, gc=False, rename={"weight": "trimtab.dev/weight"}
+):
+    """The one annotation of a pod that counts."""
+
+    weight: str | None = None
+
+
+class PodMetadata(msgspec.Struct, frozen=True, gc=False):
+    """``metadata`` of a pod."""
+
+    name: str
+    namespace: str = "default"
+    uid: str | None = None
+    labels: dict[str, str | None] | None = None
+    annotations: PodAnnotations | None = None
+    resourceVersion: str | None = None  # noqa: N815 - the API's spelling
+
+
+class Running(msgspec.Struct, frozen=True, gc=False):
+    """``running`` of a container's state."""
+
+    startedAt: str | None = None  # noqa: N815 - the API's spelling
+
+
+class ContainerState(msgspec.Struct, frozen=True, gc=False):
+    """``state`` of a container."""
+
+    running: Running | None = None
+
+
+class ContainerStatus(msgspec.Struct, frozen=True, gc=False):
+    """One container's status."""
+
+    state: ContainerState | None = None
+
+
+class PodStatus(msgspec.Struct, frozen=True, gc=False):
+    """``status`` of a pod."""
+
+    containerStatuses: list[ContainerStatus] | None = None  # noqa: N815 - the API's spelling
+
+
+class Pod(msgspec.Struct, frozen=True, gc=False):
+    """A pod; read only for Services that ask (``discovery.pods``)."""
+
+    metadata: PodMetadata
+    status: PodStatus | None = None
+
+
 KINDS: dict[tuple[str, str], type[Service | EndpointSlice]] = {
     ("v1", "Service"): Service,
     ("discovery.k8s.io/v1", "EndpointSlice"): EndpointSlice,
 }
+_WATCHED: dict[tuple[str, str], type[Service | EndpointSlice | Pod]] = {**KINDS, ("v1", "Pod"): Pod}
 KubeObject = Service | EndpointSlice
+Watched = KubeObject | Pod
+"""What an API server is asked for; what stands in files are ``KubeObject``s."""
 
 
 # RFC 1123 labels, as the API server has them for namespaces and Services: without dots and colons,
@@ -118,7 +171,7 @@ _REPR.maxlevel = 2
 _REPR.maxdict = _REPR.maxlist = 3
 
 
-def describe(kind: str, metadata: Metadata) -> str:
+def describe(kind: str, metadata: Metadata | PodMetadata) -> str:
     """``EndpointSlice shop/orders-abc``."""
     return f"{kind} {metadata.namespace}/{metadata.name}"
 
@@ -140,11 +193,19 @@ def decode(raw: object, where: str = "") -> KubeObject | Problem | None:
             raw = msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Problem(where or "object", "", short(raw), f"this is no JSON: {error}")
+    found = _decode(raw, where, KINDS)
+    assert not isinstance(found, Pod)  # noqa: S101 - not among these kinds
+    return found
+
+
+def _decode(
+    raw: object, where: str, kinds: Mapping[tuple[str, str], type[Watched]]
+) -> Watched | Problem | None:
     if not isinstance(raw, Mapping):
         return Problem(
             where or "object", "", short(raw), "give an object with kind, apiVersion and metadata"
         )
-    known = KINDS.get((str(raw.get("apiVersion")), str(raw.get("kind"))))
+    known = kinds.get((str(raw.get("apiVersion")), str(raw.get("kind"))))
     if known is None:
         return None
     raw, name = _with_namespace(raw)
@@ -160,7 +221,7 @@ def decode(raw: object, where: str = "") -> KubeObject | Problem | None:
     return badly_named(found, where) or found
 
 
-def decode_as(kind: type[KubeObject], raw: object, where: str = "") -> KubeObject | Problem:
+def decode_as(kind: type[Watched], raw: object, where: str = "") -> Watched | Problem:
     """One object of a known kind, as the items of a list are: they don't say their kind.
 
     Args:
@@ -168,10 +229,10 @@ def decode_as(kind: type[KubeObject], raw: object, where: str = "") -> KubeObjec
         raw: the object, as decoded.
         where: the place it stands at, for the Problem.
     """
-    api_version, name = next(names for names, known in KINDS.items() if known is kind)
+    api_version, name = next(names for names, known in _WATCHED.items() if known is kind)
     if isinstance(raw, Mapping):
         raw = {**raw, "apiVersion": api_version, "kind": name}
-    found = decode(raw, where)
+    found = _decode(raw, where, _WATCHED)
     assert found is not None  # noqa: S101 - None is for unknown kinds only
     return found
 
@@ -202,7 +263,7 @@ def _at(raw: Any, path: str) -> Any:
     return raw
 
 
-def badly_named(found: KubeObject, where: str = "") -> Problem | None:
+def badly_named(found: Watched, where: str = "") -> Problem | None:
     """What is wrong with an object's name or namespace; None if nothing is."""
     meta = found.metadata
     where = where or describe(type(found).__name__, meta)

@@ -23,6 +23,9 @@ HASH_TABLE = PREFIX + "hash-table"
 OUTLIER_DETECTION = PREFIX + "outlier-detection"
 MAX_REQUESTS = PREFIX + "max-requests"
 EXPORT_TO = PREFIX + "export-to"
+ENDPOINT_LABELS = PREFIX + "endpoint-labels"
+WEIGHT = PREFIX + "weight"
+"""Of a pod, not of a Service: its capacity beside that of the others."""
 KNOWN = {
     POLICY: "which strategy picks: a registered policy's name",
     SLOW_START: "how long a new endpoint's share of requests grows; 0 is off",
@@ -30,6 +33,7 @@ KNOWN = {
     HASH_KEY: "with `ring_hash`: the metadata or header that holds a request's key",
     SUBSET_SIZE: "how many of the endpoints each client uses",
     OUTLIER_DETECTION: "whether an endpoint that fails again and again is left out for a while",
+    ENDPOINT_LABELS: "which labels of its pods clients are told, beside their weights and start times",
     MAX_REQUESTS: "how many requests an Envoy or native gRPC client has in flight; more fail",
     HASH_TABLE: "how an Envoy hashes with `ring_hash`",
     EXPORT_TO: "which namespaces' clients may see the Service besides its own",
@@ -41,6 +45,8 @@ _ZONES = ("prefer", "strict", "off")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s|m)|0")
 _HEADER = re.compile(r"[a-z0-9_.-]{1,100}")
 _SIZE = re.compile(r"[1-9][0-9]{0,4}")
+_LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_MOST_LABELS = 16
 _COUNT = re.compile(r"[1-9][0-9]{0,9}")
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0}
@@ -73,6 +79,8 @@ def policy_of(service: Service, report: ReportProblem) -> PolicyConfig | None:
                 refuse(key, fix)
             else:
                 params[param] = value
+    if ENDPOINT_LABELS in annotations and endpoint_labels(service) is None:
+        refuse(ENDPOINT_LABELS, f"name at most {_MOST_LABELS} labels, such as shard,model; or none")
     if not name and not params:
         return None
     return PolicyConfig.of(name or policies.DEFAULT, **params)
@@ -93,6 +101,21 @@ def exported_to(service: Service, report: ReportProblem) -> tuple[str, ...]:
         report(Problem(where, f"metadata.annotations[{EXPORT_TO}]", short(text), fix))
         return ()
     return tuple(sorted(set(names)))
+
+
+def endpoint_labels(service: Service) -> tuple[str, ...] | None:
+    """The labels of its pods that a Service asks for, sorted; None if it asks for nothing.
+
+    With an empty value it asks for weights and start times alone.
+    """
+    annotations = service.metadata.annotations or {}
+    if ENDPOINT_LABELS not in annotations:
+        return None
+    text = service.metadata.annotation(ENDPOINT_LABELS)
+    names = sorted({name.strip() for name in text.split(",") if name.strip()})
+    if len(names) > _MOST_LABELS or not all(_LABEL.fullmatch(name) for name in names):
+        return None
+    return tuple(names)
 
 
 def _seconds(text: str) -> float | None:

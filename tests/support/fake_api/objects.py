@@ -2,7 +2,7 @@
 
 import copy
 
-PLURALS = {"Service": "services", "EndpointSlice": "endpointslices"}
+PLURALS = {"Pod": "pods", "Service": "services", "EndpointSlice": "endpointslices"}
 
 
 def key_of(document):

@@ -26,6 +26,7 @@ class FakeApi:
         silent_gone: a watch of a compacted version just ends.
         token: the one that is accepted; None accepts all.
         requests: what was asked, in order: verb, plural, parameters.
+        paths: of the same requests.
         drop_next: so many changes are not sent to watches: a lying cache.
     """
 
@@ -35,6 +36,7 @@ class FakeApi:
         self.silent_gone = False
         self.token = None
         self.requests = []
+        self.paths = []
         self.drop_next = 0
         self.address = None
         self._dropped = set()
@@ -123,6 +125,7 @@ class FakeApi:
         plural = request.match_info["plural"]
         verb = "watch" if request.query.get("watch") else "list"
         self.requests.append((verb, plural, dict(request.query)))
+        self.paths.append(request.path)
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return web.Response(status=401, text='{"kind":"Status","reason":"Unauthorized"}')
         fault = self._fault(verb, plural)

@@ -16,7 +16,7 @@ from random import Random
 
 from trimtab.backoff import Backoff
 from trimtab.discovery import Contact, ReportProblem
-from trimtab.discovery.kube_objects import KubeObject
+from trimtab.discovery.kube_objects import Watched
 from trimtab.discovery.kubernetes import metrics
 from trimtab.discovery.kubernetes.api import Api, ApiError, Expired, Target
 from trimtab.discovery.kubernetes.lines import Lines
@@ -56,7 +56,7 @@ class Batch:
         complete: whether this is everything that exists.
     """
 
-    items: list[KubeObject | Gone]
+    items: list[Watched | Gone]
     complete: bool = False
 
 
@@ -219,7 +219,7 @@ class Reflector:
     async def _list(self) -> Batch:
         """Everything, as the difference to what is known."""
         for attempt in range(_TRIES):
-            objects: list[KubeObject] = []
+            objects: list[Watched] = []
             seen: dict[Key, str] = {}
             version = ""
             problems = []
@@ -292,7 +292,7 @@ class Reflector:
 
     def _read(self, lines: Lines, chunk: bytes) -> tuple[Batch, ApiError | None]:
         """What a chunk brings, and why nothing after it is to be read."""
-        items: list[KubeObject | Gone] = []
+        items: list[Watched | Gone] = []
         try:
             for line in lines.feed(chunk):
                 event = decode_event(self.target.resource, line)
@@ -315,7 +315,7 @@ class Reflector:
         text = f"a watch of {self.target} ended with {failure.code} {failure.message}"
         return Expired(text) if failure.expired else ApiError(text, reason="watch_error")
 
-    def _take(self, event: Event) -> KubeObject | Gone | None:
+    def _take(self, event: Event) -> Watched | Gone | None:
         """Bring the books up to date; what follows, None for nothing."""
         if event.type == "BOOKMARK":
             self._bookmarks = True

@@ -12,15 +12,23 @@ from random import Random
 import aiohttp
 
 from trimtab.discovery import Contact, ReportProblem
-from trimtab.discovery.kube_objects import CHANGED_ANNOTATION, EndpointSlice, KubeObject
+from trimtab.discovery.kube_objects import (
+    CHANGED_ANNOTATION,
+    EndpointSlice,
+    KubeObject,
+    Pod,
+    Service,
+)
 from trimtab.discovery.kubernetes import metrics
 from trimtab.discovery.kubernetes.access import Access
 from trimtab.discovery.kubernetes.api import Api, ApiError, Target
+from trimtab.discovery.kubernetes.pod_watches import PodWatches
 from trimtab.discovery.kubernetes.reflector import Batch, Gone, Reflector
 from trimtab.discovery.kubernetes.settling import Settling
 from trimtab.discovery.kubernetes.timing import Timing
 from trimtab.discovery.kubernetes.wire import SERVICES, SLICES
 from trimtab.discovery.latest import latest
+from trimtab.discovery.pods import PodFacts
 from trimtab.discovery.slices import SliceFold
 from trimtab.model import Removed, SourceEvent, Updated
 from trimtab.telemetry import Counters
@@ -89,13 +97,16 @@ class Kubernetes:
         self._listed: set[Target] = set()
         # By the namespace that was read ("" for all), and cluster.
         self._untold: dict[str, dict[str, Updated | Removed]] = defaultdict(dict)
+        self._pods = PodFacts(report)
+        self._pod_watches: PodWatches | None = None
         self._settling = Settling(self._timing.settle_s)
         self._applying = asyncio.Lock()
         self._news = asyncio.Event()
 
     def contact(self) -> Contact:
         """How it stands with the API server: as the worst of its watches."""
-        contacts = [reflector.contact() for reflector in self._reflectors]
+        pods = self._pod_watches.reflectors() if self._pod_watches else ()
+        contacts = [reflector.contact() for reflector in (*self._reflectors, *pods)]
         heard = [c.heard for c in contacts]
         failing = [c for c in contacts if c.failing_since is not None]
         return Contact(
@@ -116,8 +127,9 @@ class Kubernetes:
         ) as session:
             api = Api(self._access, session, self._timing, self._wall)
             clock = asyncio.get_running_loop().time
-            self._reflectors = [
-                Reflector(
+
+            def reflector(target: Target) -> Reflector:
+                return Reflector(
                     api,
                     target,
                     timing=self._timing,
@@ -127,8 +139,14 @@ class Kubernetes:
                     counters=self._counters,
                     label=self._label,
                 )
-                for target in self._targets
-            ]
+
+            self._reflectors = [reflector(target) for target in self._targets]
+            watches = self._pod_watches = PodWatches(
+                self._pods,
+                reflector,
+                self._check if self._timing.check_s else None,
+                self._tell_pods,
+            )
             tasks = [asyncio.create_task(self._reflect(r)) for r in self._reflectors]
             if self._timing.check_s:
                 tasks += [asyncio.create_task(self._check(r)) for r in self._reflectors]
@@ -136,22 +154,27 @@ class Kubernetes:
                 while True:
                     news = asyncio.create_task(self._news.wait())
                     try:
-                        due = self._settling.due
+                        patience = watches.patience(
+                            self._settling.due, clock(), synced=self._fold.synced
+                        )
                         done, _ = await asyncio.wait(
-                            (news, *tasks),
-                            timeout=None if due is None else max(0.0, due - clock()),
+                            (news, *tasks, *watches.tasks()),
+                            timeout=patience,
                             return_when=asyncio.FIRST_COMPLETED,
                         )
                     finally:
                         news.cancel()
                     for task in done - {news}:
-                        task.result()  # they never end but by a fault of ours
+                        if not task.cancelled():  # pods that nobody asks for any more
+                            task.result()  # they never end but by a fault of ours
                     self._news.clear()
                     for event in self._settling.tell(self._take_untold(), clock()):
                         yield event
-                    if not self._fold.synced and len(self._listed) == len(self._targets):
+                    everything = len(self._listed) == len(self._targets) and watches.ready
+                    if not self._fold.synced and everything:
                         yield self._fold.sync()
             finally:
+                tasks += watches.tasks()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -159,6 +182,9 @@ class Kubernetes:
     def _take_untold(self) -> list[Updated | Removed]:
         """What there is of the namespaces that are known: Services alone would look empty."""
         waiting = {target.namespace for target in self._targets if target not in self._listed}
+        if not self._fold.synced and self._pod_watches and not self._pod_watches.ready:
+            # A client that chooses by label would find nobody.
+            return []
         known = [namespace for namespace in self._untold if namespace not in waiting]
         return [event for n in known for event in self._untold.pop(n).values()]
 
@@ -172,16 +198,46 @@ class Kubernetes:
         async with self._applying:
             for i, item in enumerate(batch.items, 1):
                 if isinstance(item, Gone):
-                    latest(self._fold.delete(target.resource.kind, *item.key), changed)
-                else:
-                    latest(self._fold.apply(item), changed)
+                    latest(self._deleted(target, item), changed)
+                elif not isinstance(item, Pod):
+                    latest(self._added(item), changed)
                     if not batch.complete:
                         self._measure_lag(item)
                 if i % _TURN == 0:
                     await _turn()
-            self._untold[target.namespace].update(changed)
+            enriched = {name: self._pods.enrich(event) for name, event in changed.items()}
+            self._untold[target.namespace].update(enriched)
+            if self._pod_watches is not None:
+                self._pod_watches.follow()
         if batch.complete:
             self._listed.add(target)
+        self._news.set()
+
+    def _added(self, obj: KubeObject) -> list[Updated | Removed]:
+        asked = isinstance(obj, Service) and self._pods.ask(obj)
+        events = self._fold.apply(obj)
+        if asked and not events:
+            meta = obj.metadata
+            events = [
+                Updated(snapshot)
+                for snapshot in self._fold.clusters()
+                if snapshot.service
+                and (snapshot.service.namespace, snapshot.service.service)
+                == (meta.namespace, meta.name)
+            ]
+        return events
+
+    def _deleted(self, target: Target, gone: Gone) -> list[Updated | Removed]:
+        if target.resource is SLICES:
+            return self._fold.delete(EndpointSlice, *gone.key)
+        self._pods.forget_service(gone.key)
+        return self._fold.delete(Service, *gone.key)
+
+    def _tell_pods(self, namespace: str, events: Sequence[Updated]) -> None:
+        """Clusters came out different, by what their pods say."""
+        own = any(target.namespace == namespace for target in self._targets)
+        untold = self._untold[namespace if own else ""]
+        untold.update({event.snapshot.cluster: event for event in events})
         self._news.set()
 
     def _measure_lag(self, obj: KubeObject) -> None:

@@ -15,8 +15,9 @@ import msgspec
 
 from trimtab.discovery.kube_objects import (
     EndpointSlice,
-    KubeObject,
+    Pod,
     Service,
+    Watched,
     badly_named,
     decode_as,
 )
@@ -39,6 +40,11 @@ class _Services(msgspec.Struct, frozen=True, gc=False):
 class _Slices(msgspec.Struct, frozen=True, gc=False):
     metadata: _ListMeta
     items: list[EndpointSlice] | None = None
+
+
+class _Pods(msgspec.Struct, frozen=True, gc=False):
+    metadata: _ListMeta
+    items: list[Pod] | None = None
 
 
 class _AnyList(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +77,11 @@ class _SliceEvent(msgspec.Struct, frozen=True, gc=False):
     object: EndpointSlice
 
 
+class _PodEvent(msgspec.Struct, frozen=True, gc=False):
+    type: str
+    object: Pod
+
+
 class _AnyEvent(msgspec.Struct, frozen=True, gc=False):
     type: str
     object: dict[str, Any]
@@ -87,7 +98,7 @@ class Resource:
         prefix: what its paths begin with.
     """
 
-    kind: type[KubeObject]
+    kind: type[Watched]
     plural: str
     group: str
     prefix: str
@@ -100,14 +111,17 @@ class Resource:
 
 SERVICES = Resource(Service, "services", "", "/api/v1")
 SLICES = Resource(EndpointSlice, "endpointslices", "discovery.k8s.io", "/apis/discovery.k8s.io/v1")
+PODS = Resource(Pod, "pods", "", "/api/v1")
 
-_LISTS: dict[type[KubeObject], msgspec.json.Decoder[Any]] = {
+_LISTS: dict[type[Watched], msgspec.json.Decoder[Any]] = {
     Service: msgspec.json.Decoder(_Services),
     EndpointSlice: msgspec.json.Decoder(_Slices),
+    Pod: msgspec.json.Decoder(_Pods),
 }
-_EVENTS: dict[type[KubeObject], msgspec.json.Decoder[Any]] = {
+_EVENTS: dict[type[Watched], msgspec.json.Decoder[Any]] = {
     Service: msgspec.json.Decoder(_ServiceEvent),
     EndpointSlice: msgspec.json.Decoder(_SliceEvent),
+    Pod: msgspec.json.Decoder(_PodEvent),
 }
 _HEADS = msgspec.json.Decoder(_Heads)
 _ANY_LIST = msgspec.json.Decoder(_AnyList)
@@ -129,7 +143,7 @@ class Page:
 
     version: str
     next: str
-    objects: list[KubeObject] = field(default_factory=list)
+    objects: list[Watched] = field(default_factory=list)
     seen: dict[Key, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -149,7 +163,7 @@ class Event:
     type: str
     version: str
     key: Key | None = None
-    obj: KubeObject | None = None
+    obj: Watched | None = None
     problem: Problem | None = None
 
 
@@ -259,7 +273,7 @@ def _typed(resource: Resource, body: bytes, decoder: msgspec.json.Decoder[Any]) 
         raise _no_list(resource, error) from None
 
 
-def _page_of(resource: Resource, found: _Services | _Slices | _Heads) -> Page:
+def _page_of(resource: Resource, found: _Services | _Slices | _Pods | _Heads) -> Page:
     page = _page(resource, found.metadata)
     for item in found.items or ():
         meta = item.metadata
