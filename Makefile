@@ -129,7 +129,7 @@ interop: ## Clients of other languages, and a real API server, against the contr
 	  $(BIN)/python -m pytest --override-ini testpaths=interop $(INTEROP_ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.ready ## Benchmarks; the tables go to docs/results/
+bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables go to docs/results/
 	@$(BIN)/python bench/pick.py --write docs/results/pick.md
 	@$(BIN)/python bench/fold.py --write docs/results/fold.md
 	@$(BIN)/python bench/reflector.py --write docs/results/reflector.md
@@ -137,6 +137,7 @@ bench: $(VENV)/.ready ## Benchmarks; the tables go to docs/results/
 	@$(BIN)/python bench/client_cpu.py --write docs/results/client-cpu.md
 	@$(BIN)/python bench/demo_seeds.py --write docs/results/demo.md
 	@$(BIN)/python bench/policies.py --write docs/results/policies.md
+	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python bench/envoy_edge.py --write docs/results/envoy-edge.md
 
 .PHONY: clean
 clean: ## Remove everything that make made
