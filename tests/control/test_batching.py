@@ -1,10 +1,10 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.control.batching import FIRST_WINDOW_S, LONGEST_WINDOW_S, Batching
+from trimtab.control.batching import FIRST_WINDOW_S, LONGEST_WINDOW_S, REST_S, Batching
 
 STEP = 0.001
 
@@ -54,27 +54,66 @@ def test_churn_of_one_cluster_does_not_hold_up_another():
     assert batching.changed("quiet", 1.0)
 
 
-def test_after_a_quiet_window_a_change_leaves_at_once_but_the_next_window_is_half_as_long():
+@pytest.mark.parametrize("period", [0.0105, 0.0155, 0.021, 0.03, 0.05, 0.07])
+def test_steady_changes_that_miss_every_window_are_churn_too(period):
     batching = Batching()
-    churn(batching, "orders", seconds=1.0)
-    now = 1.0
-    while len(batching.due(now)) == 0 and batching.next_due() is not None:
-        now = batching.next_due()
-    now += LONGEST_WINDOW_S  # one window in which nothing happens
-    assert batching.due(now) == []
-    assert batching.changed("orders", now)
-    assert not batching.changed("orders", now + 0.05)
-    assert batching.next_due() == now + LONGEST_WINDOW_S / 2
+    left = []
+    for i in range(int(4 / period)):
+        now = i * period
+        while (due := batching.next_due()) is not None and due <= now:
+            left += [due] * len(batching.due(due))
+        if batching.changed("orders", now):
+            left.append(now)
+    assert len([t for t in left if t < 1]) <= 10
+    assert len([t for t in left if 3 <= t < 4]) <= 6
 
 
-def test_a_cluster_that_falls_quiet_is_forgotten_within_half_a_second():
+def test_a_cluster_that_changes_less_than_ten_times_a_second_is_never_held():
+    batching = Batching()
+    for i in range(50):
+        now = i * 0.12
+        while (due := batching.next_due()) is not None and due <= now:
+            batching.due(due)
+        assert batching.changed("orders", now)
+
+
+def test_each_undisturbed_rest_halves_the_window_until_the_cluster_is_quiet():
     batching = Batching()
     churn(batching, "orders", seconds=1.0)
-    while (due := batching.next_due()) is not None:
-        batching.due(due)
-        assert due < 2.0
-    assert len(batching) == 0
-    assert batching.changed("orders", 3.0)
+    end = batching.next_due()
+    assert batching.due(end) == ["orders"]  # opens one of 200 ms, in which nothing comes
+    rest = end + LONGEST_WINDOW_S
+    batching.due(rest)
+    assert batching.next_due() == pytest.approx(rest + REST_S)
+    batching.due(batching.next_due())
+    assert batching.changed("orders", rest + REST_S + STEP)
+    assert not batching.changed("orders", rest + REST_S + 2 * STEP)
+    while not batching.due(now := batching.next_due()):
+        pass
+    assert now == pytest.approx(rest + REST_S + STEP + LONGEST_WINDOW_S)
+    halved = Batching()
+    churn(halved, "orders", seconds=1.0)
+    while len(halved):
+        halved.due(now := halved.next_due())
+    assert now == pytest.approx(1.0 + 2 * LONGEST_WINDOW_S + 5 * REST_S, abs=LONGEST_WINDOW_S)
+    assert halved.changed("orders", 3.0)
+    assert halved.next_due() == 3.0 + FIRST_WINDOW_S
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from([0.001, 0.0101, 0.0201, 0.041, 0.081, 0.101, 0.111, 0.161, 0.201])))
+def test_no_pattern_of_changes_makes_a_cluster_leave_more_than_ten_times_in_a_second(pauses):
+    batching = Batching()
+    left = []
+    now = 0.0
+    for pause in [*pauses, 1.0]:
+        if batching.changed("orders", now):
+            left.append(now)
+        now += pause
+        while (due := batching.next_due()) is not None and due <= now:
+            left += [due] * len(batching.due(due))
+    for i, begin in enumerate(left):
+        assert len([t for t in left[i:] if t < begin + 1.0]) <= 10
 
 
 @given(

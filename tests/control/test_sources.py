@@ -28,7 +28,7 @@ def made(options, environ=None):
 
 
 def regions(sources):
-    return {name: source._fold._region for name, source in sources.items()}
+    return {name: source._fold._reader._region for name, source in sources.items()}
 
 
 def servers(sources):

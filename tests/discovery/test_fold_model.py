@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kube import Folded, endpoint, endpoint_slice, service
 from trimtab.discovery.kube_objects import EndpointSlice, Service, decode
-from trimtab.discovery.slices import health
+from trimtab.discovery.slice_reading import health
 from trimtab.model import Health, Snapshot
 
 ORDER = {Health.UNHEALTHY: 0, Health.DRAINING: 1, Health.READY: 2}

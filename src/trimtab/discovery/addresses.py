@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from functools import lru_cache
 
 FAMILIES = {"IPv4": 4, "IPv6": 6}
 
@@ -20,7 +19,6 @@ _ORDINARY = re.compile(
 )
 
 
-@lru_cache(maxsize=65_536)  # a slice is read whole on every change of one of its endpoints
 def endpoint_address(text: str, family: int, *, allow_loopback: bool = False) -> str:
     """The address in canonical form; an IPv4-mapped IPv6 address as IPv4.
 

@@ -74,8 +74,6 @@ class Conditions(msgspec.Struct, frozen=True, gc=False):
 class TargetRef(msgspec.Struct, frozen=True, gc=False):
     """The pod behind an endpoint."""
 
-    kind: str | None = None
-    name: str | None = None
     uid: str | None = None
 
 
@@ -84,7 +82,6 @@ class SliceEndpoint(msgspec.Struct, frozen=True, gc=False):
 
     addresses: list[str] | None = None
     conditions: Conditions | None = None
-    hostname: str | None = None
     nodeName: str | None = None  # noqa: N815 - the API's spelling
     zone: str | None = None
     targetRef: TargetRef | None = None  # noqa: N815 - the API's spelling

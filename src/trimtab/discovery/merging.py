@@ -61,6 +61,8 @@ class Merging:
         """Replace one slice's claims. Whether that changed any endpoint."""
         changed = False
         for key in {**old, **new}:
+            if old.get(key) is new.get(key):
+                continue
             claims = self._claims.get(key, ())
             if key in old:
                 claims = tuple(claim for claim in claims if claim is not old[key])

@@ -21,6 +21,7 @@ from trimtab.discovery.kubernetes import metrics
 from trimtab.discovery.kubernetes.api import Api, ApiError, Expired, Target
 from trimtab.discovery.kubernetes.lines import Lines
 from trimtab.discovery.kubernetes.timing import Timing
+from trimtab.discovery.kubernetes.turns import Turn
 from trimtab.discovery.kubernetes.wire import (
     Event,
     Failure,
@@ -52,7 +53,7 @@ class Batch:
     """Changes that belong together, in order.
 
     Attributes:
-        items: objects as they are now, and those that are gone.
+        items: objects as they are now, and those that are gone; none twice.
         complete: whether this is everything that exists.
     """
 
@@ -267,11 +268,12 @@ class Reflector:
                         self._reading = None
                     if not chunk or not self._version:
                         return  # nothing of what came with the wish for a new list counts
-                    batch, error = self._read(lines, chunk)
+                    batch, error = await self._read(lines, chunk)
                     if batch.items:
                         yield batch
                     if error is not None:
                         raise error
+                    await Turn().give()  # chunks may be there faster than they can be read
 
     @asynccontextmanager
     async def _lasting(self) -> AsyncGenerator[None]:
@@ -290,26 +292,36 @@ class Reflector:
         longest = seconds + self._timing.idle_extra_s
         return min(longest, self._timing.bookmark_idle_s) if self._bookmarks else longest
 
-    def _read(self, lines: Lines, chunk: bytes) -> tuple[Batch, ApiError | None]:
-        """What a chunk brings, and why nothing after it is to be read."""
-        items: list[Watched | Gone] = []
+    async def _read(self, lines: Lines, chunk: bytes) -> tuple[Batch, ApiError | None]:
+        """What a chunk brings, and why nothing after it is to be read.
+
+        Of an object that it brings several times only the last counts: the further behind this is,
+        the larger are the chunks, and the fewer of their events cost more than the decoding.
+        """
+        items: dict[Key, Watched | Gone] = {}
+        error: ApiError | None = None
+        turn = Turn()
         try:
             for line in lines.feed(chunk):
+                if turn.over:
+                    await turn.give()
+                if not self._version:
+                    break
                 event = decode_event(self.target.resource, line)
                 if isinstance(event, Failure):
-                    return Batch(items), self._refusal(event)
+                    error = self._refusal(event)
+                    break
                 self._count(metrics.EVENTS)
                 self._well()
                 item = self._take(event)
-                if item is not None:
-                    items.append(item)
-                if not self._version:
-                    break
-        except ProtocolError as error:
+                if item is not None and event.key is not None:
+                    items.pop(event.key, None)  # in the order of the last events
+                    items[event.key] = item
+        except ProtocolError as broken:
             # Whatever the line was about, only a list tells.
             self._version = ""
-            return Batch(items), ApiError(str(error), reason="garbage")
-        return Batch(items), None
+            error = ApiError(str(broken), reason="garbage")
+        return Batch(list(items.values())), error
 
     def _refusal(self, failure: Failure) -> ApiError:
         text = f"a watch of {self.target} ended with {failure.code} {failure.message}"

@@ -26,6 +26,7 @@ from trimtab.discovery.kubernetes.pod_watches import PodWatches
 from trimtab.discovery.kubernetes.reflector import Batch, Gone, Reflector
 from trimtab.discovery.kubernetes.settling import Settling
 from trimtab.discovery.kubernetes.timing import Timing
+from trimtab.discovery.kubernetes.turns import Turn
 from trimtab.discovery.kubernetes.wire import SERVICES, SLICES
 from trimtab.discovery.latest import latest
 from trimtab.discovery.pods import PodFacts
@@ -33,7 +34,7 @@ from trimtab.discovery.slices import SliceFold
 from trimtab.model import Removed, SourceEvent, Updated
 from trimtab.telemetry import Counters
 
-_TURN = 200  # objects that are folded before others get their turn on the loop
+_BUFFER = 1 << 20  # bytes; when a watch is twice as much ahead, it has to wait
 # A peer that vanished without a word is noticed after these: TCP's own probes [s, number, ms].
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -123,7 +124,7 @@ class Kubernetes:
         connector = aiohttp.TCPConnector(limit=0, socket_factory=_socket)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timing.connect_s)
         async with aiohttp.ClientSession(
-            connector=connector, timeout=timeout, trust_env=False, auto_decompress=True
+            connector=connector, timeout=timeout, trust_env=False, read_bufsize=_BUFFER
         ) as session:
             api = Api(self._access, session, self._timing, self._wall)
             clock = asyncio.get_running_loop().time
@@ -168,8 +169,11 @@ class Kubernetes:
                         if not task.cancelled():  # pods that nobody asks for any more
                             task.result()  # they never end but by a fault of ours
                     self._news.clear()
+                    turn = Turn()
                     for event in self._settling.tell(self._take_untold(), clock()):
                         yield event
+                        if turn.over:
+                            await turn.give()
                     everything = len(self._listed) == len(self._targets) and watches.ready
                     if not self._fold.synced and everything:
                         yield self._fold.sync()
@@ -196,15 +200,16 @@ class Kubernetes:
         """Fold a batch; it is told as a whole, so that what moves within it is never absent."""
         changed: dict[str, Updated | Removed] = {}
         async with self._applying:
-            for i, item in enumerate(batch.items, 1):
+            turn = Turn()
+            for item in batch.items:
+                if turn.over:
+                    await turn.give()
                 if isinstance(item, Gone):
                     latest(self._deleted(target, item), changed)
                 elif not isinstance(item, Pod):
                     latest(self._added(item), changed)
                     if not batch.complete:
                         self._measure_lag(item)
-                if i % _TURN == 0:
-                    await _turn()
             enriched = {name: self._pods.enrich(event) for name, event in changed.items()}
             self._untold[target.namespace].update(enriched)
             if self._pod_watches is not None:
@@ -266,14 +271,6 @@ class Kubernetes:
                 await reflector.check()
             except ApiError:
                 continue  # the watch meets the same, and says so
-
-
-async def _turn() -> None:
-    """Let the others on the loop have their turn."""
-    loop = asyncio.get_running_loop()
-    turned = loop.create_future()
-    loop.call_soon(turned.set_result, None)
-    await turned
 
 
 def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
