@@ -14,7 +14,7 @@ from trimtab.control import metrics
 from trimtab.model import Removed, Synced, Updated
 
 SUPPORT = Path(__file__).parent.parent
-_WITHIN_S = 60
+_WITHIN_S = 120
 
 
 class Feeding:
