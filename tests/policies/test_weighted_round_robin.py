@@ -8,7 +8,7 @@ import pytest
 from policy_contract import node
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
-from trimtab.policies.stride import Stride
+from trimtab.policies.turns import Turns
 from trimtab.policies.weighted_round_robin import WeightedRoundRobin
 
 
@@ -31,15 +31,15 @@ def counts(made, nodes, now, n=1000):
 
 def test_the_sequence_is_exactly_in_proportion():
     nodes = [node(i) for i in range(3)]
-    stride = Stride(nodes, [1.0, 2.0, 5.0], Random(3))
-    seen = Counter(id(stride.next()) for _ in range(8000))
+    turns = Turns(nodes, [1.0, 2.0, 5.0], Random(3))
+    seen = Counter(id(turns.next()) for _ in range(8000))
     assert [seen[id(n)] for n in nodes] == pytest.approx([1000, 2000, 5000], abs=2)
 
 
 def test_the_least_weight_gets_something():
     nodes = [node(0), node(1)]
-    stride = Stride(nodes, [1e-12, 1.0], Random(3))
-    assert any(stride.next() is nodes[0] for _ in range(70_000))
+    turns = Turns(nodes, [1e-12, 1.0], Random(3))
+    assert any(turns.next() is nodes[0] for _ in range(70_000))
 
 
 def test_half_the_utilization_is_twice_the_requests():

@@ -1,9 +1,8 @@
-"""Round robin, and smooth weighted round robin where weights differ.
+"""Round robin, in proportion to the endpoints' weights where these differ.
 
-Formula: with equal weights, a cycle from a random start, so that many clients don't march in step.
-With unequal weights, nginx's smooth scheme: each turn every node's current value grows by its
-weight, the largest is chosen and pays the sum of all weights; O(n) per pick.
-Source: nginx ngx_http_upstream_round_robin.c (2012); gRPC round_robin for the random start.
+Formula: with equal weights, a cycle from a random start, so that many clients don't march in step; with
+unequal ones, earliest deadline first (``turns.py``).
+Source: gRPC round_robin for the random start.
 Weakness: blind to load; a slow endpoint gets its full share.
 """
 
@@ -15,6 +14,7 @@ from random import Random
 from trimtab.load_report import LoadReport
 from trimtab.policies import Node, Outcome, Policy, register
 from trimtab.policies.params import Params, Reader
+from trimtab.policies.turns import Turns
 from trimtab.policies.weighted import equal_weights
 
 
@@ -23,36 +23,30 @@ class RoundRobin:
 
     ignores_reports = True
 
-    __slots__ = ("_credit", "_equal", "_next", "_nodes", "_random", "_total")
+    __slots__ = ("_next", "_nodes", "_random", "_turns")
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self._nodes: Sequence[Node] = ()
         self._next = 0
-        self._equal = True
-        self._credit: list[int] = []
-        self._total = 0
+        self._turns: Turns | None = None
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; the cycle begins anew at a random place."""
         self._nodes = tuple(nodes)
         self._next = self._random.randrange(len(nodes)) if nodes else 0
-        self._equal = equal_weights(nodes)
-        self._total = sum(node.endpoint.weight for node in nodes)
-        self._credit = [self._random.randrange(self._total) for _ in nodes]
+        self._turns = None
+        if not equal_weights(nodes):
+            weights = [node.endpoint.weight for node in nodes]
+            self._turns = Turns(self._nodes, weights, self._random)
 
     def pick(self, now: float, key: str | None = None) -> Node:
         """The next in turn."""
-        if self._equal:
-            i = self._next
-            self._next = i + 1 if i + 1 < len(self._nodes) else 0
-            return self._nodes[i]
-        credit = self._credit
-        for i, node in enumerate(self._nodes):
-            credit[i] += node.endpoint.weight
-        best = max(range(len(credit)), key=credit.__getitem__)
-        credit[best] -= self._total
-        return self._nodes[best]
+        if self._turns is not None:
+            return self._turns.next()
+        i = self._next
+        self._next = i + 1 if i + 1 < len(self._nodes) else 0
+        return self._nodes[i]
 
     def done(
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None

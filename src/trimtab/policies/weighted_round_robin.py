@@ -4,7 +4,7 @@ Formula: weight = rps / (utilization + eps / rps * error_penalty) * endpoint wei
     utilization: application_utilization, else cpu_utilization; an endpoint without a usable report, in
     its first blackout_s of reports, or with none for expiry_s gets the mean of the others. Weights are
     taken anew every update_s. Without any report it goes by the endpoints' own weights.
-Source: gRFC A58 (weights, times, static stride scheduling).
+Source: gRFC A58 (weights, times).
 Weakness: rps / utilization is the cost of a request, the same for two equal servers even if one of
 them has twice the load; it lags by seconds, and it can't see in-flight.
 """
@@ -19,7 +19,7 @@ from random import Random
 from trimtab.load_report import LoadReport
 from trimtab.policies import Node, Outcome, Policy, register
 from trimtab.policies.params import Params, Reader
-from trimtab.policies.stride import Stride
+from trimtab.policies.turns import Turns
 
 _MOST = 2.0  # times the fair share: a report that lies attracts no more than that
 
@@ -51,7 +51,7 @@ class WeightedRoundRobin:
     """
 
     __slots__ = ("_blackout_s", "_due", "_error_penalty", "_expiry_s", "_nodes", "_random",
-                 "_reported", "_stride", "_update_s")  # fmt: skip
+                 "_reported", "_turns", "_update_s")  # fmt: skip
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class WeightedRoundRobin:
         self._error_penalty = error_penalty
         self._nodes: Sequence[Node] = ()
         self._reported: dict[Node, Reported] = {}
-        self._stride: Stride | None = None
+        self._turns: Turns | None = None
         self._due = 0.0
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
@@ -80,10 +80,10 @@ class WeightedRoundRobin:
 
     def pick(self, now: float, key: str | None = None) -> Node:
         """The next in turn."""
-        if self._stride is None or (self._reported and now >= self._due):
+        if self._turns is None or (self._reported and now >= self._due):
             self._weigh(now)
-        assert self._stride is not None  # noqa: S101 - there is at least one candidate
-        return self._stride.next()
+        assert self._turns is not None  # noqa: S101 - there is at least one candidate
+        return self._turns.next()
 
     def done(
         self,
@@ -109,7 +109,7 @@ class WeightedRoundRobin:
     def _weigh(self, now: float) -> None:
         self._due = now + self._update_s
         if not self._nodes:
-            self._stride = None
+            self._turns = None
             return
         weights: dict[Node, float] = {}
         for node, said in self._reported.items():
@@ -118,7 +118,7 @@ class WeightedRoundRobin:
         most = _bound(list(weights.values()))
         weights = {node: min(weight, most) for node, weight in weights.items()}
         mean = sum(weights.values()) / len(weights) if len(weights) > 1 else 0.0
-        self._stride = Stride(
+        self._turns = Turns(
             self._nodes,
             [
                 (weights.get(node, mean) if mean else 1.0) * node.endpoint.weight
