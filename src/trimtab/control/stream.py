@@ -182,7 +182,7 @@ class Stream:
             self.end(
                 Ending("protocol_error", grpc.StatusCode.INVALID_ARGUMENT, printable(str(error)))
             )
-        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+        except (grpc.RpcError, grpc.aio.InternalError, asyncio.InvalidStateError) as error:
             # The transport is gone; grpc.aio has many ways to say so.
             self.end(Ending("client_gone", grpc.StatusCode.CANCELLED, str(error)))
         except Exception as error:  # noqa: BLE001 - a fault of one stream must not reach the others
