@@ -172,3 +172,22 @@ async def test_an_unknown_page_is_an_error_in_json_and_the_root_lists_the_pages(
         assert "error" in body
         _, _, index = await get(plane.admin_address, "/")
         assert "/api/v1/clusters" in index["paths"]
+
+
+async def test_why_lists_who_subscribes_to_the_cluster_and_what_they_acked(source):
+    async with running(source) as plane, RawClient(plane.xds_address) as client:
+        stream = client.sotw()
+        await stream.hello(type_url=EDS, resource_names=["orders.shop", "users.shop"])
+        await stream.ack(await stream.read(), resource_names=["orders.shop", "users.shop"])
+        await eventually(
+            lambda: all(
+                r.state == "acked" for s in plane.server.streams for r in s.session.status()
+            )
+        )
+        _, _, body = await get(plane.admin_address, "/api/v1/why?name=orders.shop&zone=z1")
+        status, _, refused = await get(plane.admin_address, "/api/v1/why")
+    assert body["cluster"] == ORDERS
+    (subscriber,) = body["subscribers"]
+    assert [(r["name"], r["state"]) for r in subscriber["resources"]] == [("orders.shop", "acked")]
+    assert status == 400
+    assert "which name?" in refused["error"]

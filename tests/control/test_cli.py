@@ -417,3 +417,20 @@ def test_a_missing_extra_is_named(missing, manifests):
     assert found.returncode == 1
     assert "pip install 'trimtab[control-plane]'" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_why_says_which_endpoints_are_used_or_which_names_are_near(serve):
+    process = serve()
+    _, admin = process.expect(READY, within=START_S).groups()
+    code, out, err = run("why", "orders.shop", "--from", "nowhere", "--server", admin)
+    assert (code, err) == (0, "")
+    assert "cluster   orders.shop:8080" in out
+    assert "nothing can be used in zone nowhere" in out
+    assert "used      2 of 2 endpoints" in out
+    assert "no client subscribes to it here" in out
+    code, out, _ = run("why", "orders.shop", "--output", "json", env={"TRIMTAB_ADMIN": admin})
+    assert code == 0
+    assert [e["used"] for e in json.loads(out)["endpoints"]] == [True, True]
+    code, _, err = run("why", "order.shop", "--server", admin)
+    assert code == 1
+    assert "similar names: orders.shop:8080" in err

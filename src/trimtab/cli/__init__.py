@@ -80,6 +80,46 @@ def endpoints(name: str | None, server: str, output: str) -> None:
         )
 
 
+@cli.command(short_help="Which endpoints a client gets, and why.")
+@click.argument("name")
+@option("--from", "zone", default="", metavar="ZONE", envvar="TRIMTAB_ZONE", help="Its zone.")
+@admin_server
+@output_option
+def why(name: str, zone: str, server: str, output: str) -> None:
+    """Say which endpoints of NAME a trimtab client in a zone uses, and why not the others.
+
+    \b
+    Examples:
+      trimtab why orders.shop:grpc --from eu-1a
+      trimtab why orders.shop --output json | jq '.endpoints[] | select(.used | not)'
+
+    Below the table: who subscribes to it, and whether they accepted what they were sent. Envoy and
+    native gRPC are sent the same usable endpoints, without regard to the client's zone.
+    """
+    from trimtab.control.admin_client import ask
+
+    answer = ask(server, "/api/v1/why", name=name, zone=zone)
+    if output == "json":
+        click.echo(json.dumps(answer, indent=2))
+        return
+    from trimtab.control import tables
+
+    console = tables.console()
+    for line in tables.why_lines(answer):
+        click.echo(line)
+    click.echo()
+    console.print(tables.why_table(answer))
+    click.echo()
+    if answer["subscribers"]:
+        console.print(tables.clients_table(answer["subscribers"]))
+    else:
+        click.echo("no client subscribes to it here")
+    for rejected in tables.nacks(answer["subscribers"]):
+        console.print(rejected)
+    for line in tables.source_lines(answer["sources"]):
+        click.echo(line, err=True)
+
+
 @cli.command(short_help="Who is connected, and what they accepted.")
 @admin_server
 @output_option

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from trimtab.control.config import Address
+from trimtab.control.explain import explain
 from trimtab.control.server import XdsServer
 from trimtab.control.store import Store
 from trimtab.control.views import client_view, cluster_view, sighting_view, source_view
@@ -48,6 +49,7 @@ class Admin:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/api/v1/clusters", self._clusters)
         app.router.add_get("/api/v1/clients", self._clients)
+        app.router.add_get("/api/v1/why", self._why)
         self._app = app
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
@@ -126,6 +128,35 @@ class Admin:
                 "clusters": [cluster_view(self._store, s, now) for s in snapshots],
                 "sources": [source_view(s, now) for s in self._store.sources],
                 "problems": [sighting_view(s, now) for s in self._store.problems],
+            }
+        )
+
+    async def _why(self, request: web.Request) -> web.Response:
+        now = self._clock()
+        name = request.query.get("name", "")
+        if not name:
+            raise web.HTTPBadRequest(text="which name? Ask for /api/v1/why?name=NAME&zone=ZONE")
+        catalog = self._store.catalog
+        cluster = catalog.names.resolve(name)
+        if cluster is None:
+            raise web.HTTPNotFound(text=self._unknown(name))
+        snapshot = catalog.clusters()[cluster]
+        view = cluster_view(self._store, snapshot, now)
+        streams = sorted(self._server.streams, key=lambda s: s.number)
+        clients = [client_view(s, now) for s in streams]
+        return _json(
+            {
+                "asked": name,
+                "cluster": cluster,
+                **{k: view[k] for k in ("aliases", "version", "age_seconds", "counts")},
+                **explain(snapshot, request.query.get("zone", "")),
+                "synced": self._store.synced.is_set(),
+                "sources": [source_view(s, now) for s in self._store.sources],
+                "subscribers": [
+                    {**c, "resources": mine}
+                    for c in clients
+                    if (mine := [r for r in c["resources"] if r["cluster"] == cluster])
+                ],
             }
         )
 

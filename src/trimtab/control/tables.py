@@ -52,6 +52,32 @@ def endpoints_table(cluster: dict[str, Any]) -> Table:
     return table
 
 
+def why_lines(why: dict[str, Any]) -> list[str]:
+    """What is true of the whole cluster: its names, its policy, the rule of zones."""
+    others = f" (also {', '.join(why['aliases'])})" if why["aliases"] else ""
+    settings = "; ".join(f"{s['setting']} {s['value']}, from {s['from']}" for s in why["policy"])
+    return [
+        f"cluster   {why['cluster']}{others}, unchanged for {duration(why['age_seconds'])}",
+        f"policy    {settings}",
+        f"zones     {why['zone_rule']}",
+        f"used      {why['used']} of {len(why['endpoints'])} endpoints",
+    ]
+
+
+def why_table(why: dict[str, Any]) -> Table:
+    """One line per endpoint: whether the client uses it, and why."""
+    table = _table("ENDPOINT", "USED", "ZONE", "HEALTH", "REASON")
+    for endpoint in why["endpoints"]:
+        table.add_row(
+            endpoint["address"],
+            "yes" if endpoint["used"] else "no",
+            Text(endpoint["zone"] or "-"),
+            Text(endpoint["health"], style=_HEALTH_STYLES.get(endpoint["health"], "")),
+            Text(endpoint["reason"]),
+        )
+    return table
+
+
 def clients_table(clients: Sequence[dict[str, Any]]) -> Table:
     """One line per client stream."""
     table = _table("CLIENT", "KIND", "PEER", "STREAM", "SINCE", "RESOURCES", "STATE")
