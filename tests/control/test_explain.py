@@ -65,3 +65,11 @@ def test_each_setting_says_where_it_came_from():
     ]
     (left,) = explain(Snapshot("orders.shop:80", ()), "a")["policy"]
     assert left == {"setting": "policy", "value": "token", "from": "default"}
+
+
+def test_a_subset_is_named_where_a_client_keeps_to_fewer_than_all():
+    policy = PolicyConfig.of("token", subset_size=1)
+    both = Snapshot("orders.shop:80", (endpoint(1, "a"), endpoint(2, "a")), policy)
+    assert explain(both, "a")["subset_size"] == 1
+    one = Snapshot("orders.shop:80", (endpoint(1, "a"),), policy)
+    assert explain(one, "a")["subset_size"] is None

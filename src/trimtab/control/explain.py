@@ -41,6 +41,7 @@ def explain(snapshot: Snapshot, zone: str) -> View:
         "zone_rule": _zone_rule(config, mode, zone, len(local), len(usable)),
         "policy": _settings(snapshot),
         "used": len(used),
+        "subset_size": _subset_size(config, len(used)),
         "endpoints": [
             {
                 "address": e.target,
@@ -56,6 +57,12 @@ def explain(snapshot: Snapshot, zone: str) -> View:
 
 def _zone_mode(config: PolicyConfig, params: Params) -> str:
     return "off" if config.name in _NO_ZONES else Judges.read(config.name, params).zone
+
+
+def _subset_size(config: PolicyConfig, used: int) -> int | None:
+    """How many of the used ones a single client keeps to; None: all of them."""
+    size = dict(config.params).get("subset_size")
+    return int(size) if isinstance(size, float) and 0 < size < used else None
 
 
 def _settings(snapshot: Snapshot) -> list[View]:

@@ -56,11 +56,13 @@ def why_lines(why: dict[str, Any]) -> list[str]:
     """What is true of the whole cluster: its names, its policy, the rule of zones."""
     others = f" (also {', '.join(why['aliases'])})" if why["aliases"] else ""
     settings = "; ".join(f"{s['setting']} {s['value']}, from {s['from']}" for s in why["policy"])
+    size = why["subset_size"]
+    subset = f"; each client keeps to {size} of them" if size else ""
     return [
         f"cluster   {why['cluster']}{others}, unchanged for {duration(why['age_seconds'])}",
         f"policy    {settings}",
         f"zones     {why['zone_rule']}",
-        f"used      {why['used']} of {len(why['endpoints'])} endpoints",
+        f"used      {why['used']} of {len(why['endpoints'])} endpoints{subset}",
     ]
 
 
