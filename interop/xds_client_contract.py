@@ -4,9 +4,12 @@ A module imports these tests and defines ``client``. The fixture ``control_plane
 which a client rejected anything.
 """
 
+import itertools
+
 import pytest
 
 from harness.client import Road
+from harness.waiting import Unmet, eventually
 
 ORDERS = Road("xds:///orders.shop:8080")
 MISSING = Road("xds:///missing.shop:8080")
@@ -97,10 +100,13 @@ def test_every_configuration_is_accepted_and_every_endpoint_gets_requests(
         manifests.write(name, "shop", orders.values(), annotations=annotations)
     for name in POLICIES:
         served = set()
-        for number in range(100):
-            road = Road(f"xds:///{name}.shop:8080", {"x-user": f"user-{number}"})
+        users = itertools.count()
+
+        def look(name=name, served=served, users=users):
+            road = Road(f"xds:///{name}.shop:8080", {"x-user": f"user-{next(users)}"})
             served.add(client.call(road, within=20).server)
-            if served == set(orders):
-                break
-        assert served == set(orders), name
+            return served == set(orders) or Unmet(f"{name}: only {served}")
+
+        # A client may send the first hundred before it is connected to the second server.
+        eventually(look, within=20, what=f"every endpoint of {name} to get a request")
     control_plane.wait_acked()
