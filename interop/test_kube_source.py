@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
@@ -13,6 +14,8 @@ from trimtab.model import Removed, Updated
 from trimtab.telemetry import Counters
 
 pytestmark = pytest.mark.processes
+
+_GOODBYE_S = 0.5
 
 
 @contextlib.asynccontextmanager
@@ -48,6 +51,8 @@ async def reading(cluster, space, **timing):
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        # TLS connections say goodbye after the session has closed them, and the loop ends with the test.
+        await asyncio.to_thread(threading.Event().wait, _GOODBYE_S)
 
 
 async def until(look, within, what):

@@ -50,6 +50,8 @@ def test_requests_of_one_key_go_to_one_pod(native, trimtab, orders, manifests):
     annotations = {"trimtab.dev/policy": "ring_hash", "trimtab.dev/hash-key": "x-user"}
     manifests.write("keyed", "shop", orders.values(), annotations=annotations)
     for client in (native, trimtab):
+        keyed = Road("xds:///keyed.shop:8080", {"x-user": "0"})
+        eventually(lambda c=client, r=keyed: c.call(r).server, within=10, what="the new Service")
         servers = {}
         for user in map(str, range(12)):
             road = Road("xds:///keyed.shop:8080", {"x-user": user})

@@ -91,7 +91,7 @@ def share_of_busy(channel, *, metadata=()):
             got[who(b"", timeout=5, metadata=metadata, wait_for_ready=True)[0]] += 1
             threading.Event().wait(0.001)
         share = got[1] / MEASURED
-        if abs(share - SHARE_OF_BUSY) < 0.02 or deadline.passed:
+        if abs(share - SHARE_OF_BUSY) < 0.03 or deadline.passed:
             return share
 
 
@@ -105,7 +105,7 @@ def test_native_weighted_round_robin_gives_a_busy_server_an_eighth(pair):
     ]
     target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in pair.ports)
     with grpc.insecure_channel(target, options=options) as channel:
-        assert share_of_busy(channel) == pytest.approx(SHARE_OF_BUSY, abs=0.02)
+        assert share_of_busy(channel) == pytest.approx(SHARE_OF_BUSY, abs=0.03)
 
 
 @pytest.mark.processes
@@ -117,7 +117,7 @@ def test_envoy_s_weighted_round_robin_gives_a_busy_server_an_eighth(pair, tmp_pa
         road = envoy.road("pair")
         with grpc.insecure_channel(road.target) as channel:
             share = share_of_busy(channel, metadata=tuple(road.metadata.items()))
-        assert share == pytest.approx(SHARE_OF_BUSY, abs=0.02)
+        assert share == pytest.approx(SHARE_OF_BUSY, abs=0.03)
     finally:
         envoy.stop()
 
