@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count
 
-from harness.talk import Talk
+from harness.talk import ANSWER_WITHIN_S, Talk
 from harness.waiting import Unmet, eventually
 
 FEWEST_PER_SERVER = 3
@@ -39,15 +39,19 @@ class Client:
     def __init__(self, name, command, **process):
         self._talk = Talk(name, command, **process)
         self._numbers = count()
+        self._within = {}
 
     def begin_call(self, road, *, work_ms=0, within=10):
         """Start a call; ``end_call`` with what is returned."""
         number = next(self._numbers)
+        self._within[number] = within
         self._talk.say(do="call", number=number, road=asdict(road), work_ms=work_ms, within=within)
         return number
 
     def end_call(self, number):
-        answer = self._talk.answer(called=number)
+        # Its limit is the client's to keep; it may be starting still.
+        within = self._within.pop(number) + ANSWER_WITHIN_S
+        answer = self._talk.answer(within=within, called=number)
         return Answer(answer["server"], answer["error"], answer["seconds"])
 
     def call(self, road, *, work_ms=0, within=10):
