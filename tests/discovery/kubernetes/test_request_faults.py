@@ -368,3 +368,39 @@ async def test_gone_is_gone_whatever_its_body_says(api):
         api.cut_watches()
         await until(lambda: api.count("list", "services") == 2)
         assert view.addresses() == BOTH
+
+
+async def test_a_proxy_that_tunnels_leads_to_the_server(api):
+    """The way of ``proxy-url``: CONNECT, and everything after it to the server and back."""
+    asked, tunnels, writers = [], [], []
+
+    async def pump(reader, writer):
+        while chunk := await reader.read(65_536):
+            writer.write(chunk)
+        writer.close()
+
+    async def tunnel(reader, writer):
+        tunnels.append(asyncio.current_task())
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.split(b"\r\n")[0])
+        there = await asyncio.open_connection("127.0.0.1", int(api.address.rpartition(":")[2]))
+        writers.extend((writer, there[1]))
+        if head.startswith(b"CONNECT "):
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        else:
+            there[1].write(head)
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer), return_exceptions=True)
+
+    proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+    access = Access(api)
+    access.proxy = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    async with viewing(api, access=access) as view:
+        assert view.addresses() == BOTH
+        assert asked
+    proxy.close()
+    for task in tunnels:
+        task.cancel()
+    await asyncio.gather(*tunnels, return_exceptions=True)
+    for writer in writers:
+        writer.close()
+    await asyncio.gather(*(w.wait_closed() for w in writers), return_exceptions=True)
