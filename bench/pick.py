@@ -74,7 +74,7 @@ def main() -> None:
     for n in SIZES:
         for policy in ("p2c", "p2c_ewma", "round_robin", "random"):
             bare, judged = made(n, policy, judges=False), made(n, policy)
-            cases[f"choice {policy}", n] = lambda b=bare, now=now: b._policy.pick(now)  # noqa: SLF001
+            cases[f"choice {policy}", n] = lambda b=bare, now=now: b._stack.pick(now)  # noqa: SLF001
             cases[f"pick + finish {policy}, no judges", n] = lambda b=bare: ended(b)
             cases[f"pick + finish {policy}", n] = lambda b=judged: ended(b)
         locked = made(n, "p2c", threading.RLock())

@@ -10,10 +10,12 @@ import argparse
 import statistics
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from machine import publish
+from policies_chart import chart
 from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
 from trimtab.policies import Outcome
@@ -93,6 +95,8 @@ class World:
         draw: Callable[[Random], Draw] | None = None,
         cross_s: float = 0.0,
         capacity: float = 1.0,
+        split: bool = False,
+        busy: dict[str, float] | None = None,
     ) -> None:
         self.random = Random(seed)
         service = Random(seed + 1)
@@ -114,12 +118,12 @@ class World:
             self._client(policy, zone, seed * 1000 + i, outstanding)
             for i, zone in enumerate(z for z, n in where.items() for _ in range(n))
         ]
-        self.engine.publish(self.servers, self.clients)
+        self.engine.publish(self.servers, self.clients, split=split)
         self.rate = rho * WORKERS * len(self.servers) / MEAN_S * capacity
-        n = len(self.clients)
-        self.engine.open_loop(
-            self.rate, seconds, lambda: self.clients[int(self.random.random() * n)]
-        )
+        # Clients of a busier zone are in the draw more often.
+        drawn = [c for c in self.clients for _ in range(int(10 * (busy or {}).get(c.zone, 1.0)))]
+        n = len(drawn)
+        self.engine.open_loop(self.rate, seconds, lambda: drawn[int(self.random.random() * n)])
 
     def _client(
         self, policy: PolicyConfig | None, zone: str, seed: int, outstanding: dict[Server, int]
@@ -165,6 +169,11 @@ def table(found: dict[str, dict[str, float]], *columns: str) -> str:
     return "\n".join(rows)
 
 
+def drawn(case: str, found: dict[str, dict[str, float]]) -> None:
+    """Remember a case for the picture."""
+    DRAWN[case] = {name: row["p99"] for name, row in found.items()}
+
+
 def verdict(what: str, value: float, most: float) -> str:
     return (
         f"{what}: {value:.4g}, target at most {most:g}: {'reached' if value <= most else 'missed'}."
@@ -182,6 +191,7 @@ def equal(seeds: int) -> str:
             ),
         )
         parts.append(f"### At {rho:.0%} load\n\n{table(found, 'p50', 'p99', 'p99.9', 'max/mean')}")
+        drawn(f"100 clients, 100 equal pods, {rho:.0%} load", found)
         if rho == 0.8:
             ratio = found["token with its judges"]["p99"] / found[GLOBAL]["p99"]
             parts.append(verdict("p99 of token with its judges / global knowledge", ratio, 1.06))
@@ -197,6 +207,7 @@ def tailed(seeds: int) -> str:
             draw=lambda random: lognormal(MEAN_S, 1.0, random),
         ),
     )  # fmt: skip
+    drawn("100 x 100, lognormal service times, 80% load", found)
     return f"## The same with lognormal service times, sigma 1\n\n{table(found, 'p50', 'p99', 'p99.9')}"
 
 
@@ -222,6 +233,7 @@ def unequal(seeds: int) -> str:
         return world
 
     found = compare(seeds, ALL, make)
+    drawn("Half of the pods twice as slow, and an antagonist", found)
     ratio = found["token with its judges"]["p99"] / found["prequal, tuned"]["p99"]
     return (
         "## Half of the pods twice as slow, and an antagonist\n\nEvery 0.3 s it slows ten other pods by "
@@ -243,6 +255,7 @@ def many(seeds: int) -> str:
         )
         ratio = found["token with its judges"]["p99"] / found["p2c"]["p99"]
         bound = found[GLOBAL]["p99"] / found["p2c"]["p99"]
+        drawn(f"400 clients, 60 pods, {rho:.0%} load", found)
         parts.append(
             f"### At {rho:.0%} load\n\n{table(found, 'p50', 'p99', 'p99.9', 'max/mean')}\n\n"
             f"{verdict('p99 of token with its judges / p2c', ratio, 0.65)} Global knowledge: {bound:.2f}."
@@ -315,8 +328,14 @@ def cold(seeds: int) -> str:
     )
 
 
-def one_cold(config: PolicyConfig, seed: int, cold: int) -> dict[str, float]:
+def one_cold(
+    config: PolicyConfig,
+    seed: int,
+    cold: int,
+    prepare: Callable[[World], object] = lambda _world: None,
+) -> dict[str, float]:
     world = World(config, seed, clients=20, servers=20, rho=0.7, seconds=32.0, warmup=2.0)
+    prepare(world)
     engine, new = world.engine, world.servers[-1]
     engine.publish(world.servers[:-1], world.clients)
     new.cold, new.cold_factor = cold, 5.0
@@ -339,69 +358,6 @@ def one_cold(config: PolicyConfig, seed: int, cold: int) -> dict[str, float]:
     return run
 
 
-EVEN = {"a": 20, "b": 20, "c": 20}
-UNEVEN = {"a": 42, "b": 12, "c": 6}
-ZONED: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("even, 70 % load", {"clients": EVEN, "servers": EVEN, "rho": 0.7}, ""),
-    ("clients 70/20/10, 35 % load", {"clients": UNEVEN, "servers": EVEN, "rho": 0.35}, ""),
-    ("clients 70/20/10, 50 % load", {"clients": UNEVEN, "servers": EVEN, "rho": 0.5}, ""),
-    ("clients 70/20/10, 70 % load", {"clients": UNEVEN, "servers": EVEN, "rho": 0.7}, ""),
-    ("servers 30/20/10, 70 %", {"clients": EVEN, "servers": {"a": 30, "b": 20, "c": 10}, "rho": 0.7}, ""),
-    ("servers 1/29/30, 70 %", {"clients": EVEN, "servers": {"a": 1, "b": 29, "c": 30}, "rho": 0.7}, ""),
-    ("zone a twice as slow, 50 %", {"clients": EVEN, "servers": EVEN, "rho": 0.5}, "a"),
-    ("600 clients 70/20/10, 35 %", {"clients": {"a": 420, "b": 120, "c": 60}, "servers": EVEN, "rho": 0.35}, ""),
-)  # fmt: skip
-
-
-def zoned(name: str, setting: dict[str, Any], slow: str, seed: int) -> dict[str, float]:
-    policy = PolicyConfig.of("token", zone=name)
-    world = World(policy, seed, seconds=30.0, warmup=18.0, cross_s=0.001, **setting)
-    for server in world.servers:
-        if slow and server.endpoint.locality.zone == slow:
-            server.slow = 2.0
-    run = world.run()
-    for zone in ("a", "b", "c"):
-        there = [s for s in world.servers if s.endpoint.locality.zone == zone]
-        run[f"busy {zone}"] = sum(s.work_s for s in there) / (30.0 * WORKERS * len(there))
-    return run
-
-
-def zones(seeds: int) -> str:
-    parts, found = [], {}
-    for what, setting, slow in ZONED:
-        found[what] = rows = {
-            name: mean([zoned(name, setting, slow, seed) for seed in range(1, seeds + 1)])
-            for name in ("off", "prefer", "strict")
-            if name != "strict" or not overloaded(setting, slow)
-        }
-        columns = ("cross", "p50", "p99", "p99.9", "busy a", "busy b", "busy c")
-        parts.append(f"### {what}\n\n{table(rows, *columns)}")
-    calm, busy, slow_zone = (found[ZONED[n][0]] for n in (1, 3, 6))
-    busiest = max(busy["prefer"][f"busy {z}"] for z in "abc")
-    verdicts = (
-        verdict("At 35 %, cross-zone %", calm["prefer"]["cross"], 5.0),
-        verdict("its p99 / zone-blind", calm["prefer"]["p99"] / calm["off"]["p99"], 1.03),
-        verdict("At 70 %, the busiest zone's utilization", busiest, 0.99),
-        verdict(
-            "Slow zone, p99 / zone-blind", slow_zone["prefer"]["p99"] / slow_zone["off"]["p99"], 1.5
-        ),
-    )
-    return (
-        "## Zones\n\ntoken with its judges; a round trip to another zone takes 1 ms more. `cross`: % of "
-        "requests that left their zone; `busy`: utilization of each zone's workers. `strict` is left out "
-        "where it would overload a zone for good.\n\n" + "\n\n".join((*parts, " ".join(verdicts)))
-    )
-
-
-def overloaded(setting: dict[str, Any], slow: str) -> bool:
-    clients, servers, rho = setting["clients"], setting["servers"], setting["rho"]
-    total, pods = sum(clients.values()), sum(servers.values())
-    return any(
-        clients[z] / total * rho * pods * (2 if z == slow else 1) > 0.98 * servers[z]
-        for z in servers
-    )
-
-
 def small(seeds: int) -> str:
     parts = []
     for n in (4, 20, 200):
@@ -416,6 +372,8 @@ def small(seeds: int) -> str:
     return "## A small fleet: 8 pods, 70 % load\n\n" + "\n\n".join(parts)
 
 
+DRAWN: dict[str, dict[str, float]] = {}
+
 CASES = {
     "equal": equal,
     "tailed": tailed,
@@ -424,7 +382,6 @@ CASES = {
     "small": small,
     "failing": failing,
     "cold": cold,
-    "zones": zones,
 }
 
 
@@ -439,9 +396,14 @@ def main() -> None:
     for case in chosen:
         parts.append(CASES[case](args.seeds))
         print(f"{case} is done", flush=True)
+    picture = ""
+    if args.write and DRAWN:
+        file = Path(args.write).with_suffix(".svg")
+        file.write_text(chart(DRAWN, GLOBAL))
+        picture = f"![p99 of the policies]({file.name})\n\n"
     publish(
         "The policies, simulated",
-        f"{parts[0]} {args.seeds} seeds.\n\n" + "\n\n".join(parts[1:]),
+        f"{parts[0]} {args.seeds} seeds.\n\n{picture}" + "\n\n".join(parts[1:]),
         args.write,
     )
 

@@ -4,6 +4,8 @@ Real sockets. Each server works on four requests at once, 20 ms each (the slow o
 queue; its answers carry load reports. Clients send open loop at a fixed total rate. The peers run one
 after the other in rounds, in the same servers: trimtab's policies, native gRPC's round_robin, and Envoy
 with LEAST_REQUEST. After a while the slow server recovers; how long does it take to its fair share?
+
+With --even N all servers stay equal, and each peer sends N requests: how evenly?
 """
 
 from __future__ import annotations
@@ -203,6 +205,49 @@ def channels(peer: str, n: int, ports: list[int], envoy: str) -> list[Any]:
     return [grpc.aio.insecure_channel(where, options=options) for _ in range(n)]
 
 
+async def ready(channel: Any) -> None:
+    """All endpoints are connected, where the channel says so."""
+    await channel.channel_ready()
+    while not all(node.connected for node in channel.trimtab.nodes.values()):
+        await passed(0.01)
+
+
+async def evenly(peer: str, clients: int, ports: list[int], envoy: str, args: Any) -> Seen:
+    made = channels(peer, clients, ports, envoy)
+    try:
+        for channel in made:
+            await (ready(channel) if hasattr(channel, "trimtab") else channel.channel_ready())
+        stubs = [channel.unary_unary(METHOD) for channel in made]
+        return await load(stubs, args.rate, args.even / args.rate, Random(clients))
+    finally:
+        for channel in made:
+            await channel.close()
+
+
+async def measure_even(args: Any, ports: list[int]) -> str:
+    rows = [
+        "| | clients | requests | max/mean | min/mean | failed |",
+        "|---|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as directory:
+        envoy = Envoy("bench", envoy_bootstrap(ports), Path(directory))
+        try:
+            envoy.wait_ready()
+            for clients in args.clients:
+                for peer in (*PEERS, "trimtab random"):
+                    seen = await evenly(peer, clients, ports, envoy.road("work").target, args)
+                    picks = [seen.picks[str(n).encode()] for n in range(SERVERS)]
+                    mean = sum(picks) / SERVERS
+                    rows.append(
+                        f"| {peer} | {clients} | {sum(picks):,} | {max(picks) / mean:.3f} | "
+                        f"{min(picks) / mean:.3f} | {seen.failed} |"
+                    )
+                    print(rows[-1], file=sys.stderr, flush=True)
+        finally:
+            envoy.stop()
+    return "\n".join(rows)
+
+
 async def one_peer(
     peer: str, clients: int, ports: list[int], envoy: str, server: Any, args: Any, random: Random
 ) -> dict[str, float]:
@@ -300,6 +345,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each phase")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clients", type=int, nargs="+", default=[4, 20, 200])
+    parser.add_argument("--even", type=int, metavar="N", help="see above")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
@@ -313,9 +359,22 @@ def main() -> None:
     try:
         assert server.stdout is not None
         ports = json.loads(server.stdout.readline())
-        body = asyncio.run(measure(args, ports, server))
+        if args.even:
+            body = asyncio.run(measure_even(args, ports))
+        else:
+            body = asyncio.run(measure(args, ports, server))
     finally:
         server.communicate()
+    if args.even:
+        publish(
+            "How evenly equal servers are used",
+            f"{SERVERS} servers of {WORKERS} workers, {SERVICE_S * 1e3:.0f} ms each. {args.rate:g} "
+            f"requests/s in total, Poisson, each at a client drawn at random.\n\n{body}\n\n"
+            "Targets for max/mean: trimtab p2c at most 1.05, trimtab token at most 1.10.",
+            args.write,
+            "grpcio",
+        )
+        return
     publish(
         "One slow server of eight",
         f"{SERVERS} servers of {WORKERS} workers, {SERVICE_S * 1e3:.0f} ms each; one takes {SLOWER:g} "
