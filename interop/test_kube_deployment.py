@@ -2,34 +2,44 @@
 
 import json
 import re
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from certificates import Authority
 from harness.client import Road
 from harness.container import INSTALLED, SYSTEM, Container, may_become
 from harness.control_plane import ControlPlane, free_addresses
-from harness.kube import manifests
-from harness.kube.account import READ
+from harness.deploy_tools import DEPLOY, kustomized
+from harness.kube import manifests, objects
 from harness.kube.api import Api, RefusedError
 from harness.manifests import Manifests
 from harness.process import Process
-from harness.python_clients import native_client
+from harness.python_clients import trimtab_client
 from harness.waiting import Unmet, eventually
 
 pytestmark = pytest.mark.processes
 
 MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
 DOCKERFILE = Path(__file__).parents[1] / "deploy" / "Dockerfile"
+POD_ADDRESS = "10.77.0.9"
+_numbers = count(1)
 
 
-def the(kind):
-    """The one object of that kind in the manifests."""
-    (found,) = (d for d in manifests.documents() if d["kind"] == kind)
+def the(kind, documents=None):
+    """The one object of that kind in the manifests that is named after trimtab."""
+    documents = documents or manifests.documents()
+    (found,) = (d for d in documents if d["kind"] == kind and _is_trimtab_s(d))
     return found
+
+
+def _is_trimtab_s(document):
+    return document["kind"] == "Namespace" or document["metadata"]["name"] == manifests.ACCOUNT
 
 
 @pytest.fixture
@@ -66,9 +76,43 @@ def image(root, **more):
 
 
 @pytest.fixture
-def in_pod(installed, account, started, tmp_path):
+def authority():
+    """Who issues the Secret that the Deployment mounts."""
+    return Authority()
+
+
+@pytest.fixture
+def variant(request):
+    """The objects that the pod is of: the manifests', or those of the variant that a test names."""
+    folder = getattr(request, "param", None)
+    return kustomized(DEPLOY / folder) if folder else manifests.documents()
+
+
+def volumes(variant, authority, directory):
+    """What the Deployment's volumes hold, as directories, by the volumes' names."""
+    found = {}
+    for volume in the("Deployment", variant)["spec"]["template"]["spec"]["volumes"]:
+        if "emptyDir" in volume:
+            continue
+        found[volume["name"]] = place = directory / f"volume-{volume['name']}"
+        place.mkdir()
+        if "configMap" in volume:
+            config = the("ConfigMap", variant)
+            assert volume["configMap"]["name"] == config["metadata"]["name"]
+            content = {name: text.encode() for name, text in config["data"].items()}
+        else:
+            assert volume["secret"]["secretName"] == "trimtab-tls"
+            chain, key = authority.issue(address=POD_ADDRESS)
+            content = {"tls.crt": chain, "tls.key": key, "ca.crt": authority.pem}
+        for name, data in content.items():
+            (place / name).write_bytes(data)
+    return found
+
+
+@pytest.fixture
+def in_pod(variant, installed, account, authority, started, tmp_path):
     """``trimtab`` with the arguments of the Deployment, as in its container."""
-    (container,) = the("Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = the("Deployment", variant)["spec"]["template"]["spec"]["containers"]
     mounted = tmp_path / "serviceaccount"
     mounted.mkdir()
     (mounted / "token").write_text(account[1])
@@ -76,28 +120,43 @@ def in_pod(installed, account, started, tmp_path):
     (mounted / "ca.crt").write_bytes(Path(installed.credentials.authority).read_bytes())
     host, port = installed.address.split(":")
     environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
-    made = image(tmp_path / "root", mounts={MOUNTED: mounted}, environment=environment)
+    filled = volumes(variant, authority, tmp_path)
+    places = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+    mounts = {MOUNTED: mounted} | {places[name]: source for name, source in filled.items()}
+    writable = tuple(path for name, path in places.items() if name not in filled)
+    made = image(tmp_path / "root", mounts=mounts, writable=writable, environment=environment)
     command = made.command(*json.loads(of_image("ENTRYPOINT")), *container["args"])
+    unchecked = ssl.create_default_context()  # as a kubelet asks
+    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
 
     class Pod:
         def __init__(self):
+            self.since = installed.audited(manifests.ACCOUNT, manifests.NAMESPACE)[1]
             self.process = Process("trimtab in its pod", command)
             self.ports = {p["name"]: p["containerPort"] for p in container["ports"]}
 
         def probe(self, which):
             """What a kubelet's probe of that name gets: status and text."""
             get = container[which]["httpGet"]
-            return self.get(self.ports[get["port"]], get["path"])
+            return self.get(get["port"], get["path"], scheme=get.get("scheme", "HTTP").lower())
 
-        def get(self, port, path):
+        def get(self, port, path, *, scheme="https", token=None):
+            url = f"{scheme}://{POD_ADDRESS}:{self.ports[port]}{path}"
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            request = urllib.request.Request(url, headers=headers)
             try:
-                with urllib.request.urlopen(f"http://10.77.0.9:{port}{path}", timeout=5) as answer:
+                with urllib.request.urlopen(request, timeout=5, context=unchecked) as answer:
                     return answer.status, answer.read().decode()
             except urllib.error.HTTPError as error:
                 with error:
                     return error.code, error.read().decode()
             except OSError as error:
                 return 0, f"{error}\n{self.process.tail()}"
+
+        def requests(self):
+            """What it has asked the API server for since it was started."""
+            account = (manifests.ACCOUNT, manifests.NAMESPACE)
+            return installed.audited(*account, since=self.since)[0]
 
         def wait_ready(self):
             def look():
@@ -114,26 +173,109 @@ def in_pod(installed, account, started, tmp_path):
     return pod
 
 
-def test_trimtab_runs_under_exactly_the_rights_that_it_is_given(
-    in_pod, orders_pods, space, started
+@pytest.fixture
+def client(in_pod, installed, authority, space, started, tmp_path):
+    """A client in the namespace of the Service ``orders``, with the token of its own account."""
+    name = f"client-{next(_numbers)}"
+    installed.admin.create(objects.service_account(name, space.name))
+    token, ca = tmp_path / "client-token", tmp_path / "client-ca"
+    token.write_text(installed.admin.token(name, space.name, audience="trimtab"))
+    ca.write_bytes(authority.pem)
+    (port,) = the("Service")["spec"]["ports"]
+    server = {
+        "server_uri": f"{POD_ADDRESS}:{in_pod.ports[port['targetPort']]}",
+        "channel_creds": [{"type": "tls", "config": {"ca_certificate_file": str(ca)}}],
+        "call_creds": [{"type": "jwt_token_file", "config": {"jwt_token_file": str(token)}}],
+        "server_features": ["xds_v3"],
+    }
+    return started(trimtab_client(json.dumps({"xds_servers": [server], "node": {"id": name}})))
+
+
+@pytest.fixture
+def load(client, space):
+    """Begins the client's requests."""
+    return lambda: client.load({"trimtab": Road(f"xds:///{space.cluster()}")}, rate=50)
+
+
+def test_a_client_with_a_token_is_served_and_failures_are_not_counted(
+    in_pod, orders_pods, space, load
 ):
     assert in_pod.probe("livenessProbe")[0] == 200
-    (port,) = the("Service")["spec"]["ports"]
-    address = f"10.77.0.9:{in_pod.ports[port['targetPort']]}"
-    server = {"server_uri": address, "channel_creds": [{"type": "insecure"}]}
-    server["server_features"] = ["xds_v3"]
-    bootstrap = json.dumps({"xds_servers": [server], "node": {"id": "native"}})
-    client = started(native_client(bootstrap))
-    with client.load({"native": Road(f"xds:///{space.cluster()}")}, rate=50) as load:
-        load.comes_from(*orders_pods)
+    with load() as requests:
+        requests.comes_from(*orders_pods)
         space.open("c")
-        load.comes_from(*orders_pods, "c")
-    metrics = in_pod.get(in_pod.ports["admin"], "/metrics")[1]
+        requests.comes_from(*orders_pods, "c")
+    metrics = in_pod.get("admin", "/metrics")[1]
     assert re.search(r"^trimtab_kube_watches_total\{.*\} [1-9]", metrics, re.MULTILINE), metrics
     failures = re.findall(
         r"^trimtab_kube_failures_total.*|^trimtab_nacks.* [1-9].*", metrics, re.MULTILINE
     )
     assert not [line for line in failures if not line.endswith((" 0", " 0.0"))]
+    for port in ("xds", "admin"):
+        assert f'trimtab_insecure_listener{{port="{port}"}} 0' in metrics
+
+
+def allowed(documents=None):
+    """What the ClusterRole allows: group, resource and verb."""
+    return {
+        (group, resource, verb)
+        for rule in the("ClusterRole", documents)["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_what_trimtab_is_allowed_is_what_it_asks_the_api_server_for(in_pod, space, load):
+    """By the API server's own audit log, with every right used: pods and tokens too."""
+    space.service(annotations={"trimtab.dev/endpoint-labels": "app"})
+    pods = space.open("a", "b")
+    with load() as requests:
+        requests.comes_from(*(pod.name for pod in pods))
+
+        def look():
+            made = {(r.group, r.resource, r.verb) for r in in_pod.requests()}
+            return made == allowed() or Unmet(f"made {made}, allowed {allowed()}")
+
+        eventually(look, within=20, what="every right is used, and nothing else is asked for")
+    refused = [r for r in in_pod.requests() if not 200 <= r.status < 300]
+    assert not refused
+
+
+@pytest.mark.parametrize(
+    ("variant", "scheme", "is_open"),
+    [("mtls", "https", 0), ("plaintext", "http", 1)],
+    indirect=["variant"],
+)
+def test_the_variants_run_under_their_rights(in_pod, variant, scheme, is_open):
+    assert in_pod.probe("livenessProbe")[0] == 200
+    metrics = in_pod.get("admin", "/metrics", scheme=scheme)[1]
+    for port in ("xds", "admin"):
+        assert f'trimtab_insecure_listener{{port="{port}"}} {is_open}' in metrics
+    assert {(r.group, r.resource, r.verb) for r in in_pod.requests()} <= allowed(variant)
+    can_review = ("authentication.k8s.io", "tokenreviews", "create") in allowed(variant)
+    assert can_review == (not is_open)
+
+
+def test_the_admin_pages_open_to_the_reader_s_token_and_to_no_other(in_pod, installed, account):
+    reader = ("trimtab-reader", manifests.NAMESPACE)
+    good = installed.admin.token(*reader, audience="trimtab")
+    api = installed.admin.token(*reader)
+    own = installed.admin.token(manifests.ACCOUNT, manifests.NAMESPACE, audience="trimtab")
+    page = "/api/v1/clusters"
+    assert in_pod.get("admin", page, token=good)[0] == 200
+    for token, status in ((None, 401), (api, 401), (account[1], 401), (own, 403)):
+        assert in_pod.get("admin", page, token=token)[0] == status
+    assert in_pod.get("admin", "/metrics")[0] == 200
+
+
+def test_what_is_known_is_kept_where_the_deployment_says(in_pod):
+    def look():
+        metrics = in_pod.get("admin", "/metrics")[1]
+        assert 'trimtab_state_writes_total{result="failed"}' not in metrics
+        return 'trimtab_state_writes_total{result="written"}' in metrics
+
+    eventually(look, within=30, what="the state file is written")
 
 
 def assert_without_rights(pid):
@@ -189,7 +331,9 @@ def test_the_rights_are_to_read_services_slices_and_pods_and_no_more(account):
             api.all(kind)
     with pytest.raises(RefusedError, match="forbidden"):
         api.delete({**service, "kind": "Service"})
-    assert {verb for rule in the("ClusterRole")["rules"] for verb in rule["verbs"]} == set(READ)
+    assert all("Secret" not in resource for _, resource, _ in allowed())
+    assert {verb for *_, verb in allowed()} == {"list", "watch", "create"}
+    assert [resource for _, resource, verb in allowed() if verb == "create"] == ["tokenreviews"]
 
 
 def test_the_pods_pass_the_strictest_of_the_pod_security_standards(installed):
@@ -212,4 +356,7 @@ def test_the_service_and_the_selectors_find_the_pods():
     labels = spec["template"]["metadata"]["labels"].items()
     assert the("Service")["spec"]["selector"].items() <= labels
     assert spec["selector"]["matchLabels"].items() <= labels
-    assert spec["replicas"] == 2
+    scaler = the("HorizontalPodAutoscaler")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == the("Deployment")["metadata"]["name"]
+    assert scaler["minReplicas"] == 2
+    assert "replicas" not in spec  # each apply would set a grown fleet back

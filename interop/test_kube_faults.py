@@ -2,6 +2,8 @@
 
 import pytest
 
+from harness.envoy import Envoy, aggregated
+from harness.traffic import Traffic
 from harness.waiting import Unmet, eventually
 
 pytestmark = pytest.mark.processes
@@ -110,3 +112,69 @@ def test_a_control_plane_that_starts_without_the_api_server_waits_and_says_so(
 
         eventually(look, within=5, what="it is ready")
         load.comes_from("a", "b", within=RETURN_WITHIN_S)
+
+
+@pytest.fixture
+def every_road(kube_traffic, kube_control_plane, space, started, tmp_path):
+    """Native gRPC and trimtab's client, and Envoy by both transports."""
+    native, roads = kube_traffic.clients[0]
+    for transport in ("sotw", "delta"):
+        name = f"envoy-{transport}"
+        envoy = started(
+            Envoy(name, aggregated(name, kube_control_plane.address, transport), tmp_path)
+        )
+        envoy.wait_ready()
+        envoy.wait_cluster(space.cluster(), within=15)
+        roads[name] = envoy.road(space.cluster())
+    return Traffic([(native, roads), *kube_traffic.clients[1:]])
+
+
+def test_a_relist_in_the_middle_of_a_rollout_costs_no_request(
+    orders_pods, every_road, kube_control_plane, cluster, space, started
+):
+    """What happens of the rollout while no watch is open is compacted away: only a list tells it."""
+    with every_road.load() as load:
+        load.comes_from("a", "b")
+        space.open("c")
+        load.comes_from("a", "b", "c")
+        lists = kube_control_plane.metric("trimtab_kube_lists_total")
+        cluster.api.kill()
+        wait_failing(kube_control_plane)
+        replica = started(cluster.api.replica("10.77.0.3"))
+        replica.start()
+        old = {"kind": "EndpointSlice", "metadata": {"name": "a", "namespace": space.name}}
+        replica.admin.delete(old)
+        cluster.etcd.compact()
+        replica.stop()
+        load.goes_on(20)
+        cluster.api.start()
+        load.comes_from("b", "c", within=RETURN_WITHIN_S)
+        assert kube_control_plane.metric("trimtab_kube_lists_total") > lists
+        assert space.close(orders_pods["a"]) == 0
+        space.open("d")
+        space.remove(orders_pods["b"])
+        load.comes_from("c", "d", within=RETURN_WITHIN_S)
+        assert space.close(orders_pods["b"]) == 0
+        load.goes_on(20)
+
+
+def test_a_list_that_takes_seconds_costs_no_request(
+    orders_pods, every_road, kube_control_plane, cluster, space
+):
+    """A restarted control plane says nothing until it has read everything, however long that takes."""
+    with every_road.load() as load:
+        load.comes_from(*orders_pods)
+        kube_control_plane.kill()
+        cluster.api.freeze()
+        try:
+            kube_control_plane.start_silent()
+            kube_control_plane.wait_clients(*every_road.nodes, within=RETURN_WITHIN_S)
+            load.goes_on(50)
+            assert kube_control_plane.get("/readyz")[0] == 503
+        finally:
+            cluster.api.thaw()
+        kube_control_plane.wait_ready(within=RETURN_WITHIN_S)
+        space.open("c")
+        load.comes_from("a", "b", "c", within=RETURN_WITHIN_S)
+        space.remove(orders_pods["a"])
+        load.comes_from("b", "c", within=RETURN_WITHIN_S)

@@ -106,5 +106,9 @@ def test_without_the_right_to_review_nobody_gets_in_and_with_it_everybody_known_
     client = started(Client(plane, tmp_path, token, space.cluster()))
     plane.expect_line(r"a token could not be checked: .*403.*create on tokenreviews", within=15)
     assert not client.clusters
+    status, text = plane.get("/readyz")
+    assert status == 503
+    assert "tokenreviews.authentication.k8s.io" in text
     account.allow(SERVICES, SLICES, REVIEWS)
+    eventually(lambda: plane.get("/readyz")[0] == 200, within=20, what="it is ready")
     eventually(lambda: client.clusters or Unmet(client.reasons), within=40, what="the endpoints")

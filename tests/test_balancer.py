@@ -8,8 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from trimtab.balancer import Balancer
 from trimtab.errors import ConfigError, NoEndpoints
-from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot
+from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot, ZoneSplit
 from trimtab.policies import Outcome
+from trimtab.policies.round_robin import RoundRobin
 
 
 def endpoint(i, **more):
@@ -152,6 +153,25 @@ def test_the_snapshot_names_the_policy_unless_the_caller_fixed_one():
     assert runs[:30] != runs[30:]
 
 
+def test_a_change_of_policy_keeps_what_is_in_flight_and_what_the_judges_know():
+    first, second = (PolicyConfig.of(name, error_bias=0) for name in ("p2c", "round_robin"))
+    endpoints = [endpoint(i) for i in range(4)]
+    b = balancer()
+    b.update(snapshot(*endpoints, policy=first))
+    bad = b.nodes["10.0.0.0", 80]
+    while bad not in b._stack.ejection.ejected:
+        pick = b.pick()
+        pick.finish(Outcome.FAILURE if pick.node is bad else Outcome.SUCCESS)
+    held = b.pick()
+    before = dict(b.nodes)
+    b.update(snapshot(*endpoints, policy=second))
+    assert dict(b.nodes) == before
+    assert b.in_flight == held.node.in_flight == 1
+    assert taken(b) == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+    held.finish(Outcome.SUCCESS)
+    assert b.in_flight == 0
+
+
 def test_an_unknown_policy_in_a_snapshot_leaves_the_last_one_at_work():
     b = balancer(endpoint(1))
     b.update(snapshot(endpoint(1), policy=PolicyConfig("from_the_future")))
@@ -161,9 +181,88 @@ def test_an_unknown_policy_in_a_snapshot_leaves_the_last_one_at_work():
     assert b.policy_error == ""
 
 
+def test_a_service_that_switches_balancing_off_goes_before_the_callers_policy_and_back():
+    off = PolicyConfig.of("round_robin", disable=True)
+    b = balancer(policy=PolicyConfig("token"))
+    fleet = [endpoint(i) for i in range(10)]
+    b.update(snapshot(*fleet, policy=off))
+    assert type(b._stack.outer) is RoundRobin
+    for _ in range(200):  # nobody is ejected, whatever happens
+        b.pick().finish(Outcome.FAILURE)
+    assert {node.picks for node in b.nodes.values()} == {20}
+    b.update(snapshot(*fleet))
+    assert b._stack.ejection is not None
+    assert type(b._stack.outer) is not RoundRobin
+
+
 def test_a_fixed_policy_that_is_unknown_is_refused_at_once():
     with pytest.raises(ConfigError, match="nope"):
         balancer(policy=PolicyConfig("nope"))
+
+
+def zoned(*zones, told=None):
+    fleet = tuple(endpoint(i, locality=Locality("r", z)) for i, z in enumerate(zones, 1))
+    return Snapshot("orders.shop:80", fleet, zones=told)
+
+
+def shares(b, n=2000):
+    for _ in range(n):
+        b.pick().finish(Outcome.SUCCESS)
+    return {zone: picks / n for zone, picks in b.zone_picks.items()}
+
+
+def test_the_control_plane_says_where_a_client_is_and_where_its_requests_go():
+    b = balancer()
+    b.update(zoned("a", "b", told=ZoneSplit("a", (("a", 0.8), ("b", 0.2)))))
+    assert b.zone == "a"
+    assert shares(b) == pytest.approx({"a": 0.8, "b": 0.2}, abs=0.05)
+
+
+def test_the_caller_knows_best_where_it_is():
+    b = balancer(zone="b")
+    b.update(zoned("a", "b", told=ZoneSplit("a")))
+    assert b.zone == "b"
+
+
+def test_a_client_that_moves_by_the_control_plane_s_word_begins_anew():
+    b = balancer()
+    b.update(zoned("a", "b", told=ZoneSplit("a", (("a", 1.0),))))
+    held = b.pick()
+    b.update(zoned("a", "b"))
+    assert b.zone == "a"
+    b.update(zoned("a", "b", told=ZoneSplit("b", (("b", 1.0),))))
+    assert b.zone == "b"
+    held.finish(Outcome.SUCCESS)
+    assert b.in_flight == 0
+    b.pick().finish(Outcome.SUCCESS)
+
+
+def test_what_a_client_in_another_zone_learnt_of_an_endpoint_is_not_held_against_it():
+    b = balancer()
+    b.update(zoned("a", "b"))
+    b._stack.shares.set(b.nodes["10.0.0.1", 80], "errors", 0.1)
+    b.update(zoned("a", "b", told=ZoneSplit("a")))
+    assert b.nodes["10.0.0.1", 80].share == 1.0
+
+
+def test_a_pick_that_a_finaliser_drops_ends_with_the_next_look():
+    b = balancer(endpoint(1))
+    pick = b.pick()
+    pick.drop()
+    assert b.in_flight == 1
+    b.take_back()
+    assert b.in_flight == 0
+    pick.finish(Outcome.SUCCESS)
+    assert b.in_flight == 0
+
+
+def test_requests_are_counted_by_zone_beyond_the_life_of_their_endpoints():
+    b = balancer(zone="a", policy=PolicyConfig.of("round_robin", judges=False))
+    b.update(zoned("a", "b"))
+    assert shares(b, 10) == {"a": 0.5, "b": 0.5}
+    b.update(zoned("a"))
+    shares(b, 10)
+    assert b.zone_picks == {"a": 15, "b": 5}
 
 
 def test_its_repr_tells_the_state():
@@ -254,3 +353,40 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+
+
+class Awake:
+    """A balancer of three endpoints whose clock can be set."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.balancer = Balancer("orders.shop:80", clock=lambda: self.now, random=Random(1))
+        self.balancer.update(
+            Snapshot("orders.shop:80", tuple(Endpoint(f"10.0.0.{i}", 80) for i in range(3)))
+        )
+
+    def ejections_after(self, pause, beats=True):
+        if beats:
+            self.balancer.beat()
+        picks = [self.balancer.pick() for _ in range(60)]
+        self.now += pause
+        for pick in picks[:30]:  # some end before the door notices that it was stopped
+            pick.finish(Outcome.TIMEOUT)
+        if beats:
+            self.balancer.beat()
+        for pick in picks[30:]:
+            pick.finish(Outcome.FAILURE)
+        return self.balancer._stack.ejection.ejections
+
+
+def test_what_ends_badly_after_a_pause_of_our_own_says_nothing_of_the_endpoints():
+    assert Awake().ejections_after(300.0) == 0
+    assert Awake().ejections_after(1.0) > 0
+    assert Awake().ejections_after(300.0, beats=False) > 0  # nobody says that we were stopped
+
+
+def test_after_a_pause_failures_of_new_requests_count():
+    awake = Awake()
+    assert awake.ejections_after(300.0) == 0
+    awake.now += 0.1
+    assert awake.ejections_after(0.1) > 0

@@ -1,13 +1,16 @@
 """What the README and the guides say, run as written.
 
-The examples' one fixed port, 50051, is replaced by a free one: another program may have it.
+The examples' fixed ports, 50051 and for HTTP 50080, are replaced by free ones: another program may have
+them.
 """
 
 import os
 import re
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
@@ -20,7 +23,7 @@ from harness.control_plane import ControlPlane, free_addresses
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
-PORT = "50051"
+PORT, HTTP_PORT = "50051", "50080"
 PROTO = """
 syntax = "proto3";
 message OrderRequest { string id = 1; }
@@ -66,6 +69,29 @@ def port():
 
 
 @pytest.fixture(scope="module")
+def http_port():
+    """The same over HTTP."""
+
+    class Orders(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("content-length", "5")
+            self.end_headers()
+            self.wfile.write(b"order")
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Orders)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield str(server.server_port)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
 def manifests(tmp_path_factory, port):
     """The README's manifests, in the directory that its commands name."""
     place = tmp_path_factory.mktemp("shop")
@@ -85,10 +111,16 @@ def control_plane(manifests):
 
 @pytest.mark.processes
 @pytest.mark.parametrize("code", EXAMPLES)
-def test_every_python_example_runs(code, stubs, port, control_plane):
+def test_every_python_example_runs(code, stubs, port, http_port, control_plane):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("GRPC_XDS", "TRIMTAB_"))}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code.replace(PORT, port)],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            code.replace(PORT, port).replace(HTTP_PORT, http_port),
+        ],
         env=clean | {"PYTHONPATH": str(stubs), "TRIMTAB_CONTROL_PLANE": control_plane.address},
         capture_output=True,
         text=True,

@@ -13,7 +13,8 @@ EXTRAS = [
     IMPORTED_AS.get(name, name)
     for name in (
         requirement.partition(">")[0]
-        for requirement in PROJECT["optional-dependencies"]["control-plane"]
+        for extra in ("control-plane", "httpx", "httpx2", "aiohttp")
+        for requirement in PROJECT["optional-dependencies"][extra]
     )
 ]
 
@@ -54,3 +55,10 @@ def test_the_command_line_says_which_extra_to_install():
     assert done.returncode == 1
     assert "pip install 'trimtab[control-plane]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+def test_an_http_door_says_which_extra_to_install(name):
+    done = run(f"import trimtab.{name}")
+    assert done.returncode == 1
+    assert f"pip install 'trimtab[{name}]'" in done.stderr

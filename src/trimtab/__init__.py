@@ -11,7 +11,9 @@ Use ``trimtab`` where you use ``grpc``, and ``trimtab.aio`` where you use ``grpc
 from importlib.metadata import version
 
 from trimtab.client.grpc_sync import insecure_channel, secure_channel
+from trimtab.client.last_good import LastGood
 from trimtab.client.request_key import request_key
+from trimtab.client.request_labels import request_labels
 from trimtab.errors import (
     ConfigError,
     DiscoveryError,
@@ -27,6 +29,7 @@ __all__ = [
     "DiscoveryError",
     "Endpoint",
     "Health",
+    "LastGood",
     "Locality",
     "NoEndpoints",
     "PolicyConfig",
@@ -37,6 +40,7 @@ __all__ = [
     "__version__",
     "insecure_channel",
     "request_key",
+    "request_labels",
     "secure_channel",
 ]
 

@@ -9,17 +9,27 @@ its pod was replaced at the same address must not make the new pod look idle.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
 
+from trimtab import policies
 from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.load_report import LoadReport
-from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot, is_other_pod
-from trimtab.policies import Outcome, Policy
-from trimtab.policies.stack import Stack
+from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot, ZoneSplit, is_other_pod
+from trimtab.policies import Outcome
+from trimtab.policies.selection import Labels, Selected, Selection, in_words, missing
+from trimtab.policies.stack import Stack, disables
+
+BEAT_S = 1.0  # how often a door says that the process is awake
+_LATE_S = 0.5  # a beat that is later by this much was held up: the process was stopped
+_MOST_SELECTIONS = 1024  # sets of labels whose statistics are kept
+
+_BAD = frozenset({Outcome.FAILURE, Outcome.TIMEOUT})
+_ERRORS = _BAD | {Outcome.OVERLOADED}
 
 
 class Node:
@@ -29,6 +39,8 @@ class Node:
         endpoint: the latest description of it.
         in_flight: requests of this client that are there now.
         picks: requests sent there so far.
+        errors: those of them that it failed, refused or left without an answer until the deadline.
+        seconds: how long those that have ended took, together [s].
         share: the part of its fair share that it should get now, above 0 and up to 1.
         since: when it began to serve, or was first seen [s, the balancer's clock]; -inf: it was
             there before this client, and nothing is known of its age.
@@ -40,8 +52,10 @@ class Node:
     __slots__ = (
         "connected",
         "endpoint",
+        "errors",
         "in_flight",
         "picks",
+        "seconds",
         "share",
         "since",
         "transport",
@@ -52,6 +66,8 @@ class Node:
         self.endpoint = endpoint
         self.in_flight = 0
         self.picks = 0
+        self.errors = 0
+        self.seconds = 0.0
         self.share = 1.0
         self.since = since
         self.connected = False
@@ -85,6 +101,31 @@ class Pick:
         if self.open:
             self._balancer.finish(self, outcome, report)
 
+    def drop(self) -> None:
+        """Say from a finaliser that nobody cares any more; it ends with the next ``take_back``.
+
+        A finaliser may run in the middle of a decision of the same thread, which it must not disturb.
+        """
+        self._balancer.dropped.append(self)
+
+
+class LabelledPick(Pick):
+    """The claim of a request that asked for labels.
+
+    Attributes:
+        selection: the endpoints with these labels.
+        selected: the node as that selection's policy knows it.
+    """
+
+    __slots__ = ("selected", "selection")
+
+    def __init__(
+        self, balancer: Balancer, started: float, selection: Selection[Node], chosen: Selected[Node]
+    ) -> None:
+        super().__init__(balancer, chosen.node, started)
+        self.selection = selection
+        self.selected = chosen
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -107,10 +148,19 @@ class Balancer:
         wall: Unix seconds, which pods' start times are compared with; None: they are not used.
         zone: the client's own; "" is unknown, and all zones are the same then.
         labels: endpoints without all of these are left out.
-        policy: fixes the strategy; None follows the snapshot's, else the default.
+        policy: fixes the strategy; None follows the snapshot's, else the default. A snapshot that
+            switches balancing off (``disable``) goes before it.
+        stalled: called with each node that has fallen silent, so that somebody asks it for a sign of
+            life and tells ``alive``. Under the lock: it must not block or call back. None: nobody
+            asks, and silent nodes are tried with requests after a while.
         lock: held for the length of one decision and never over I/O; a door that is used from
             several threads gives an ``RLock``, since a finaliser that ends a pick may run in the
             middle of a decision of its own thread.
+
+    Attributes:
+        reads_reports: whether load reports of successes make a difference to the policy.
+        hash_key: the metadata that holds a request's key, "": none does; None: no key is wanted.
+        probing: whether the policy wants probes: ``take_probes`` after every pick.
 
     Raises:
         ConfigError: ``policy`` is unknown or has a bad parameter.
@@ -126,6 +176,7 @@ class Balancer:
         zone: str = "",
         labels: Mapping[str, str] | None = None,
         policy: PolicyConfig | None = None,
+        stalled: Callable[[Node], None] | None = None,
         lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._cluster = cluster
@@ -133,17 +184,30 @@ class Balancer:
         self._random = random
         self._wall = wall
         self._labels = frozenset((labels or {}).items())
+        self._zone = zone
+        self._base: Mapping[str, float] = {}
+        self._past: dict[str, int] = {}
+        self.dropped: deque[Pick] = deque()
         self._fixed = policy
         self._config = policy
-        self._stack = Stack(policy, random, zone)
-        self._policy: Policy = self._stack.outer
-        self._locked = lock is not None
+        self._tell_stalled = stalled
+        self._ask = None if stalled is None else self._stalled
+        self._adopt(Stack(policy, random, zone, self._ask))
         self._lock: AbstractContextManager[Any] = lock if lock is not None else nullcontext()
+        if lock is None:  # without a lock, without the step that takes it
+            self.pick = self._pick  # type: ignore[method-assign]
+            self.finish = self._finish  # type: ignore[method-assign]
         self._nodes: dict[tuple[str, int], Node] = {}
         self._candidates = 0
         self._stale = False
-        self._unfit = 0
+        self._whole: Snapshot | None = None
+        self._round = 0
+        self._selections: dict[Labels, Selection[Node]] = {}
+        self._asking: set[Selection[Node]] = set()
+        self._by_label: dict[tuple[str, str], list[Node]] | None = None
         self._number = random.getrandbits(64)
+        self._beat = math.inf
+        self._woke = -math.inf
         self._leaving: set[Node] = set()
         self.snapshot: Snapshot | None = None
         self.policy_error: str = ""
@@ -152,14 +216,18 @@ class Balancer:
         """Take a new snapshot. Nodes of endpoints that stay are kept with all they learnt."""
         with self._lock:
             self._follow_policy(snapshot.policy)
-            self._unfit = 0
+            self._follow_zones(snapshot.zones)
+            self._whole = snapshot
             if self._labels:
-                snapshot = self._selected(snapshot)
+                fit = tuple(e for e in snapshot.endpoints if self._labels.issubset(e.labels))
+                snapshot = Snapshot.presorted(
+                    snapshot.cluster, fit, snapshot.policy, snapshot.service, snapshot.zones
+                )
             subset = self._stack.subset
             if subset is not None and len(fit := snapshot.usable()) > subset.size:
-                fit = subset.of(fit, self._number)
+                fit = subset.of(fit, self._number, self._whole.seat)
                 snapshot = Snapshot.presorted(
-                    snapshot.cluster, fit, snapshot.policy, snapshot.service
+                    snapshot.cluster, fit, snapshot.policy, snapshot.service, snapshot.zones
                 )
             usable = {e.key for e in snapshot.usable()}
             added: list[Node] = []
@@ -179,17 +247,15 @@ class Balancer:
             removed.extend(node for key, node in self._nodes.items() if key not in nodes)
             for node in removed:
                 node.usable = False
+                there = node.endpoint.locality.zone
+                self._past[there] = self._past.get(there, 0) + node.picks
                 if node.in_flight:
                     self._leaving.add(node)
             self._nodes = nodes
+            self._by_label = None
             self.snapshot = snapshot
             self._refresh()
             return Change(tuple(added), tuple(removed))
-
-    def _selected(self, snapshot: Snapshot) -> Snapshot:
-        fit = tuple(e for e in snapshot.endpoints if self._labels.issubset(e.labels))
-        self._unfit = len(snapshot.endpoints) - len(fit)
-        return Snapshot.presorted(snapshot.cluster, fit, snapshot.policy, snapshot.service)
 
     def _since(self, endpoint: Endpoint) -> float:
         """When a new node began to serve, by the balancer's clock.
@@ -225,81 +291,202 @@ class Balancer:
         """Whether ``pick`` would find a node that a request can leave for at once."""
         return any(node.usable and node.connected for node in self._nodes.values())
 
-    def pick(self, key: str | None = None) -> Pick:
+    def pick(self, key: str | None = None, labels: Labels | None = None) -> Pick:
         """Choose a node for one request and count it as in flight there.
 
-        ``key`` is what a hashing policy goes by: requests of one key go to one endpoint.
+        Args:
+            key: what a hashing policy goes by: requests of one key go to one endpoint.
+            labels: only endpoints with all of these are chosen from. What policies and judges
+                learn from such requests is kept for each set of labels, what is in flight is the
+                endpoint's.
 
         Raises:
             NoEndpoints: no endpoint may get a request; the text says why.
         """
-        if self._locked:
-            with self._lock:
-                return self._pick(key)
-        return self._pick(key)
+        with self._lock:
+            return self._pick(key, labels)
 
-    def _pick(self, key: str | None) -> Pick:
+    def _pick(self, key: str | None = None, labels: Labels | None = None) -> Pick:
+        if labels:
+            return self._pick_among(labels, key)
         if self._stale:
             self._refresh()
         if not self._candidates:
             raise NoEndpoints(self.why_empty())
         now = self._clock()
-        node: Node = self._policy.pick(now, key)  # type: ignore[assignment]  # it was given Nodes only
+        node: Node = self._stack.pick(now, key)  # type: ignore[assignment]  # it was given Nodes only
         node.in_flight += 1
         node.picks += 1
         return Pick(self, node, now)
 
+    def _pick_among(self, labels: Labels, key: str | None) -> Pick:
+        selection = self._selection(labels)
+        if selection is None or not selection.candidates:
+            raise NoEndpoints(self.why_empty(labels))
+        now = self._clock()
+        chosen = selection.pick(now, key)
+        chosen.node.in_flight += 1
+        chosen.node.picks += 1
+        if self._stack.prober is not None:
+            self._asking.add(selection)
+        return LabelledPick(self, now, selection, chosen)
+
+    def _selection(self, labels: Labels) -> Selection[Node] | None:
+        """The endpoints with these labels, up to date; None if no endpoint has them."""
+        if self._stale:
+            self._refresh()
+        selection = self._selections.get(labels)
+        if selection is not None and selection.round == self._round:
+            return selection
+        members = self.having(labels)
+        if not members:
+            return None
+        if selection is None:
+            if len(self._selections) >= _MOST_SELECTIONS:
+                del self._selections[next(iter(self._selections))]
+            stack = Stack(self._config, self._random, self._stack.zone, self._ask)
+            stack.base(self._base)
+            selection = Selection(stack)
+            self._selections[labels] = selection
+        fit = Snapshot.presorted(self._cluster, tuple(n.endpoint for n in members)).usable()
+        usable = [self._nodes[endpoint.key] for endpoint in fit]
+        connected = [node for node in usable if node.connected]
+        # What others are preferred to is not being connected: it can be used while it still is.
+        selection.update(connected or [n for n in usable if n.usable], self._clock())
+        selection.connected = bool(connected)
+        selection.round = self._round
+        return selection
+
+    def having(self, labels: Labels) -> list[Node]:
+        """The nodes whose endpoints have all of these labels."""
+        if self._by_label is None:
+            found: dict[tuple[str, str], list[Node]] = {}
+            for node in self._nodes.values():
+                for pair in node.endpoint.labels:
+                    found.setdefault(pair, []).append(node)
+            self._by_label = found
+        first, *more = sorted((self._by_label.get(pair, []) for pair in labels), key=len)
+        return first if not more else [n for n in first if labels.issubset(n.endpoint.labels)]
+
+    def reaches(self, labels: Labels) -> tuple[bool, bool]:
+        """Whether ``pick`` would find a node with these labels, and one that is connected."""
+        with self._lock:
+            selection = self._selection(labels)
+            if selection is None:
+                return False, False
+            return bool(selection.candidates), selection.connected
+
     def finish(self, pick: Pick, outcome: Outcome, report: LoadReport | None = None) -> None:
         """End a pick of this balancer; the same as ``pick.finish``."""
-        if self._locked:
-            with self._lock:
-                self._finish(pick, outcome, report)
-        else:
+        with self._lock:
             self._finish(pick, outcome, report)
 
-    def _finish(self, pick: Pick, outcome: Outcome, report: LoadReport | None) -> None:
+    def _finish(self, pick: Pick, outcome: Outcome, report: LoadReport | None = None) -> None:
         if not pick.open:  # two threads may both have found it open
             return
         pick.open = False
         node = pick.node
         node.in_flight -= 1
         now = self._clock()
-        self._policy.done(node, outcome, now - pick.started, now, report)
+        latency = now - pick.started
+        node.seconds += latency
+        if outcome in _ERRORS:
+            if outcome in _BAD and self._slept_since(pick.started, now):
+                outcome = Outcome.CANCELLED
+            else:
+                node.errors += 1
+        if type(pick) is Pick:
+            self._stack.done(node, outcome, latency, now, report)
+        elif isinstance(pick, LabelledPick):
+            pick.selection.done(pick.selected, outcome, latency, now, report)
         if self._leaving and not node.in_flight:
             self._leaving.discard(node)
 
-    @property
-    def reads_reports(self) -> bool:
-        """Whether load reports of successes make a difference to the policy."""
-        return self._stack.reads_reports
+    def beat(self) -> None:
+        """This process is awake. A door that says so every ``BEAT_S`` seconds makes pauses visible.
+
+        What ends badly after a pause of our own (deadlines that passed, connections that servers gave
+        up) says nothing of the endpoints, and counts as cancelled.
+        """
+        now = self._clock()
+        if self._late(now):
+            self._woke = now
+        self._beat = now
+
+    def _late(self, now: float) -> bool:
+        return now - self._beat > BEAT_S + _LATE_S
+
+    def _slept_since(self, then: float, now: float) -> bool:
+        return then <= self._woke or self._late(now)
+
+    def take_back(self) -> None:
+        """End the picks that finalisers dropped."""
+        while self.dropped:
+            self.dropped.popleft().finish(Outcome.CANCELLED)
 
     @property
-    def hash_key(self) -> str | None:
-        """The metadata that holds a request's key, "": none does; None: no key is wanted."""
-        return self._stack.hash_key
+    def zone(self) -> str:
+        """Where this client is: the caller's word, else the control plane's; "" is unknown."""
+        return self._stack.zone
 
     @property
-    def probing(self) -> bool:
-        """Whether the policy wants probes: ``take_probes`` after every pick."""
-        return self._stack.prober is not None
+    def zone_picks(self) -> Mapping[str, int]:
+        """Requests sent so far, by zone of the endpoint; those that have left are counted on."""
+        found = dict(self._past)
+        for node in list(self._nodes.values()):
+            there = node.endpoint.locality.zone
+            found[there] = found.get(there, 0) + node.picks
+        return found
 
     def take_probes(self) -> list[Node]:
         """Whom to ask for a load report now; answers go to ``probed``."""
-        prober = self._stack.prober
-        if prober is None:
-            return []
         with self._lock:
-            return cast("list[Node]", prober.take_probes())
+            prober = self._stack.prober
+            wanted = [] if prober is None else cast("list[Node]", prober.take_probes())
+            for selection in self._asking:
+                wanted += selection.take_probes()
+            self._asking.clear()
+            return wanted
 
     def probed(self, node: Node, report: LoadReport) -> None:
         """An endpoint answered a probe."""
-        prober = self._stack.prober
-        if prober is not None:
-            with self._lock:
-                prober.probed(node, report, self._clock())
+        with self._lock:
+            now = self._clock()
+            if self._stack.prober is not None:
+                self._stack.prober.probed(node, report, now)
+            for selection in self._selections.values():
+                selection.probed(node, report, now)
 
-    def _follow_policy(self, wanted: PolicyConfig | None) -> None:
-        if self._fixed is not None or wanted == self._config:
+    def alive(self, node: Node) -> None:
+        """A silent node has given a sign of life."""
+        with self._lock:
+            now = self._clock()
+            if self._stack.stalls is not None:
+                self._stack.stalls.alive(node, now)
+            for selection in self._selections.values():
+                selection.alive(node, now)
+
+    def is_silent(self, node: Node) -> bool:
+        """Whether a node has been found silent, and has not given a sign of life since."""
+        with self._lock:
+            stalls = self._stack.stalls
+            if stalls is not None and node in stalls.silent:
+                return True
+            return any(selection.is_silent(node) for selection in self._selections.values())
+
+    def _stalled(self, node: policies.Node) -> None:
+        if self._tell_stalled is not None:
+            self._tell_stalled(node.node if isinstance(node, Selected) else cast("Node", node))
+
+    def _adopt(self, stack: Stack) -> None:
+        self._stack = stack
+        self.reads_reports = stack.reads_reports
+        self.hash_key = stack.hash_key
+        self.probing = stack.prober is not None
+
+    def _follow_policy(self, told: PolicyConfig | None) -> None:
+        wanted = told if self._fixed is None or disables(told) else self._fixed
+        if wanted == self._config:
             self.policy_error = ""
             return
         try:
@@ -310,31 +497,49 @@ class Balancer:
             return
         self.policy_error = ""
         self._config = wanted
-        self._stack = stack
-        self._policy = stack.outer
+        self._adopt(stack)
+        for selection in self._selections.values():
+            selection.follow(wanted)
+
+    def _follow_zones(self, told: ZoneSplit | None) -> None:
+        """Take the control plane's word for where this client is, unless the caller said so."""
+        zone = self._zone or (told.client_zone if told else "") or self._stack.zone
+        self._base = dict(told.base) if told else {}
+        if zone != self._stack.zone:
+            self._stack.shares.forget()
+            self._adopt(Stack(self._config, self._random, zone, self._ask))
+            self._selections.clear()
+        self._stack.base(self._base)
+        for selection in self._selections.values():
+            selection.stack.base(self._base)
 
     def _refresh(self) -> None:
         self._stale = False
+        self._round += 1
         usable = [node for node in self._nodes.values() if node.usable]
         connected = [node for node in usable if node.connected]
         candidates = connected or usable
         self._candidates = len(candidates)
-        self._policy.update(candidates, self._clock())
+        self._stack.outer.update(candidates, self._clock())
 
-    def why_empty(self) -> str:
+    def why_empty(self, labels: Labels | None = None) -> str:
         """Why a pick finds nothing, in words for the caller."""
-        if self.snapshot is None:
+        if self.snapshot is None or self._whole is None:
             return f"{self._cluster}: no endpoints received yet"
-        counts = self.snapshot.counts()
-        if self._unfit and not self.snapshot.endpoints:
-            wanted = ", ".join(f"{key}={value}" for key, value in sorted(self._labels))
-            return f"{self._cluster}: none of {self._unfit} endpoints has the labels {wanted}"
-        if not self.snapshot.endpoints:
+        endpoints = self.snapshot.endpoints
+        if labels and endpoints:
+            lacking = missing(labels, endpoints)
+            if lacking:
+                return f"{self._cluster}: {lacking}"
+            endpoints = tuple(e for e in endpoints if labels.issubset(e.labels))
+        elif not endpoints and self._whole.endpoints:
+            return f"{self._cluster}: {missing(self._labels, self._whole.endpoints)}"
+        if not endpoints:
             return f"{self._cluster}: the service has no endpoints"
+        counts = Snapshot.presorted(self._cluster, endpoints).counts()
         states = ", ".join(f"{n} {health.value}" for health, n in counts.items() if n)
-        return (
-            f"{self._cluster}: none of {len(self.snapshot.endpoints)} endpoints is ready ({states})"
-        )
+        said = f" with the labels {in_words(labels)}" if labels else ""
+        return f"{self._cluster}: none of {len(endpoints)} endpoints{said} is ready ({states})"
 
     @property
     def nodes(self) -> Mapping[tuple[str, int], Node]:

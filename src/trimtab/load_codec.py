@@ -3,7 +3,8 @@
 Form: ``TEXT name=value,name=value``, with the names of ``OrcaLoadReport``'s fields, those of a map with
 the key after a dot: ``TEXT application_utilization=0.4,named_metrics.in_flight=3``. Envoy reads the same.
 gRPC takes the binary trailer ``endpoint-load-metrics-bin`` away before Python sees it; hence text.
-What is in flight, and what a request takes, have no field of their own; they are named metrics.
+The same text answers ``PROBE``, a unary method that takes a ``google.protobuf.Empty`` and gives a
+``google.protobuf.StringValue``. What is in flight, and what a request takes, have no field of their own; they are named metrics.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import isfinite
 
+from google.protobuf.message import DecodeError
+from google.protobuf.wrappers_pb2 import StringValue
+
 from trimtab.load_report import LoadReport
 
 HEADER = "endpoint-load-metrics"
 BINARY_HEADER = "endpoint-load-metrics-bin"
+PROBE = "/trimtab.v1.LoadReport/Get"
 IN_FLIGHT = "in_flight"
 LATENCY = "latency"
 
@@ -103,3 +108,16 @@ def encode(report: LoadReport, named: Mapping[str, float] | None = None) -> str:
     if named:
         parts.extend(f"named_metrics.{name}={value:.2g}" for name, value in named.items())
     return "TEXT " + ",".join(parts)
+
+
+def encode_answer(text: str) -> bytes:
+    """A report as the answer to ``PROBE``."""
+    return StringValue(value=text).SerializeToString()
+
+
+def decode_answer(message: bytes) -> LoadReport | None:
+    """The report in an answer to ``PROBE``. Never raises; None if there is none to be read."""
+    try:
+        return decode(StringValue.FromString(message).value)
+    except DecodeError:
+        return None

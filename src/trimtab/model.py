@@ -167,6 +167,20 @@ class ServicePort:
 
 
 @dataclass(frozen=True, slots=True)
+class ZoneSplit:
+    """What a control plane says to one client of zones (docs/architecture.md, "Zones").
+
+    Attributes:
+        client_zone: where it takes the client to be; "" if it doesn't say.
+        base: the part of this client's requests that goes to each server zone before latency moves
+            it, 0 to 1, sorted by zone; empty if it doesn't say.
+    """
+
+    client_zone: str = ""
+    base: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All endpoints of one cluster at one moment, sorted, no two with the same address and port.
 
@@ -175,12 +189,16 @@ class Snapshot:
         endpoints: sorted by address and port.
         policy: which strategy picks; None leaves it to the client.
         service: the Service port, where known.
+        zones: what a client was told of zones: of its view, so no part of the content's version.
+        seat: which client of how many this one is, from 0, for subsets; likewise.
     """
 
     cluster: str
     endpoints: tuple[Endpoint, ...] = ()
     policy: PolicyConfig | None = None
     service: ServicePort | None = None
+    zones: ZoneSplit | None = None
+    seat: tuple[int, int] | None = None
     _version: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -200,6 +218,7 @@ class Snapshot:
         endpoints: tuple[Endpoint, ...],
         policy: PolicyConfig | None = None,
         service: ServicePort | None = None,
+        zones: ZoneSplit | None = None,
     ) -> Snapshot:
         """A snapshot of endpoints that are sorted by key already, no key twice; nothing is checked.
 
@@ -211,6 +230,8 @@ class Snapshot:
             ("endpoints", endpoints),
             ("policy", policy),
             ("service", service),
+            ("zones", zones),
+            ("seat", None),
             ("_version", []),
         ):
             object.__setattr__(self, name, value)
@@ -292,9 +313,16 @@ def is_other_pod(old: Endpoint, new: Endpoint) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """A source says: this is now the whole state of that cluster."""
+    """A source says: this is now the whole state of that cluster.
+
+    Attributes:
+        snapshot: the state.
+        since: when what changed it happened at its origin [s, loop time]; None: the source can't
+            tell. Says nothing of the state, so it does not count when events are compared.
+    """
 
     snapshot: Snapshot
+    since: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,32 @@ def test_the_short_form_names_this_process_its_namespace_and_its_zone():
     assert load(None, env | {"TRIMTAB_NAMESPACE": "own"}).node.metadata == {"namespace": "own"}
 
 
+def test_the_short_form_names_the_service_and_the_node_that_this_process_is_part_of():
+    env = {"TRIMTAB_CONTROL_PLANE": "a:1", "TRIMTAB_SERVICE": "front.shop", "NODE_NAME": "n-7"}
+    node = load(None, env).node
+    assert (node.cluster, node.metadata) == ("front.shop", {"node_name": "n-7"})
+    again = Bootstrap.of("a:1", service="front.shop", node_name="n-8").node
+    assert (again.cluster, again.metadata) == ("front.shop", {"node_name": "n-8"})
+    assert load(None, env | {"TRIMTAB_NODE_NAME": "n-9"}).node.metadata == {"node_name": "n-9"}
+
+
+def test_the_short_form_speaks_tls_once_it_is_told_whom_to_trust_or_who_it_is():
+    env = {"TRIMTAB_CONTROL_PLANE": "a:1,b:1"}
+    (plain, _) = load(None, env).servers
+    assert plain.credentials == Credentials("insecure")
+    secure = load(None, env | {"TRIMTAB_CA": "/ca.pem", "TRIMTAB_TOKEN_FILE": "/token"})
+    assert {s.credentials for s in secure.servers} == {
+        Credentials("tls", ca_file="/ca.pem", token_file="/token")
+    }
+    (with_token, _) = load(None, env | {"TRIMTAB_TOKEN_FILE": "/token"}).servers
+    assert with_token.credentials == Credentials("tls", token_file="/token")
+    own = {"TRIMTAB_CERTIFICATE": "/c.pem", "TRIMTAB_KEY": "/k.pem"}
+    (with_certificate, _) = load(None, env | own).servers
+    assert with_certificate.credentials == Credentials("tls", "", "/c.pem", "/k.pem")
+    with pytest.raises(ConfigError, match=r"TRIMTAB_KEY='': tls needs both"):
+        load(None, env | {"TRIMTAB_CERTIFICATE": "/c.pem"})
+
+
 def test_equal_bootstraps_are_equal_wherever_they_came_from(tmp_path):
     file = tmp_path / "bootstrap.json"
     file.write_text(json.dumps(FULL))

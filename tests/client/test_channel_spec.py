@@ -37,7 +37,10 @@ def test_an_unanswered_ping_counts_as_soon_as_the_caller_wants_it():
 
 
 def test_quiet_calls_are_not_pinged_to_death():
-    assert "grpc.http2.max_pings_without_data" not in dict(options_for("orders", None))
+    options = dict(options_for("orders", None))
+    assert "grpc.http2.max_pings_without_data" not in options
+    assert "grpc.keepalive_time_ms" not in options  # a quiet call would die of it after 3 minutes
+    assert "grpc.keepalive_permit_without_calls" not in options
 
 
 def test_what_the_caller_gives_wins():

@@ -12,6 +12,7 @@ import trimtab
 from doors import loop, threads
 from doors.servers import Servers
 from harness.waiting import eventually
+from trimtab.errors import ConfigError
 from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
 
 DOORS = {**threads.DOORS, **loop.DOORS}
@@ -410,7 +411,98 @@ def test_only_endpoints_with_the_labels_get_requests(door, servers, ask):
     tell(channel, at(second, labels=(("shard", "8"),)))
     with pytest.raises(grpc.RpcError) as refused:
         channel.say(ask(), timeout=5)
-    assert "none of 1 endpoints has the labels shard=7" in refused.value.details()
+    assert "none of 1 endpoints has the labels shard=7; known values of shard: 8" in (
+        refused.value.details()
+    )
+
+
+SHARD_7, SHARD_8 = (("shard", "7"),), (("shard", "8"),)
+
+
+@pytest.mark.parametrize("method", ["Say", "Count", "Gather", "Talk"])
+def test_a_call_can_want_endpoints_with_labels(door, servers, ask, method):
+    made = servers.open("a", "b", "c")
+    channel = door.open(None, policy="p2c")
+    tell(channel, *(at(s, labels=SHARD_7 if s.name == "c" else SHARD_8) for s in made))
+    connected(channel, 3)
+    request = ask(text="x", replies=1)
+    request = iter([request]) if method in {"Gather", "Talk"} else request
+    with trimtab.request_labels({"shard": "7"}):
+        call = channel.begin(method, request, timeout=5)
+    if method in {"Count", "Talk"}:
+        assert call.first().server == "c"
+    assert call.code() is grpc.StatusCode.OK
+    assert [s.received for s in made] == [0, 0, 1]
+    for shard, expected in [("7", {"c"}), ("8", {"a", "b"})] * 2:
+        with trimtab.request_labels({"shard": shard}):
+            assert {channel.say(ask(), timeout=5).server for _ in range(30)} == expected
+    assert {channel.say(ask(), timeout=5).server for _ in range(60)} == set("abc")
+    idle(channel)
+
+
+@pytest.mark.parametrize("method", ["Say", "Count"])
+def test_labels_that_no_endpoint_has_fail_and_the_known_values_are_named(
+    door, servers, ask, method
+):
+    first, second = servers.open("a", "b")
+    channel = door.open(None)
+    tell(channel, at(first, labels=SHARD_7), at(second, labels=SHARD_8))
+    connected(channel, 2)
+    with trimtab.request_labels({"shard": "9"}):
+        refused = channel.begin(method, ask(replies=1), timeout=5)
+    assert refused.code() is grpc.StatusCode.UNAVAILABLE
+    said = "none of 2 endpoints has the labels shard=9; known values of shard: 7, 8"
+    assert said in refused.details()
+    assert first.received == second.received == 0
+
+
+@pytest.mark.parametrize("method", ["Say", "Count", "Gather", "Talk"])
+def test_a_call_can_wait_for_an_endpoint_with_its_labels(door, servers, ask, method):
+    first, second = servers.open("a", "b")
+    channel = door.open(None)
+    tell(channel, at(first, labels=SHARD_7))
+    connected(channel, 1)
+    request = ask(text="x", replies=1)
+    request = iter([request]) if method in {"Gather", "Talk"} else request
+    with trimtab.request_labels({"shard": "8"}):
+        call = channel.begin(method, request, wait_for_ready=True, timeout=8)
+    tell(channel, at(first, labels=SHARD_7), at(second, labels=SHARD_8))
+    if method in {"Count", "Talk"}:
+        assert call.first().server == "b"
+    assert call.code() is grpc.StatusCode.OK
+    assert (first.received, second.received) == (0, 1)
+
+
+def test_a_call_whose_labels_only_a_dead_endpoint_has_says_so(door, servers, ask):
+    channel = door.open(None)
+    alive = at(servers.open("a"), labels=SHARD_7)
+    tell(channel, alive, Endpoint("127.0.0.1", 1, labels=SHARD_8))
+    connected(channel, 1)
+    with trimtab.request_labels({"shard": "8"}):
+        refused = channel.begin("Say", ask(), timeout=8)
+        assert refused.code() is grpc.StatusCode.UNAVAILABLE
+    assert "no endpoint with the labels shard=8 accepts connections" in refused.details()
+    assert channel.say(ask(), timeout=5).server == "a"
+
+
+def test_a_retry_keeps_to_the_labels(door, servers, ask):
+    first, second = servers.open("a", "b")
+    failed = []
+    channel = door.open(None, interceptors=[door.retry(4, failed)])
+    tell(channel, at(first, labels=SHARD_7), at(second, labels=SHARD_8))
+    connected(channel, 2)
+    with trimtab.request_labels({"shard": "8"}), pytest.raises(grpc.RpcError):
+        channel.say(ask(fail_with=14), timeout=5)
+    assert (first.received, second.received) == (0, 4)
+
+
+@pytest.mark.parametrize("labels", ["shard=7", {"shard": 7}, None])
+def test_labels_that_are_no_texts_are_refused(labels):
+    with (
+        pytest.raises(ConfigError, match="no mapping of texts to texts"),
+        trimtab.request_labels(labels),
+    ):
+        pass
 
 
 # Endpoints come and go

@@ -1,6 +1,5 @@
 """A server process that is killed under load, and comes back on its port."""
 
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +8,7 @@ import pytest
 
 from doors import loop, threads
 from doors.servers import Servers
-from harness.process import Process
+from doors.victim import Victims
 from harness.waiting import eventually
 
 DOORS = {**threads.DOORS, **loop.DOORS}
@@ -20,26 +19,6 @@ pytestmark = [
     pytest.mark.processes,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
-
-VICTIM = """
-import sys
-from concurrent.futures import ThreadPoolExecutor
-import grpc
-sys.path.insert(0, sys.argv[1])
-import echo_pb2, echo_pb2_grpc
-class Echo(echo_pb2_grpc.EchoServicer):
-    def Say(self, request, context):
-        return echo_pb2.Reply(text=request.text, server="victim")
-    def Count(self, request, context):
-        yield echo_pb2.Reply(server="victim")
-        sys.stdin.read()
-server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
-echo_pb2_grpc.add_EchoServicer_to_server(Echo(), server)
-port = server.add_insecure_port("127.0.0.1:" + sys.argv[2])
-server.start()
-print("port", port, flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture(params=DOORS)
@@ -52,17 +31,9 @@ def door(request, echo):
 @pytest.fixture
 def start(echo):
     """Start the victim; its process and port."""
-    started = []
-    stubs = echo[0].__file__.rpartition("/")[0]
-
-    def run(port=0):
-        process = Process("victim", [sys.executable, "-c", VICTIM, stubs, str(port)])
-        started.append(process)
-        return process, int(process.expect(r"port (\d+)", within=20)[1])
-
-    yield run
-    for process in started:
-        process.kill()
+    victims = Victims(echo)
+    yield victims.start
+    victims.close()
 
 
 @pytest.fixture

@@ -120,6 +120,9 @@ async def test_clients_show_who_is_connected_and_what_they_acked_or_nacked(sourc
     (nacked,) = two["resources"]
     assert nacked["state"] == "nacked"
     assert nacked["error"] == "no such\\x1b[31m locality"
+    assert 0 <= nacked["state_seconds"] < 5
+    assert 0 <= states[ORDERS]["state_seconds"] < 5
+    assert states["nosuch.shop:1"]["state_seconds"] is None
     assert nacked["type"] == "ClusterLoadAssignment"
 
 

@@ -17,6 +17,7 @@ from harness.process import Process
 from harness.waiting import Deadline, eventually
 from plane import ADS
 from trimtab.cli import cli
+from trimtab.client.bootstrap import Credentials, load
 from trimtab.xds.server_stream import EDS_CLUSTER
 
 pytestmark = pytest.mark.processes
@@ -244,6 +245,9 @@ def test_endpoints_and_clients_print_tables_or_json(serve):
     assert "similar names: orders.shop:8080" in err
     code, out, _ = run("clients", "--output", "json", env=env)
     assert json.loads(out) == {"clients": []}
+    code, out, _ = run("top", "--output", "json", env=env)
+    assert json.loads(out) == {"clusters": []}
+    assert run("top", env=env)[1].startswith("CLUSTER")
 
 
 def test_check_lists_what_serve_would_begin_with_and_exits_with_0(manifests):
@@ -311,6 +315,29 @@ def test_no_answer_from_the_admin_pages_says_what_to_do():
     assert "TRIMTAB_ADMIN" in err
 
 
+def test_bootstraps_name_the_files_that_client_and_control_plane_know_each_other_by():
+    trust = ["--ca", "/t/ca.crt", "--token-file", "/t/token"]
+    code, out, _ = run("bootstrap", "--for", "grpc", "--server", "trimtab:18000", *trust)
+    assert code == 0
+    (server,) = load(json.loads(out)).servers
+    assert server.credentials == Credentials("tls", ca_file="/t/ca.crt", token_file="/t/token")
+    code, out, _ = run("bootstrap", "--for", "trimtab", "--server", "trimtab:18000", *trust)
+    exported = dict(line.removeprefix("export ").split("=") for line in out.splitlines())
+    assert load(None, exported).servers[0].credentials == server.credentials
+    for alone in (
+        trust[2:],
+        ["--ca", "/ca", "--key", "/k"],
+        ["--certificate", "/c", "--key", "/k"],
+    ):
+        assert run("bootstrap", "--for", "grpc", *alone)[0] == 2
+    code, _, err = run("bootstrap", "--for", "envoy", *trust)
+    assert code == 1
+    assert "--for envoy-secret" in err
+    assert "--secret-file" in err
+    assert run("bootstrap", "--for", "envoy-secret")[0] == 1
+    assert run("bootstrap", "--for", "envoy", "--secret-file", "/s")[0] == 2
+
+
 def test_bootstraps_are_what_each_client_reads():
     identity = ["--node-id", "n1", "--zone", "z1", "--namespace", "shop"]
     code, out, _ = run("bootstrap", "--for", "grpc", "--server", "trimtab:18000", *identity)
@@ -335,6 +362,22 @@ def test_bootstraps_are_what_each_client_reads():
     code, out, err = run("bootstrap", "--for", "trimtab", "--node-id", "n1")
     assert (code, out) == (1, "")
     assert "no node id" in err
+
+
+def test_a_bootstrap_says_which_service_and_node_the_client_is_part_of():
+    place = ["--service", "front.shop", "--node-name", "node-7"]
+    documents = [
+        json.loads(run("bootstrap", "--for", "grpc", *place)[1]),
+        yaml.safe_load(run("bootstrap", "--for", "envoy", *place)[1]),
+    ]
+    for document in documents:
+        assert document["node"]["cluster"] == "front.shop"
+        assert document["node"]["metadata"] == {"node_name": "node-7"}
+    _, out, _ = run("bootstrap", "--for", "trimtab", *place)
+    assert out.splitlines()[1:] == [
+        "export TRIMTAB_SERVICE=front.shop",
+        "export TRIMTAB_NODE_NAME=node-7",
+    ]
 
 
 def test_the_real_envoy_accepts_its_bootstrap_and_the_other_forms_in_its_comments(tmp_path):
@@ -428,6 +471,13 @@ def test_why_says_which_endpoints_are_used_or_which_names_are_near(serve):
     assert "nothing can be used in zone nowhere" in out
     assert "used      2 of 2 endpoints" in out
     assert "no client subscribes to it here" in out
+    assert "by capacity: the client's Service is unknown" in out
+    mine = ["--from", "z1", "--service", "users.shop", "--server", admin]
+    _, out, _ = run("why", "orders.shop", *mine)
+    assert "split     " in out
+    assert "users.shop" in out
+    _, _, err = run("why", "orders.shop", "--service", "users", "--server", admin)
+    assert "say SERVICE.NAMESPACE" in err
     code, out, _ = run("why", "orders.shop", "--output", "json", env={"TRIMTAB_ADMIN": admin})
     assert code == 0
     assert [e["used"] for e in json.loads(out)["endpoints"]] == [True, True]

@@ -2,6 +2,7 @@ import pytest
 
 from trimtab.control.explain import explain
 from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
+from trimtab.xds.zone_views import ServiceName
 
 
 def endpoint(port, zone, health=Health.READY, priority=0):
@@ -55,6 +56,42 @@ def test_a_strict_zone_leaves_the_others_out_only_while_it_has_an_endpoint():
 def test_the_rule_of_zones_is_said_in_words(policy, zone, rule):
     snapshot = Snapshot("orders.shop:80", (endpoint(1, "a"), endpoint(2, "b")), policy)
     assert explain(snapshot, zone)["zone_rule"].startswith(rule)
+
+
+def split(zone, pods=None, policy=None):
+    servers = (endpoint(1, "a"), endpoint(2, "b"), endpoint(3, "b"), endpoint(4, "c"))
+    service = None if pods is None else ServiceName("front", "shop")
+    why = explain(Snapshot("orders.shop:80", servers, policy), zone, service, pods or {})
+    return why["split"]
+
+
+def test_the_split_is_what_clients_are_sent():
+    found = split("a", {"a": 2, "b": 1, "c": 1})
+    assert found["trimtab"] == pytest.approx({"a": 0.5, "b": 0.5})
+    assert found["others"] == pytest.approx({"a": 0.4975, "b": 0.5, "c": 0.0025})
+    counts = "by capacity and the pods of front.shop (2 in a, 1 in b, 1 in c)"
+    assert found["reason"] == counts
+
+
+@pytest.mark.parametrize(
+    ("zone", "pods", "policy", "reason"),
+    [
+        ("a", None, None, "by capacity: the client's Service is unknown"),
+        ("", {"a": 1}, None, "by capacity: the client's zone is unknown"),
+        ("c", {"a": 1}, None, "by capacity: front.shop has no ready pod in zone c"),
+        ("a", {"a": 1}, PolicyConfig.of("token", zone="off"), "by capacity: zones are off"),
+        ("z", {"z": 1}, PolicyConfig.of("token", zone="strict"), "by capacity: nothing can be"),
+    ],
+)
+def test_capacity_decides_alone_for_a_reason(zone, pods, policy, reason):
+    found = split(zone, pods, policy)
+    assert found["reason"].startswith(reason)
+    assert found["trimtab"] == found["others"] == {"a": 0.25, "b": 0.5, "c": 0.25}
+
+
+def test_a_strict_split_is_the_own_zone():
+    found = split("a", policy=PolicyConfig.of("token", zone="strict"))
+    assert found["trimtab"] == {"a": 1.0}
 
 
 def test_each_setting_says_where_it_came_from():

@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+from trimtab.client import metrics as of_clients
 from trimtab.control.metrics import METRICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -16,10 +17,10 @@ def documented():
 
 
 def test_the_page_lists_exactly_the_metrics_of_the_code():
-    assert documented() == {m.name: (m.kind, m.labels) for m in METRICS}
+    assert documented() == {m.name: (m.kind, m.labels) for m in METRICS + of_clients.METRICS}
 
 
 def test_metric_names_tell_the_project_and_the_unit():
-    for metric in METRICS:
+    for metric in METRICS + of_clients.METRICS:
         assert metric.name.startswith("trimtab_")
         assert metric.name.endswith("_total") == (metric.kind == "counter")

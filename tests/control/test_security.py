@@ -1,28 +1,23 @@
 """TLS, identities and tokens on real sockets. The real TokenReview is in interop/test_kube_security.py."""
 
 import asyncio
-import base64
 import contextlib
 import hashlib
-import json
-import time
 
 import grpc
 import pytest
-from aiohttp import web
 
 from certificates import Authority
+from identities import client_tls, tokens, with_token, write_pair
 from plane import QueueSource as Source
 from plane import RawClient, eventually, get, pause, running, snapshot
+from token_reviewer import Reviewer, jwt
 from trimtab.client.bootstrap import load
 from trimtab.client.subscription import subscribe
 from trimtab.control.authorization import Policy
 from trimtab.control.config import Address, Config
 from trimtab.control.security import SecurityOptions
 from trimtab.control.tls import TlsFiles
-from trimtab.discovery.kubernetes.access import ApiServer
-from trimtab.discovery.kubernetes.credentials import Fixed
-from trimtab.discovery.kubernetes.tls import Tls
 from trimtab.errors import ConfigError
 from trimtab.model import Synced, Updated
 from trimtab.xds import type_urls
@@ -46,25 +41,8 @@ def files(authority, tmp_path):
     return written
 
 
-def write_pair(files, authority, name="leaf"):
-    chain, key = authority.issue(name=name)
-    files.certificate.write_bytes(chain)
-    files.key.write_bytes(key)
-
-
 def source():
     return Source(Updated(snapshot("orders", 1)), Synced())
-
-
-def client_tls(authority, spiffe=None):
-    chain, key = authority.issue(spiffe=spiffe) if spiffe else (None, None)
-    return grpc.ssl_channel_credentials(authority.pem, key, chain)
-
-
-def with_token(authority, token):
-    return grpc.composite_channel_credentials(
-        client_tls(authority), grpc.access_token_call_credentials(token)
-    )
 
 
 async def asked(address, credentials, name=ORDERS):
@@ -129,18 +107,6 @@ def _peer_certificate(address):
     return ssl.get_server_certificate((address.host, address.port), timeout=5)
 
 
-def tokens(tmp_path):
-    path = tmp_path / "tokens.yaml"
-    entries = [("web", "shop"), ("till", "bank")]
-    path.write_text(
-        "".join(
-            f"- {{name: {name}, namespace: {ns}, sha256: {hashlib.sha256(ns.encode()).hexdigest()}}}\n"
-            for name, ns in entries
-        )
-    )
-    return path
-
-
 async def test_a_static_token_says_what_its_client_sees(files, authority, tmp_path):
     security = SecurityOptions(files, tokens=tokens(tmp_path))
     async with running(source(), security=security) as plane:
@@ -183,49 +149,6 @@ async def test_a_changed_file_takes_away_and_a_broken_one_changes_nothing(
         assert list(taken.removed_resources) == [ORDERS]
 
 
-class Reviewer:
-    """An API server that knows some tokens: real HTTP, with answers that a test chooses."""
-
-    def __init__(self):
-        self.known = {}
-        self.seen = []
-        self.status = 201
-        app = web.Application()
-        app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
-        self._runner = web.AppRunner(app)
-
-    async def __aenter__(self):
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        port = self._runner.addresses[0][1]
-        self.access = ApiServer(
-            name="test",
-            server=f"http://127.0.0.1:{port}",
-            origin="the test",
-            credentials=Fixed(),
-            tls=Tls(),
-        )
-        return self
-
-    async def __aexit__(self, *_):
-        await self._runner.cleanup()
-
-    async def _review(self, request):
-        body = await request.json()
-        spec = body["spec"]
-        self.seen.append(spec)
-        user, audiences = self.known.get(spec["token"], (None, []))
-        status = {"authenticated": user is not None}
-        if user:
-            status |= {"user": {"username": user}, "audiences": audiences}
-        return web.json_response({**body, "status": status}, status=self.status)
-
-
-def jwt(expires_in_s, name="web"):
-    claims = json.dumps({"exp": time.time() + expires_in_s, "n": name})  # noqa: TID251 - as in JWTs
-    return "e30." + base64.urlsafe_b64encode(claims.encode()).decode().rstrip("=") + ".c2ln"
-
-
 async def test_a_service_accounts_token_is_reviewed_once_for_its_audience(
     files, authority, tmp_path, caplog
 ):
@@ -261,6 +184,28 @@ async def test_a_service_accounts_token_is_reviewed_once_for_its_audience(
         assert token not in pages
 
 
+async def test_it_is_ready_once_it_may_have_tokens_checked_and_an_api_server_away_is_no_reason(
+    files,
+):
+    async with Reviewer() as api:
+        security = SecurityOptions(files, audience="trimtab", reviewer=api.access)
+        api.status = 403
+        async with running(source(), security=security) as plane:
+            await plane.store.synced.wait()
+            await eventually(plane.admin.not_ready)
+            status, _, body = await get(plane.admin_address, "/readyz")
+            assert status == 503
+            assert "verbs: [create]" in body["reason"]
+            assert "trimtab_ready 0" in (await get(plane.admin_address, "/metrics"))[2]
+            api.status = 201
+            await eventually(lambda: not plane.admin.not_ready(), within=10)
+            assert "trimtab_ready 1" in (await get(plane.admin_address, "/metrics"))[2]
+        api.status = 500
+        async with running(source(), security=security) as plane:
+            await plane.store.synced.wait()
+            assert (await get(plane.admin_address, "/readyz"))[0] == 200
+
+
 async def test_a_stream_ends_when_its_token_has_expired(files, authority):
     short = jwt(-29.5)  # half a second before its grace is over
     async with Reviewer() as api:
@@ -287,6 +232,13 @@ async def test_a_stream_ends_when_its_token_has_expired(files, authority):
         (SecurityOptions(audience="a"), "--token-audience"),
         (SecurityOptions(tokens="t"), "--tls-cert"),
         (SecurityOptions(TlsFiles("c", "k", "a"), tokens="t"), "one way"),
+        (SecurityOptions(admin_tokens="t"), "--admin-tokens: tokens .* --tls-cert"),
+        (
+            SecurityOptions(TlsFiles("c", "k"), admin_audience="a"),
+            "--admin-token-audience: .*cluster",
+        ),
+        (SecurityOptions(TlsFiles("c", "k"), admin_tokens="t", admin_audience="a"), "one way"),
+        (SecurityOptions(open_metrics=True), "--open-metrics"),
     ],
 )
 async def test_security_that_cannot_work_is_refused_before_anything_starts(security, named):

@@ -18,7 +18,7 @@ from plane import (
 )
 from trimtab.control import metrics
 from trimtab.control.server import _OPTIONS
-from trimtab.model import Removed, Synced
+from trimtab.model import Removed, Synced, Updated
 from trimtab.xds import type_urls
 from trimtab.xds.type_urls import CDS, EDS
 
@@ -298,3 +298,69 @@ async def test_many_streams_at_once_are_all_served(source):
         await asyncio.gather(*(s.hello(type_url=EDS, resource_names=[ORDERS]) for s in streams))
         answers = await asyncio.gather(*(s.read(20) for s in streams))
         assert all(assignments(a) == {ORDERS: [1, 2]} for a in answers)
+
+
+def waits(plane, kind, type_name="EDS"):
+    """How many changes were accepted, and after how many seconds in all."""
+    for metric, values in plane.counters.histograms():
+        if metric.name == metrics.EVENT_ACK_SECONDS and (type_name, kind) in values:
+            histogram = values[type_name, kind]
+            return sum(histogram.counts), histogram.total
+    return 0, 0.0
+
+
+async def test_the_way_from_a_change_to_its_acceptance_counts_from_the_changes_own_time(source):
+    async with running(source) as plane, RawClient(plane.xds_address) as client:
+        stream = client.sotw()
+        await stream.hello(type_url=EDS, resource_names=[ORDERS])
+        await stream.ack(await stream.read(), resource_names=[ORDERS])
+        happened = asyncio.get_running_loop().time() - 40.0
+        source.put(Updated(updated("orders", 2).snapshot, since=happened))
+        changed = await stream.read()
+        # A client's first state is no change that it waited for.
+        assert waits(plane, "envoy") == (0, 0.0)
+        await stream.ack(changed, resource_names=[ORDERS])
+        await eventually(lambda: waits(plane, "envoy")[0] == 1)
+        assert 40.0 <= waits(plane, "envoy")[1] < 50.0
+
+
+async def test_a_change_without_a_time_of_its_own_counts_from_when_it_was_read(source):
+    async with running(source) as plane, RawClient(plane.xds_address) as client:
+        stream = client.delta(agent="gRPC C-core")
+        await stream.hello(type_url=EDS, resource_names_subscribe=[ORDERS])
+        await stream.ack(await stream.read())
+        source.put(updated("orders", 2))
+        await stream.ack(await stream.read())
+        await eventually(lambda: waits(plane, "grpc")[0] == 1)
+        assert waits(plane, "grpc")[1] < 5.0
+
+
+async def test_a_rejected_change_is_not_counted_as_accepted(source, caplog):
+    caplog.set_level(logging.ERROR)
+    async with running(source) as plane, RawClient(plane.xds_address) as client:
+        stream = client.delta()
+        await stream.hello(type_url=EDS, resource_names_subscribe=[ORDERS])
+        await stream.ack(await stream.read())
+        source.put(updated("orders", 2))
+        response = await stream.read()
+        await stream.ack(response, error_detail={"code": 3, "message": "no"})
+        await eventually(lambda: plane.counters.get(metrics.NACKS, "EDS", "envoy") == 1)
+        assert waits(plane, "envoy") == (0, 0.0)
+
+
+async def test_what_a_client_brings_along_and_nobody_knows_is_said_to_be_gone_after_a_while():
+    source = QueueSource(updated("orders", 1), Synced())
+    async with (
+        running(source, doubt_s=0.5) as plane,
+        RawClient(plane.xds_address) as client,
+    ):
+        await plane.store.synced.wait()
+        stream = client.delta()
+        had = {"late.shop:8080": "1"}
+        await stream.hello(type_url=type_urls.CDS, initial_resource_versions=had)
+        first = await stream.read()
+        assert ([r.name for r in first.resources], list(first.removed_resources)) == (
+            ["orders.shop:8080"],
+            [],
+        )
+        assert list((await stream.read()).removed_resources) == ["late.shop:8080"]

@@ -228,32 +228,38 @@ async def test_the_only_cluster_is_waited_for_without_end():
         assert not store.synced.is_set()
 
 
-async def test_while_a_cluster_is_missing_nothing_is_taken_for_deleted():
+async def test_while_a_cluster_is_missing_a_deleted_service_is_empty_and_not_absent():
     store = new_store(patience_s=0.0)
     east, lost = QueueSource(Updated(EAST), Synced()), QueueSource()
     async with following(store, east, lost):
         await store.synced.wait()
         east.put(Removed("orders.shop:8080"))
-        await eventually(lambda: east.empty)
-        assert ports(store) == [1]
+        await eventually(lambda: ports(store) == [])
         lost.put(Synced())
         await eventually(lambda: ports(store) is None)
 
 
-async def test_while_a_cluster_is_missing_no_service_is_told_as_empty():
+@pytest.mark.parametrize("endpoints", [(), (Endpoint("10.0.0.1", 1, health=Health.UNHEALTHY),)])
+async def test_what_a_cluster_had_it_can_take_back_though_another_is_missing(endpoints):
+    store = new_store(patience_s=0.0)
+    worse = replace(EAST, endpoints=endpoints)
+    east, lost = QueueSource(Updated(EAST), Synced()), QueueSource()
+    async with following(store, east, lost):
+        await store.synced.wait()
+        assert ports(store) == [1]
+        east.put(Updated(worse))
+        await eventually(lambda: store.catalog.clusters()["orders.shop:8080"] == worse)
+        east.put(Updated(EAST))
+        await eventually(lambda: ports(store) == [1])
+
+
+async def test_while_a_cluster_is_missing_a_service_that_had_nothing_is_not_told_as_empty():
     store = new_store(patience_s=0.0)
     nothing = replace(EAST, endpoints=())
-    unready = replace(EAST, endpoints=(Endpoint("10.0.0.1", 1, health=Health.UNHEALTHY),))
     east, lost = QueueSource(Updated(nothing), Synced()), QueueSource()
     async with following(store, east, lost):
         await store.synced.wait()
         assert ports(store) is None
-        east.put(Updated(EAST))
-        await eventually(lambda: ports(store) == [1])
-        for worse in (unready, nothing):
-            east.put(Updated(worse))
-            await eventually(lambda: east.empty)
-            assert ports(store) == [1]
         lost.put(Updated(WEST), Synced())
         await eventually(lambda: ports(store) == [2])
 

@@ -130,3 +130,14 @@ def test_an_object_in_two_files_is_a_problem(tmp_path):
 def test_a_path_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(DiscoveryError, match="there is no such file or directory"):
         check(tmp_path / "nowhere")
+
+
+def test_a_bad_weight_of_a_pod_is_a_problem_if_its_service_asks(tmp_path):
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "shop"}}
+    pod["metadata"]["annotations"] = {"trimtab.dev/weight": "heavy"}
+    put(tmp_path / "a.yaml", service(), endpoint_slice("a", "10.0.0.1"), pod)
+    assert check(tmp_path).problems == ()
+    asking = service(annotations={"trimtab.dev/endpoint-labels": ""})
+    put(tmp_path / "a.yaml", asking, endpoint_slice("a", "10.0.0.1"), pod)
+    (problem,) = check(tmp_path).problems
+    assert problem.where == "Pod shop/a"

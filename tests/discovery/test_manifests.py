@@ -10,7 +10,7 @@ import threading
 import pytest
 import yaml
 
-from kube import endpoint_slice, service
+from kube import endpoint, endpoint_slice, service
 from trimtab.discovery import manifest_files
 from trimtab.discovery.manifests import Manifests
 from trimtab.errors import DiscoveryError
@@ -33,6 +33,21 @@ def put(path, *documents):
 
 def orders(*addresses):
     return service(), endpoint_slice("a", *addresses)
+
+
+def pod(name, *, labels=None, weight=None):
+    annotations = {} if weight is None else {"trimtab.dev/weight": weight}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"pod-{name}",
+            "namespace": "shop",
+            "uid": name,
+            "labels": labels or {},
+            "annotations": annotations,
+        },
+    }
 
 
 class Reader:
@@ -439,3 +454,46 @@ async def test_a_relative_path_is_watched(tmp_path):
                 await reader.until_addresses("10.0.0.1")
     finally:
         os.chdir(before)
+
+
+# What pods say
+
+
+def asking(labels="shard", *names):
+    asked = service(annotations={"trimtab.dev/endpoint-labels": labels})
+    return asked, endpoint_slice("a", *(endpoint(f"10.0.0.{n}", uid=str(n)) for n in names))
+
+
+async def test_labels_and_weights_of_pods_reach_the_endpoints_of_services_that_ask(tmp_path):
+    def told(reader):
+        return [(dict(e.labels), e.weight) for e in reader.endpoints()]
+
+    put(tmp_path / "service.yaml", *asking("shard", 1, 2))
+    pods = tmp_path / "pods.yaml"
+    put(pods, pod("1", labels={"shard": "7", "app": "x"}, weight="5"), pod("2"))
+    async with following(tmp_path) as reader:
+        assert told(reader) == [({"shard": "7"}, 5), ({}, 1)]
+        put(pods, pod("1", labels={"shard": "8"}), pod("2", labels={"shard": "9"}))
+        await reader.until(lambda: told(reader) == [({"shard": "8"}, 1), ({"shard": "9"}, 1)])
+        put(pods, pod("2", labels={"shard": "9", "app": "y"}))
+        await reader.until(lambda: told(reader) == [({}, 1), ({"shard": "9"}, 1)])
+        put(tmp_path / "service.yaml", *asking("app", 1, 2))
+        await reader.until(lambda: told(reader) == [({}, 1), ({"app": "y"}, 1)])
+        put(tmp_path / "service.yaml", service(), asking("", 1, 2)[1])
+        await reader.until(lambda: told(reader) == [({}, 1), ({}, 1)])
+        put(tmp_path / "service.yaml", *asking("app", 1, 2))
+        await reader.until(lambda: told(reader) == [({}, 1), ({"app": "y"}, 1)])
+        assert reader.problems == []
+
+
+async def test_a_bad_weight_of_a_pod_is_named_if_its_service_asks(tmp_path):
+    put(tmp_path / "service.yaml", *asking("shard", 1))
+    put(tmp_path / "pods.yaml", pod("1", weight="heavy"))
+    async with following(tmp_path) as reader:
+        (problem,) = reader.problems
+        assert problem.where == "Pod shop/pod-1"
+        put(tmp_path / "service.yaml", service(), asking("", 1)[1])
+        put(tmp_path / "pods.yaml", pod("1", weight="heavier"), pod("2", weight="heavy"))
+        put(tmp_path / "more.yaml", service("other"))
+        await reader.until(lambda: "other.shop:8080" in reader.clusters)
+        assert len(reader.problems) == 1

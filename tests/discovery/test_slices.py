@@ -406,6 +406,19 @@ def test_judges_are_asked_for_by_annotations(annotation, value, param):
     assert folded.problems == []
 
 
+def test_a_service_that_switches_balancing_off_asks_for_nothing_else():
+    annotations = {"trimtab.dev/policy": "token", "trimtab.dev/zone": "strict"}
+    folded = Folded(service(annotations=annotations | {"trimtab.dev/disable": "on"}))
+    assert folded.clusters["orders.shop:8080"].policy == PolicyConfig.of(
+        "round_robin", disable=True
+    )
+    folded = Folded(service(annotations=annotations | {"trimtab.dev/disable": "off"}))
+    assert folded.clusters["orders.shop:8080"].policy == PolicyConfig.of("token", zone="strict")
+    folded = Folded(service(annotations={"trimtab.dev/disable": "true"}))
+    assert folded.clusters["orders.shop:8080"].policy is None
+    assert "choose one of on, off; balancing stays on" in folded.problems[0].fix
+
+
 def test_a_hash_key_and_a_hash_table_belong_to_ring_hash():
     annotations = {"trimtab.dev/policy": "ring_hash", "trimtab.dev/hash-table": "maglev"}
     folded = Folded(service(annotations=annotations))

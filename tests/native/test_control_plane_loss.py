@@ -1,5 +1,7 @@
 """The control plane dies, comes back, comes back slowly: no request is lost on any road."""
 
+import os
+
 import pytest
 
 pytestmark = pytest.mark.processes
@@ -64,3 +66,16 @@ def test_a_restart_onto_a_broken_manifest_costs_no_request(
         manifests.write("orders", "shop", [orders["b"]])
         control_plane.wait_ready()
         load.comes_from("b", within=RETURN_WITHIN_S)
+
+
+def test_a_control_plane_that_is_killed_again_and_again_costs_no_request(traffic, control_plane):
+    """Three times here; docs/results/never-empty.md has fifty (``TRIMTAB_KILLS=50``)."""
+    with traffic.load() as load:
+        load.comes_from("a", "b")
+        for _ in range(int(os.environ.get("TRIMTAB_KILLS", "3"))):
+            control_plane.kill()
+            load.goes_on(2)
+            control_plane.start()
+            load.goes_on(2)
+        control_plane.wait_clients(*traffic.nodes, within=RETURN_WITHIN_S)
+        load.comes_from("a", "b")

@@ -117,8 +117,9 @@ def test_of_two_one_may_be_the_bad_one():
     assert picked(ejection) == {id(nodes[1])}
 
 
-def test_at_one_request_a_second_a_dead_endpoint_is_found():
-    nodes, ejection = fleet(3)
+@pytest.mark.parametrize("n", [2, 3])
+def test_at_one_request_a_second_a_dead_endpoint_is_found(n):
+    nodes, ejection = fleet(n)
     found = None
     for second in range(120):
         which = ejection.pick(float(second))
@@ -127,6 +128,16 @@ def test_at_one_request_a_second_a_dead_endpoint_is_found():
             found = second
     assert found is not None
     assert found < 40
+
+
+def test_one_endpoint_alone_is_never_ejected_at_one_request_a_second_or_at_many():
+    nodes, ejection = fleet(1)
+    for second in range(120):
+        assert ejection.pick(float(second)) is nodes[0]
+        ejection.done(nodes[0], BAD, 0.01, second + 0.01, None)
+    fail(ejection, nodes[0], 100, now=121.0)
+    assert ejection.ejected == frozenset()
+    assert ejection.pick(122.0) is nodes[0]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.ANSWERED, Outcome.OVERLOADED])

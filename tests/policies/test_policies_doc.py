@@ -45,8 +45,11 @@ def test_the_judges_are_named_with_their_defaults():
     for name in set(NAMES) - {"judges"}:
         assert f"`{name}`" in JUDGES
     stack = Stack(None, Random(1))
-    assert stack.judges == Judges(eject_s=10.0, error_bias=8.0, slow_start_s=10.0, zone="prefer")
+    assert stack.judges == Judges(
+        eject_s=10.0, error_bias=8.0, slow_start_s=10.0, zone="prefer", stalls=True
+    )
     assert "`eject_s` 10" in JUDGES
+    assert "`stalls` true" in JUDGES
     assert "`error_bias` 8" in JUDGES
     assert "`slow_start_s` 10" in JUDGES
     assert "`zone` prefer" in JUDGES

@@ -39,10 +39,29 @@ def test_part_of_a_probe_is_owed_until_it_is_whole():
 
 
 def test_the_cold_one_with_the_least_latency_is_next():
-    nodes, made = fleet(remove=0.0)
+    nodes, made = fleet(3, remove=0.0)
     for i, (in_flight, latency) in enumerate([(1, 0.03), (1, 0.01), (50, 0.001)]):
         probe(made, nodes[i], in_flight, latency)
     assert made.pick(0.0) is nodes[1]
+
+
+def test_who_never_answers_gets_its_share_all_the_same():
+    nodes, made = fleet(4)
+    for _ in range(400):
+        for which in nodes[1:]:
+            probe(made, which, 0)
+        made.pick(0.0).in_flight += 1
+    assert 70 <= nodes[0].in_flight <= 130  # 100 expected, standard deviation 9
+
+
+def test_no_answer_is_worth_twice_the_fair_share():
+    nodes, made = fleet(10)
+    for _ in range(1000):
+        for which in nodes:
+            probe(made, which, 5, 0.05)
+        probe(made, nodes[0], 0, 0.001)
+        made.pick(0.0).in_flight += 1
+    assert 100 < nodes[0].in_flight < 200
 
 
 def test_one_that_failed_has_no_answers_any_more():

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -26,6 +29,41 @@ def test_no_configuration_means_the_default():
     assert type(policies.build(None, Random(1))) is type(
         policies.build(PolicyConfig(policies.DEFAULT), Random(1))
     )
+
+
+def test_another_package_adds_a_policy_by_an_entry_point(tmp_path):
+    """As pip installs it: a module, and the metadata that name it."""
+    (tmp_path / "nearest.py").write_text(
+        "from trimtab.policies.p2c import P2C\n"
+        "class Nearest(P2C):\n"
+        "    def pick(self, now, key=None):\n"
+        "        return min(self._nodes, key=lambda node: node.endpoint.port)\n"
+        "def build(params, random):\n"
+        "    return Nearest(random)\n"
+    )
+    metadata = tmp_path / "nearest-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: nearest\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[trimtab.policies]\nnearest = nearest:build\n")
+    program = (
+        "from random import Random\n"
+        "from trimtab.balancer import Balancer\n"
+        "from trimtab.model import Endpoint, PolicyConfig, Snapshot\n"
+        "from trimtab.policies import names\n"
+        "b = Balancer('a.b:1', clock=lambda: 0.0, random=Random(1))\n"
+        "pods = tuple(Endpoint('10.0.0.1', port) for port in (7, 8, 9))\n"
+        "b.update(Snapshot('a.b:1', pods, policy=PolicyConfig('nearest')))\n"
+        "print('nearest' in names(), b.policy_error, {b.pick().node.endpoint.port for _ in pods})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout.split() == ["True", "{7}"], done.stderr
 
 
 def test_a_name_can_be_registered_once():

@@ -1,5 +1,6 @@
 """One response, one token, one use."""
 
+from collections import Counter
 from random import Random
 
 import pytest
@@ -14,6 +15,9 @@ def fleet(n=10, **options):
     nodes = [node(i) for i in range(n)]
     token = Token(Random(1), **{"explore": 0.0, **options})
     token.update(nodes, 0.0)
+    for which in nodes:
+        # Each was tried, and left nothing.
+        token.done(which, Outcome.ANSWERED, 0.01, 0.0, None)
     return nodes, token
 
 
@@ -52,6 +56,45 @@ def test_only_success_leaves_a_token_and_anything_else_takes_the_old_one(outcome
     answer(token, nodes[0], in_flight=0, latency=0.0001, outcome=outcome)
     assert nodes[0] not in [token.pick(0.0) for _ in range(1)]
     assert nodes[0] not in token._pool
+
+
+def test_of_what_is_alike_the_oldest_is_used_so_that_one_after_the_other_goes_round():
+    nodes, token = fleet(4)
+    for which in nodes:
+        answer(token, which, in_flight=1)
+    went = []
+    for _ in range(8):
+        which = token.pick(0.0)
+        answer(token, which, in_flight=1)
+        went.append(nodes.index(which))
+    assert went == [0, 1, 2, 3] * 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_request_at_a_time_soon_reaches_every_endpoint_of_a_small_fleet(seed):
+    nodes = [node(i) for i in range(8)]
+    token = Token(Random(seed))
+    token.update(nodes, 0.0)
+    used = Counter()
+    for _ in range(200):
+        which = token.pick(0.0)
+        used[which] += 1
+        answer(token, which)
+        if sum(used.values()) == 60:
+            assert len(used) == 8
+    assert max(used.values()) < 1.5 * 200 / 8
+
+
+@pytest.mark.parametrize(("n", "share"), [(2, 0.15), (8, 0.15), (12, 0.1), (24, 0.05), (500, 0.05)])
+def test_a_small_fleet_is_explored_more_than_a_large_one(n, share):
+    nodes, token = fleet(n, explore=None)
+    explored = 0
+    for _ in range(20_000):
+        for which in nodes[:8]:
+            answer(token, which, in_flight=1 if which is nodes[0] else 9)
+        explored += token.pick(0.0) is not nodes[0]
+    # Half of a fleet of two's explorations find the one that it would have chosen.
+    assert explored / 20_000 == pytest.approx(share * (1 - 1 / n), rel=0.1)
 
 
 def test_tokens_age():
@@ -94,35 +137,3 @@ def test_an_endpoint_that_left_has_no_token():
     token.update(nodes[1:], 0.0)
     answer(token, nodes[0], in_flight=0)
     assert all(token.pick(0.0) is not nodes[0] for _ in range(20))
-
-
-def test_a_report_that_lies_about_zero_attracts_less_than_twice_the_fair_share():
-    """100 clients, so that a lie could draw all of them at once."""
-    from trimtab.model import PolicyConfig  # noqa: PLC0415 - the only test with whole clients
-    from trimtab.sim.engine import Engine, endpoint  # noqa: PLC0415
-    from trimtab.sim.server import Server  # noqa: PLC0415
-    from trimtab.sim.service_time import exponential  # noqa: PLC0415
-
-    class Liar(Server):
-        __slots__ = ()
-
-    class LyingMeter:
-        def __init__(self, meter):
-            self._meter = meter
-            self.begin, self.end = meter.begin, meter.end
-
-        def report(self):
-            return LoadReport(in_flight=0, latency=1e-9)
-
-    random = Random(1)
-    engine = Engine(
-        draw=exponential(0.01, Random(2)), random=random, delay=lambda _a, _b: 0.0001, warmup_s=0.5
-    )
-    servers = [Server(endpoint(i), 4) for i in range(20)]
-    servers[0].meter = LyingMeter(servers[0].meter)
-    clients = [engine.add_client("", PolicyConfig.of("token"), Random(10 + i)) for i in range(100)]
-    engine.publish(servers, clients)
-    engine.open_loop(0.7 * 4 * 20 / 0.01, 3.0, lambda: clients[int(random.random() * 100)])
-    engine.run()
-    picks = engine.tally.picks
-    assert picks[servers[0].endpoint.address] < 2 * sum(picks.values()) / 20

@@ -155,3 +155,71 @@ def test_nodes_without_a_zone_are_a_zone():
     zones = Zones(lambda: P2C(Random(1)), Random(2), own="a")
     zones.update([node(0), at("a", 0)], 0.0)
     assert zones.stay == 0.5
+
+
+def test_it_begins_with_the_control_plane_s_split_and_the_rest_goes_where_there_is_room():
+    nodes, zones = fleet(EVEN)
+    zones.base = {"a": 0.5, "b": 0.4, "c": 0.1}
+    zones.update(nodes, 0.0)
+    assert zones.stay == 0.5
+    seen = live(zones, FLAT, 0.9, rate=5000)
+    assert seen["a"] / seen.total() == pytest.approx(0.5, abs=0.03)
+    # A tenth of it by capacity, so that no zone is unknown.
+    assert seen["b"] / (seen["b"] + seen["c"]) == pytest.approx(0.9 * 0.8 + 0.1 * 0.5, abs=0.04)
+
+
+def test_a_split_that_keeps_all_at_home_leaves_a_few_probes():
+    nodes, zones = fleet(EVEN)
+    zones.base = {"a": 1.0}
+    zones.update(nodes, 0.0)
+    seen = live(zones, FLAT, 20.0)
+    assert 0 < seen["b"] + seen["c"] < 2 * PROBE * seen.total()
+
+
+def test_a_split_that_comes_later_than_the_first_answers_does_not_undo_what_was_learnt():
+    nodes, zones = fleet(EVEN)
+    live(zones, {"a": 0.03, "b": 0.01, "c": 0.01}, 20.0)
+    zones.base = {"a": 1.0}
+    zones.update(nodes, 20.0)
+    assert zones.stay == pytest.approx(PROBE)
+
+
+def test_a_zone_that_loses_half_of_its_pods_keeps_half_at_once():
+    nodes, zones = fleet({"a": 8, "b": 8, "c": 8})
+    live(zones, FLAT, 30.0)
+    kept = zones.stay
+    zones.update(
+        [n for n in nodes if n.endpoint.address[-1] in "1234" or "97" not in n.endpoint.address],
+        30.0,
+    )
+    part = 4 / 20 / (8 / 24)
+    assert zones.stay == pytest.approx(kept * part)
+    live(zones, FLAT, 30.0, begin=30.0)
+    assert zones.stay == pytest.approx(1.0 - PROBE)
+
+
+def test_a_fleet_that_shrinks_everywhere_moves_nothing():
+    nodes, zones = fleet({"a": 8, "b": 8})
+    live(zones, FLAT, 30.0)
+    zones.update(nodes[:4] + nodes[8:12], 30.0)
+    assert zones.stay == pytest.approx(1.0 - PROBE)
+
+
+def test_an_outage_of_everything_leaves_no_mark():
+    _, zones = fleet(EVEN)
+    live(zones, FLAT, 5.0)
+    live(zones, FLAT, 600.0, begin=5.0, failing={"a", "b", "c"}, rate=20)
+    live(zones, FLAT, 60.0, begin=605.0)
+    assert zones.stay == pytest.approx(1.0 - PROBE)
+
+
+def test_a_zone_without_endpoints_follows_its_base_and_leaves_a_slow_zone():
+    nodes, zones = fleet({"b": 4, "c": 4}, own="a")
+    zones.base = {"b": 0.9, "c": 0.1}
+    zones.update(nodes, 0.0)
+    seen = live(zones, FLAT, 0.9, rate=5000)
+    assert seen["b"] / seen.total() == pytest.approx(0.9 * 0.9 + 0.1 * 0.5, abs=0.03)
+    slow = {"b": 0.1, "c": 0.01}
+    live(zones, slow, 20.0, begin=1.0)
+    seen = live(zones, slow, 10.0, begin=21.0)
+    assert seen["b"] < 0.3 * seen.total()

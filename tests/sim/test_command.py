@@ -98,6 +98,38 @@ def test_options_replace_what_the_scenario_says(mine):
     assert told["scenario"]["requests"] == 2000
 
 
+METRICS = """\
+# TYPE rpc_duration_seconds histogram
+rpc_duration_seconds_bucket{le="0.01"} 500
+rpc_duration_seconds_bucket{le="0.1"} 900
+rpc_duration_seconds_bucket{le="+Inf"} 1000
+rpc_duration_seconds_sum 60
+rpc_duration_seconds_count 1000
+"""
+
+
+@pytest.mark.parametrize("source", ["--from-trace", "--from-metrics"])
+def test_what_a_running_system_recorded_is_simulated(source, tmp_path):
+    recorded = tmp_path / "recorded.txt"
+    if source == "--from-trace":
+        rows = "".join(f"{i / 100},{0.01 + i % 7 / 1000}\n" for i in range(2000))
+        recorded = tmp_path / "recorded.csv"
+        recorded.write_text(f"time,latency\n{rows}")
+        more = []
+    else:
+        recorded.write_text(METRICS)
+        more = ["--rate", 100]
+    told = json.loads(
+        simulate(source, recorded, *more, "--pods", 4, "--workers", 2, "--policies", "p2c,token",
+                 "--requests", 2000, "--output", "json")
+    )  # fmt: skip
+    rows = {row["label"]: row["runs"][0] for row in told["policies"]}
+    assert {"p2c", "token"} <= rows.keys()
+    assert told["scenario"]["servers"]["count"] == 4
+    mean = 0.013 if source == "--from-trace" else 0.06
+    assert all(run["mean_ms"] >= 1000 * mean / 1.5 for run in rows.values())
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -133,12 +165,12 @@ def test_the_search_finds_the_fewest_pods_that_reach_the_goal(scenario):
         clients={"count": 1}, servers={"count": 20, "workers": 1}, load={"rate": 500}, requests=20_000,
         policies=["p2c"],
     )  # fmt: skip
-    goal = parse_goal("p99<60ms")
+    goal = parse_goal("p99<70ms")
     needed = {need.label: need for need in needs(found, goal, lambda: 0.0, lambda *_: None)}
     assert list(needed) == ["round_robin", "p2c"]
     p2c = needed["p2c"]
     assert 6 <= p2c.pods < needed["round_robin"].pods
-    assert p2c.reached_ms < 60
+    assert p2c.reached_ms < 70
     fewer = needs(with_pods(found, p2c.pods), parse_goal("p99<0.1ms"), lambda: 0.0, lambda *_: None)
     assert all(need.pods is None for need in fewer)
     assert saving(list(needed.values()))["p2c"] == pytest.approx(

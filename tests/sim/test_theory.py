@@ -10,7 +10,9 @@ from statistics import fmean, stdev
 
 import pytest
 
+from trimtab import policies
 from trimtab.model import PolicyConfig
+from trimtab.policies.p2c import P2C
 from trimtab.sim.engine import Engine, endpoint
 from trimtab.sim.server import Server
 from trimtab.sim.service_time import bimodal, constant, exponential, lognormal
@@ -93,17 +95,42 @@ def test_several_shared_processors_wait_as_erlang_says():
     assert mean == pytest.approx(1.0 + wait, abs=4 * error)
 
 
-def test_two_choices_among_many_queues_wait_as_mitzenmacher_says():
-    """One client knows all, so P2C sees the true queues: sum of rho^((d^i - d) / (d - 1)), d = 2.
+class Textbook(P2C):
+    """Two independent draws."""
 
-    Mitzenmacher, "The power of two choices", 2001, is exact for endlessly many queues; for
-    200 the error is of the order of 1/200.
+    def pick(self, now, key=None):
+        self._left = 0
+        return super().pick(now, key)
+
+
+@pytest.fixture
+def textbook():
+    policies.register("textbook")(lambda _params, random: Textbook(random))
+    yield "textbook"
+    del policies._registry["textbook"]
+
+
+def mitzenmacher(rho):
+    """Mean time with two choices: sum of rho^((d^i - d) / (d - 1)), d = 2.
+
+    Mitzenmacher, "The power of two choices", 2001; exact for endlessly many queues. For 200 the error is
+    of the order of 1/200.
     """
-    rho = 0.9
-    engine, _, _ = world(rho=rho, servers=200, requests=150_000)
-    expected = sum(rho ** (2**i - 2) for i in range(1, 12))
+    return sum(rho ** (2**i - 2) for i in range(1, 12))
+
+
+def test_two_choices_among_many_queues_wait_as_mitzenmacher_says(textbook):
+    """One client knows all, so P2C sees the true queues."""
+    engine, _, _ = world(rho=0.9, servers=200, requests=150_000, policy=textbook)
+    expected = mitzenmacher(0.9)
     mean, error = mean_and_error(engine.tally.latencies)
     assert mean == pytest.approx(expected, abs=4 * error + expected / 200)
+
+
+def test_two_choices_of_which_the_first_goes_round_wait_less():
+    engine, _, _ = world(rho=0.9, servers=200, requests=150_000)
+    mean, error = mean_and_error(engine.tally.latencies)
+    assert mean < mitzenmacher(0.9) - 4 * error
 
 
 def test_random_choice_makes_each_pod_a_queue_of_its_own():

@@ -34,12 +34,12 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         self.pem = self._signed(builder)
 
-    def issue(self, *, spiffe=None, name="leaf"):
-        """A chain and its key, for 127.0.0.1 and localhost, and a SPIFFE id."""
+    def issue(self, *, spiffe=None, name="leaf", address="127.0.0.1"):
+        """A chain and its key, for an address and localhost, or for a SPIFFE id."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [
             x509.DNSName("localhost"),
-            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+            x509.IPAddress(ipaddress.ip_address(address)),
         ]
         if spiffe:
             names = [x509.UniformResourceIdentifier(spiffe)]

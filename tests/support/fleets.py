@@ -65,6 +65,18 @@ def fleet(seed):
     return Snapshot(service.cluster, tuple(found.values()), _policy(random), service)
 
 
+def front(seed):
+    """Some client Service, ``front.shop:8080``: by its pods the fleets are split over zones."""
+    random = Random(f"front {seed}")
+    endpoints = [
+        Endpoint(f"127.0.{place}.{n + 1}", NOBODY_S_PORT, Locality("r1", zone))
+        for place, zone in enumerate(("a", "b", "c", ""))
+        for n in range(random.randrange(zone != "", 30))
+    ]
+    service = ServicePort("front", "shop", 8080)
+    return Snapshot(service.cluster, tuple(endpoints), None, service)
+
+
 def _address(random):
     if random.random() < 0.1:
         return f"2001:db8::{random.randrange(1, 65536):x}"

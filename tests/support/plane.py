@@ -8,6 +8,7 @@ import aiohttp
 import grpc
 import grpc.aio
 from google.protobuf.any_pb2 import Any
+from yarl import URL
 
 from trimtab.control.config import Address
 from trimtab.control.serve import ControlPlane, ServeOptions
@@ -186,11 +187,12 @@ def assignments(response):
     return found
 
 
-async def get(address, path, *, headers=None, method="GET"):
+async def get(address, path, *, headers=None, method="GET", tls=None):
     """Status, headers and body of an admin page; JSON is parsed."""
+    url = URL(f"{'https' if tls else 'http'}://{address}{path}", encoded=True)
     async with (
         aiohttp.ClientSession() as session,
-        session.request(method, f"http://{address}{path}", headers=headers) as response,
+        session.request(method, url, headers=headers, ssl=tls or True) as response,
     ):
         text = await response.text()
         if response.content_type == "application/json":

@@ -5,7 +5,7 @@ from envoy.config.core.v3 import config_source_pb2
 
 from trimtab.errors import ProtocolError
 from trimtab.model import PolicyConfig, Synced, Updated
-from trimtab.xds import catalog
+from trimtab.xds import cluster_views
 from xds_peer import CDS, EDS, RDS, Plane, node, opened, service, snapshot
 
 A = "a.shop:8080"
@@ -87,12 +87,12 @@ def test_a_way_that_is_no_name_ends_the_stream_with_an_error_that_says_where(bad
 
 def test_only_so_many_ways_are_kept_per_cluster():
     made = plane()
-    for i in range(catalog._MAX_SOURCED + 1):
+    for i in range(cluster_views._MAX_SOURCED + 1):
         peer = peer_of(made, "sotw", CDS, f"control-plane-{i}")
         ask(peer, CDS)
         assert source(first(peer.get())).HasField("api_config_source")
 
-    assert len(made.catalog._clusters[A].sourced) == catalog._MAX_SOURCED
+    assert len(made.catalog._clusters[A].sourced) == cluster_views._MAX_SOURCED
 
 
 @pytest.mark.parametrize("transport", ["sotw", "delta"])

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import (
     address_pb2,
@@ -17,7 +18,7 @@ from envoy.config.core.v3 import (
     health_check_pb2,
     protocol_pb2,
 )
-from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2, load_report_pb2
 from envoy.config.listener.v3 import api_listener_pb2, listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
@@ -36,6 +37,9 @@ from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_
 from envoy.extensions.load_balancing_policies.wrr_locality.v3 import wrr_locality_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.service.discovery.v3 import discovery_pb2
+from envoy.service.load_stats.v3 import lrs_pb2
+from envoy.service.status.v3 import csds_pb2
+from envoy.type.matcher.v3 import node_pb2, string_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FieldDescriptor
@@ -74,6 +78,12 @@ MODULES = [
     wrr_locality_pb2,
     http_protocol_options_pb2,
     discovery_pb2,
+    load_report_pb2,
+    lrs_pb2,
+    csds_pb2,
+    config_dump_shared_pb2,
+    node_pb2,
+    string_pb2,
     percent_pb2,
     status_pb2,
     typed_struct_pb2,

@@ -13,6 +13,7 @@ from trimtab.cli.serve import serve
 from trimtab.cli.simulate import simulate
 
 if TYPE_CHECKING:
+    from trimtab.control.admin_client import AdminServer
     from trimtab.control.config import Address
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -45,7 +46,7 @@ cli.add_command(simulate)
 @click.argument("name", required=False)
 @admin_server
 @output_option
-def endpoints(name: str | None, server: str, output: str) -> None:
+def endpoints(name: str | None, server: AdminServer, output: str) -> None:
     """List the clusters of a running control plane, or the endpoints of one.
 
     \b
@@ -83,22 +84,32 @@ def endpoints(name: str | None, server: str, output: str) -> None:
 @cli.command(short_help="Which endpoints a client gets, and why.")
 @click.argument("name")
 @option("--from", "zone", default="", metavar="ZONE", envvar="TRIMTAB_ZONE", help="Its zone.")
+@option(
+    "--service",
+    default="",
+    metavar="SERVICE.NAMESPACE",
+    envvar="TRIMTAB_SERVICE",
+    help="The Service that it is part of.",
+)
 @admin_server
 @output_option
-def why(name: str, zone: str, server: str, output: str) -> None:
-    """Say which endpoints of NAME a trimtab client in a zone uses, and why not the others.
+def why(name: str, zone: str, service: str, server: AdminServer, output: str) -> None:
+    """Say which endpoints of NAME a client in a zone uses, and why not the others.
 
     \b
     Examples:
       trimtab why orders.shop:grpc --from eu-1a
+      trimtab why orders.shop:grpc --from eu-1a --service front.shop
       trimtab why orders.shop --output json | jq '.endpoints[] | select(.used | not)'
 
-    Below the table: who subscribes to it, and whether they accepted what they were sent. Envoy and
-    native gRPC are sent the same usable endpoints, without regard to the client's zone.
+    "split" is how the client's requests are spread over zones: by the pods of its Service and of
+    NAME. trimtab's clients begin with it and move it by latency; native gRPC and Envoy keep to it.
+
+    Below the table: who subscribes to it, and whether they accepted what they were sent.
     """
     from trimtab.control.admin_client import ask
 
-    answer = ask(server, "/api/v1/why", name=name, zone=zone)
+    answer = ask(server, "/api/v1/why", name=name, zone=zone, service=service)
     if output == "json":
         click.echo(json.dumps(answer, indent=2))
         return
@@ -120,10 +131,38 @@ def why(name: str, zone: str, server: str, output: str) -> None:
         click.echo(line, err=True)
 
 
+@cli.command(short_help="What clients do, and how evenly.")
+@admin_server
+@output_option
+def top(server: AdminServer, output: str) -> None:
+    """List the clusters that clients report load of, the busiest first.
+
+    \b
+    Examples:
+      trimtab top
+      trimtab top --output json | jq '.clusters[0].rows'
+      watch trimtab top
+
+    Over the last minute, as far as this replica was told. LATENCY is the mean of trimtab's own
+    clients ("-": none of them called). MAX/MEAN is the busiest usable endpoint
+    against the mean, CV the standard deviation against the mean; 1 and 0 are even, "-" means that
+    no client tells endpoints apart.
+    """
+    from trimtab.control.admin_client import ask
+
+    answer = ask(server, "/api/v1/load")
+    if output == "json":
+        click.echo(json.dumps(answer, indent=2))
+        return
+    from trimtab.control import tables
+
+    tables.console().print(tables.load_table(answer["clusters"]))
+
+
 @cli.command(short_help="Who is connected, and what they accepted.")
 @admin_server
 @output_option
-def clients(server: str, output: str) -> None:
+def clients(server: AdminServer, output: str) -> None:
     """List the clients of a running control plane, and what they accepted or rejected.
 
     \b
@@ -133,6 +172,7 @@ def clients(server: str, output: str) -> None:
 
     A resource is `sent`, then `acked` by the client, or `nacked`: then the client keeps what it
     had, and its reason is printed below the table. `absent` means that no such cluster is known.
+    Times are since when: of several resources, the one that changed last.
     """
     from trimtab.control.admin_client import ask
 
@@ -206,7 +246,7 @@ def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
 @option(
     "--for",
     "kind",
-    type=click.Choice(["grpc", "envoy", "trimtab"]),
+    type=click.Choice(["grpc", "envoy", "envoy-secret", "trimtab"]),
     required=True,
     envvar="TRIMTAB_BOOTSTRAP_FOR",
     help="The kind of client.",
@@ -238,6 +278,54 @@ def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
     help="Its Kubernetes namespace: completes names such as orders:grpc.",
 )
 @option(
+    "--service",
+    default="",
+    metavar="SERVICE[.NAMESPACE]",
+    envvar="TRIMTAB_SERVICE",
+    help="The Service that it is part of: requests are split over zones by where its pods are.",
+)
+@option(
+    "--node-name",
+    default="",
+    envvar="TRIMTAB_NODE_NAME",
+    help="Its Kubernetes node, in place of --zone: the control plane looks up the zone.",
+)
+@option(
+    "--ca",
+    default="",
+    metavar="FILE",
+    envvar="TRIMTAB_CA",
+    help="TLS: the PEM file, where the client runs, of who vouches for the control plane.",
+)
+@option(
+    "--token-file",
+    default="",
+    metavar="FILE",
+    envvar="TRIMTAB_TOKEN_FILE",
+    help="With --ca: the file, where the client runs, of the token that it sends.",
+)
+@option(
+    "--certificate",
+    default="",
+    metavar="FILE",
+    envvar="TRIMTAB_CERTIFICATE",
+    help="With --ca: the PEM file, where the client runs, of its own certificate chain.",
+)
+@option(
+    "--key",
+    default="",
+    metavar="FILE",
+    envvar="TRIMTAB_KEY",
+    help="The PEM file of its private key.",
+)
+@option(
+    "--secret-file",
+    default="",
+    metavar="FILE",
+    envvar="TRIMTAB_SECRET_FILE",
+    help="With --for envoy and --token-file: the file, where Envoy runs, of what --for envoy-secret prints.",
+)
+@option(
     "--routes",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -256,6 +344,13 @@ def bootstrap(
     node_id: str,
     zone: str,
     namespace: str,
+    service: str,
+    node_name: str,
+    ca: str,
+    token_file: str,
+    certificate: str,
+    key: str,
+    secret_file: str,
     routes: Path | None,
     endpoints_only: bool,
 ) -> None:
@@ -271,20 +366,37 @@ def bootstrap(
       trimtab bootstrap --for envoy --routes routes.yaml > envoy.yaml
     A trimtab client (it reads gRPC's bootstrap too):
       eval "$(trimtab bootstrap --for trimtab --server trimtab.trimtab-system:18000)"
+    With TLS and the client's token, or its certificate:
+      trimtab bootstrap --for grpc --ca /trimtab/ca.crt --token-file /trimtab/token > bootstrap.json
+      trimtab bootstrap --for envoy --ca /tls/ca.crt --certificate /tls/tls.crt --key /tls/tls.key
+    Envoy with a token, which it reads through a file of its own:
+      trimtab bootstrap --for envoy-secret --token-file /trimtab/token > secret.yaml
+      trimtab bootstrap --for envoy --ca /trimtab/ca.crt --token-file /trimtab/token --secret-file secret.yaml
     """
     from trimtab.control.bootstraps import BOOTSTRAPS, Identity, edge_bootstrap
+    from trimtab.control.bootstraps import secret_file as text_of_secret
+    from trimtab.control.trust import Trust
+    from trimtab.errors import ConfigError
 
-    identity = Identity(node_id=node_id, zone=zone, namespace=namespace)
+    if kind == "envoy-secret":
+        click.echo(text_of_secret(token_file), nl=False)
+        return
+    identity = Identity(node_id, zone, namespace, service, node_name)
     if kind != "envoy" and routes is not None:
         raise click.UsageError(f"--routes {routes}: is for --for envoy")
     if endpoints_only and routes is None:
         raise click.UsageError("--endpoints-only: says nothing without --routes FILE")
+    try:
+        trust = Trust(ca, token_file, certificate, key, secret_file)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
     if routes is not None:
         click.echo(
-            edge_bootstrap(server, identity, routes, endpoints_only=endpoints_only), nl=False
+            edge_bootstrap(server, identity, routes, endpoints_only=endpoints_only, trust=trust),
+            nl=False,
         )
         return
-    click.echo(BOOTSTRAPS[kind](server, identity), nl=False)
+    click.echo(BOOTSTRAPS[kind](server, identity, trust), nl=False)
 
 
 @cli.command(short_help="See it work on this machine, in half a minute.")

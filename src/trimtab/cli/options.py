@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -32,10 +34,36 @@ output_option = option(
     envvar="TRIMTAB_OUTPUT",
     help="A table for people, or JSON for programs.",
 )
-admin_server = option(
-    "--server",
-    metavar="HOST:PORT",
-    default="127.0.0.1:18001",
-    envvar="TRIMTAB_ADMIN",
-    help="The admin address of a running `trimtab serve`.",
-)
+
+
+def admin_server(command: Callable[..., None]) -> Callable[..., None]:
+    """How to ask a running control plane: three options, which the command gets as one ``server``."""
+
+    @option(
+        "--server",
+        metavar="[https://]HOST:PORT",
+        default="127.0.0.1:18001",
+        envvar="TRIMTAB_ADMIN",
+        help="The admin address of a running `trimtab serve`.",
+    )
+    @option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        envvar="TRIMTAB_ADMIN_TOKEN_FILE",
+        help="A token, where the admin pages need one; over https only.",
+    )
+    @option(
+        "--ca",
+        type=click.Path(path_type=Path),
+        envvar="TRIMTAB_ADMIN_CA",
+        help="PEM of the authorities that vouch for an https server.  [default: the system's]",
+    )
+    @wraps(command)
+    def asking(
+        *args: object, server: str, token_file: Path | None, ca: Path | None, **more: object
+    ) -> None:
+        from trimtab.control.admin_client import AdminServer
+
+        command(*args, server=AdminServer(server, token_file, ca), **more)
+
+    return asking

@@ -66,6 +66,37 @@ if TYPE_CHECKING:
     help="With several clusters: how long the start waits for one that can't be read.",
 )
 @option(
+    "--state",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="TRIMTAB_SERVE_STATE",
+    help="Keep what is known in this file; a start without the API server answers from it.",
+)
+@option(
+    "--state-max-age",
+    type=click.FloatRange(min=0),
+    default=86_400.0,
+    metavar="SECONDS",
+    envvar="TRIMTAB_SERVE_STATE_MAX_AGE",
+    help="A state file that is older is not believed.",
+)
+@option(
+    "--state-after",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    metavar="SECONDS",
+    envvar="TRIMTAB_SERVE_STATE_AFTER",
+    help="How long the start waits for the sources before it answers from the state file.",
+)
+@option(
+    "--hold-down",
+    type=click.FloatRange(min=0),
+    default=120.0,
+    metavar="SECONDS",
+    envvar="TRIMTAB_SERVE_HOLD_DOWN",
+    help="A list that lacks a fifth of the known endpoints (five at least, or all) is not believed for so "
+    "long; 0: at once.",
+)
+@option(
     "--xds",
     callback=address,
     metavar="HOST:PORT",
@@ -91,7 +122,8 @@ if TYPE_CHECKING:
     "--tls-cert",
     type=click.Path(path_type=Path),
     envvar="TRIMTAB_SERVE_TLS_CERT",
-    help="PEM certificate chain of the xDS port; read again when it changes.",
+    help="PEM certificate chain of the xDS port, and of admin pages that need a token; read again "
+    "when it changes.",
 )
 @option(
     "--tls-key",
@@ -117,6 +149,26 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     envvar="TRIMTAB_SERVE_TOKENS",
     help="Clients need a token of this file. For tests and development.",
+)
+@option(
+    "--admin-token-audience",
+    default="",
+    metavar="NAME",
+    envvar="TRIMTAB_SERVE_ADMIN_TOKEN_AUDIENCE",
+    help="Admin pages need a Kubernetes ServiceAccount token for this audience, of a subject that "
+    "admin_readers in --config names. Not /healthz and /readyz.",
+)
+@option(
+    "--admin-tokens",
+    type=click.Path(path_type=Path),
+    envvar="TRIMTAB_SERVE_ADMIN_TOKENS",
+    help="Admin pages need a token of this file.",
+)
+@option(
+    "--open-metrics",
+    is_flag=True,
+    envvar="TRIMTAB_SERVE_OPEN_METRICS",
+    help="/metrics needs no token. It names Services, and endpoints that clients report load of.",
 )
 @option(
     "--insecure",
@@ -169,6 +221,10 @@ def serve(
     namespaces: tuple[str, ...],
     selector: str,
     source_timeout: float,
+    state: Path | None,
+    state_max_age: float,
+    state_after: float,
+    hold_down: float,
     xds: Address,
     admin: Address,
     config: Path | None,
@@ -177,6 +233,9 @@ def serve(
     tls_client_ca: Path | None,
     token_audience: str,
     tokens: Path | None,
+    admin_token_audience: str,
+    admin_tokens: Path | None,
+    open_metrics: bool,
     insecure: bool,
     drain: float,
     write_deadline: float,
@@ -216,6 +275,7 @@ def serve(
     import asyncio
 
     from trimtab.control.config import Config, load_config
+    from trimtab.control.last_known import StateOptions
     from trimtab.control.logs import set_up_logs
     from trimtab.control.security import SecurityOptions
     from trimtab.control.serve import ServeOptions, serve
@@ -226,9 +286,11 @@ def serve(
     set_up_logs(log_level, log_format)
     if bool(tls_cert) != bool(tls_key) or (tls_client_ca and not tls_cert):
         raise click.UsageError("--tls-cert and --tls-key belong together, --tls-client-ca to both")
-    wanted = SourceOptions(manifests, in_cluster, kubeconfigs, contexts, namespaces, selector)
+    wanted = SourceOptions(
+        manifests, in_cluster, kubeconfigs, contexts, namespaces, selector, hold_down
+    )
     try:
-        reviewer = token_reviewer(wanted) if token_audience else None
+        reviewer = token_reviewer(wanted) if token_audience or admin_token_audience else None
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     options = ServeOptions(
@@ -241,12 +303,17 @@ def serve(
             tokens,
             token_audience,
             reviewer,
+            admin_tokens,
+            admin_token_audience,
+            open_metrics,
         ),
         insecure=insecure,
         drain_s=drain,
         write_deadline_s=write_deadline,
         seed=seed,
         source_timeout_s=source_timeout,
+        state=StateOptions(state, state_max_age, state_after),
+        hold_s=hold_down,
     )
     try:
         options.check()

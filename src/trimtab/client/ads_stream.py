@@ -1,4 +1,4 @@
-"""One sync gRPC stream to a control plane, with the thread that reads it. No decisions.
+"""The subscription's stream to a control plane, and its connection. No decisions.
 
 A sync stream, since a second asyncio loop with gRPC in the process, even an idle one, makes every
 call of the first dearer. Each stream has a channel of its own, so that the name is resolved again,
@@ -7,15 +7,13 @@ certificates are read again, and gRPC's own connection back-off never adds to ou
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
 
 import grpc
 
 from trimtab.client.bootstrap import Credentials, Server
+from trimtab.client.bytes_stream import BytesStream
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 
@@ -38,7 +36,7 @@ _OPTIONS = (
 )
 
 
-class AdsStream:
+class AdsStream(BytesStream):
     """An open stream.
 
     Args:
@@ -46,6 +44,9 @@ class AdsStream:
         keepalive_s: how often to ping it [s].
         received: called with each response, on the stream's thread.
         closed: called once with gRPC's text when it has ended, on the stream's thread.
+
+    Attributes:
+        channel: its connection; closed when the stream has ended.
 
     Raises:
         OSError: a certificate's or token's file can't be read.
@@ -58,40 +59,13 @@ class AdsStream:
         received: Callable[[bytes], None],
         closed: Callable[[str], None],
     ) -> None:
-        self._received = received
-        self._closed = closed
-        self._requests: SimpleQueue[bytes | None] = SimpleQueue()
-        self._channel = _channel(server, keepalive_s)
-        method: Any = self._channel.stream_stream(
-            METHOD
-        )  # without serialisers: bytes in, bytes out
-        self._call: Any = method(iter(self._requests.get, None))
-        self._thread = threading.Thread(target=self._read, name="trimtab-ads", daemon=True)
-        self._thread.start()
+        channel = self.channel = _channel(server, keepalive_s)
 
-    def send(self, request: bytes) -> None:
-        """Write a request after those before it. Never blocks."""
-        self._requests.put(request)
+        def ended(error: str) -> None:
+            channel.close()
+            closed(error)
 
-    def close(self) -> None:
-        """End the stream. Idempotent; never blocks."""
-        self._call.cancel()
-
-    def join(self, timeout: float) -> None:
-        """Wait for the thread to end [s]."""
-        self._thread.join(timeout)
-
-    def _read(self) -> None:
-        error = "the control plane ended the stream"
-        try:
-            for response in self._call:
-                self._received(response)
-        except grpc.RpcError:
-            error = f"{self._call.code().name}: {self._call.details()}"
-        finally:
-            self._requests.put(None)  # ends gRPC's thread that waits for requests
-            self._channel.close()
-            self._closed(error)
+        super().__init__(channel, METHOD, "trimtab-ads", received, ended)
 
 
 def _channel(server: Server, keepalive_s: float) -> grpc.Channel:

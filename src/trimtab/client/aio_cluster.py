@@ -16,10 +16,13 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from trimtab.balancer import Balancer, Node
+from trimtab.balancer import BEAT_S, Balancer, Node
+from trimtab.client.aio_probes import AioProbes
 from trimtab.client.availability import Availability, Link
 from trimtab.client.channel_spec import ChannelSpec, target_of
-from trimtab.client.watching import Fixed, Watch
+from trimtab.client.liveness import AioQuestions
+from trimtab.client.request_labels import wanted_labels
+from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.model import Snapshot
 
 # What a channel in TRANSIENT_FAILURE answers to any call at once names the connection error, which
@@ -76,8 +79,11 @@ class AioCluster:
             zone=spec.zone,
             labels=spec.labels,
             policy=spec.policy,
+            stalled=self._question,
         )
         self.availability = Availability(spec.service, self.balancer, clock)
+        self._questions = AioQuestions(loop)
+        self.probes = AioProbes(self.balancer, loop, clock)
         self._spec = spec
         self._loop = loop
         self._link = link
@@ -88,6 +94,8 @@ class AioCluster:
         self._refreshing = False
         self._direct = False
         self._watch: Watch = Fixed()
+        self._reporting: Closable = Fixed()
+        self._beating: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to follow the endpoints.
@@ -96,7 +104,14 @@ class AioCluster:
             ConfigError: a wrong endpoint or bootstrap.
         """
         self._watch = self._spec.watch(self)
+        self._reporting = self._spec.report(self.balancer)
         self.availability.origin = self._watch.origin
+        self._beat()
+
+    def _beat(self) -> None:
+        if not self.availability.closed:
+            self.balancer.beat()
+            self._beating = self._loop.call_later(BEAT_S, self._beat)
 
     # What the watch calls, from any thread.
 
@@ -113,6 +128,7 @@ class AioCluster:
             self._loop.call_soon_threadsafe(step, *args)
         except RuntimeError:  # the loop was closed, and the channel with it
             self._watch.close()
+            self._reporting.close()
 
     # On the loop from here on.
 
@@ -208,6 +224,19 @@ class AioCluster:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def _question(self, node: Node) -> None:
+        link: AioLink | None = node.transport
+        if link is not None and not link.leaving and not self.availability.closed:
+            self._questions.ask(
+                link.channel,
+                alive=lambda: self.balancer.alive(node),
+                again=lambda: self._question_again(node),
+            )
+
+    def _question_again(self, node: Node) -> None:
+        if self.balancer.is_silent(node):
+            self._question(node)
+
     # What calls wait for.
 
     async def change(self) -> None:
@@ -228,23 +257,24 @@ class AioCluster:
             asyncio.CancelledError: the channel was closed meanwhile.
         """
         availability = self.availability
-        if availability.ready():
+        labels = wanted_labels()
+        if availability.ready(labels):
             return budget
         if availability.closed:
             raise grpc.aio.UsageError("Channel is closed.")
         begin = self._loop.time()
         try:
             async with asyncio.timeout(budget):
-                while not availability.ready():
+                while not availability.ready(labels):
                     if availability.closed:
                         raise asyncio.CancelledError
-                    if availability.fails(wait_for_ready):
-                        raise _error(grpc.StatusCode.UNAVAILABLE, availability.explain())
+                    if availability.fails(wait_for_ready, labels):
+                        raise _error(grpc.StatusCode.UNAVAILABLE, availability.explain(labels))
                     await self.change()
         except TimeoutError:
             raise _error(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"Deadline Exceeded while waiting: {availability.explain()}",
+                f"Deadline Exceeded while waiting: {availability.explain(labels)}",
             ) from None
         return None if budget is None else max(0.0, budget - (self._loop.time() - begin))
 
@@ -253,7 +283,12 @@ class AioCluster:
     def close(self) -> None:
         """Let no call leave any more; wake those that wait."""
         self.availability.closed = True
+        self._questions.close()
+        if self._beating is not None:
+            self._beating.cancel()
+        self.probes.close()
         self._watch.close()
+        self._reporting.close()
         self._refresh()
 
     async def release_all(self) -> None:
@@ -266,6 +301,7 @@ class AioCluster:
     def abandon(self) -> None:
         """The channel was dropped without being closed; from any thread, even after the loop."""
         self._watch.close()
+        self._reporting.close()
         try:
             self._loop.call_soon_threadsafe(self._abandon)
         except (

@@ -27,6 +27,7 @@ from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Waiting
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.request_key import key_of
+from trimtab.client.request_labels import wanted_labels
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 
@@ -155,7 +156,8 @@ class Picker:
         if self._closed:
             raise grpc.aio.UsageError(_CLOSED)
         balancer = self._cluster.balancer
-        pick = self._pick() if balancer.hash_key is None else self._pick(key_of(None, ""))
+        key = None if balancer.hash_key is None else key_of(None, "")
+        pick = self._pick(key, wanted_labels())
         link: PickingLink = pick.node.transport
         try:
             if handle:
@@ -169,6 +171,8 @@ class Picker:
         attempt = Attempt(self, pick, call)
         self.open.add(attempt)
         call.add_done_callback(attempt)
+        if balancer.probing:
+            self._cluster.probes.send()
         return call
 
     def ended(
@@ -199,31 +203,44 @@ class Picker:
         self._cluster.abandon()
 
 
-class Gate:
-    """Puts the waiting interceptor into gRPC's lists and takes it out again.
+class Interceptors(list[Any]):
+    """One of gRPC's lists of interceptors, the waiting one last.
 
-    Multicallables hold these very lists and look whether they are empty, so calls that can leave
-    at once pay nothing. Below the caller's interceptors it stays, since they may take their time.
+    Multicallables hold these very lists and look whether they are empty. Calls that can leave at
+    once are told so, and pay next to nothing. Below the caller's interceptors the waiting one
+    stays, since they may take their time, and for calls that want labels, since those that have
+    them may not be ready when others are.
+
+    Attributes:
+        direct: whether calls can leave at once.
+    """
+
+    direct = False
+
+    def __bool__(self) -> bool:
+        """Whether a call has to pass through them."""
+        return not self.direct or len(self) > 1 or wanted_labels() is not None
+
+
+class Gate:
+    """Puts the waiting interceptor into gRPC's lists, and says when it can be passed by.
+
     It knows the lists and not the channel, which can be dropped while endpoints are followed.
     """
 
-    def __init__(self, lists: Sequence[list[Any]]) -> None:
+    def __init__(self, lists: Sequence[Interceptors]) -> None:
         self._lists = lists
-        self._waiting: Waiting | None = None
 
     def start(self, cluster: AioCluster) -> None:
         """Nothing can leave yet."""
-        self._waiting = Waiting(cluster)
+        waiting = Waiting(cluster)
         for interceptors in self._lists:
-            interceptors.append(self._waiting)
+            interceptors.append(waiting)
 
     def __call__(self, ready: bool) -> None:
         """Whether calls can leave at once."""
         for interceptors in self._lists:
-            if ready and interceptors == [self._waiting]:
-                interceptors.clear()
-            elif not ready and not interceptors:
-                interceptors.append(self._waiting)
+            interceptors.direct = ready
 
 
 class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has no types here
@@ -243,6 +260,8 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         )
         unused: Any = self._channel
         unused.close()
+        for name in _LISTS:
+            setattr(self, name, Interceptors(getattr(self, name)))
         gate = Gate([getattr(self, name) for name in _LISTS])
         self._cluster = AioCluster(spec, self._loop, PickingLink, gate)
         self._picker = Picker(self._cluster)

@@ -26,6 +26,7 @@ from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Continuation, Details, Waiting
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.request_key import key_of
+from trimtab.client.request_labels import wanted_labels
 from trimtab.policies import Outcome
 
 _placing: ContextVar[PublicCalls] = ContextVar("trimtab_placing")
@@ -79,7 +80,7 @@ class PublicCalls:
         cluster = self._channel.cluster
         wanted = cluster.balancer.hash_key
         key = None if wanted is None else key_of(more.get("metadata"), wanted)
-        pick = cluster.balancer.pick(key)
+        pick = cluster.balancer.pick(key, wanted_labels())
         link: PublicLink = pick.node.transport
         kind = (self._arity, method, *self._codec)
         try:
@@ -99,6 +100,8 @@ class PublicCalls:
                 cluster.release(link)
 
         call.add_done_callback(ended)
+        if cluster.balancer.probing:
+            cluster.probes.send()
         return call
 
 
@@ -172,7 +175,7 @@ class PublicChannel(Face, grpc.aio.Channel):
         """Whether a call can go straight to an endpoint."""
         if self._closing:
             raise grpc.aio.UsageError("Channel is closed.")
-        return not self._intercepted and self._cluster.availability.ready()
+        return not self._intercepted and self._cluster.availability.ready(wanted_labels())
 
     def unary_unary(
         self,

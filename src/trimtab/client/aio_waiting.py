@@ -1,7 +1,7 @@
 """The interceptor that lets a call wait until an endpoint can take it.
 
 It stands last, just above the pick, and only while nothing can leave, while the policy wants keys,
-or below the caller's interceptors, which may take their time. So a waiting call of any arity is gRPC's own object.
+for calls that want labels, or below the caller's interceptors, which may take their time. So a waiting call of any arity is gRPC's own object.
 """
 
 from __future__ import annotations

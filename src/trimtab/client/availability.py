@@ -15,6 +15,7 @@ import grpc
 from trimtab.balancer import Balancer, Node
 from trimtab.client.watching import FIXED
 from trimtab.model import Health
+from trimtab.policies.selection import Labels, in_words
 
 _SHOWN = 3
 _PREFIX = "failed to connect to all addresses; last error: "  # of one address
@@ -42,6 +43,8 @@ _CONNECTIVITY = {
     Standing.CLOSED: grpc.ChannelConnectivity.SHUTDOWN,
 }
 _HOPELESS = frozenset({Standing.UNAVAILABLE, Standing.EMPTY, Standing.FAILING})
+# Those that may be others for some of the endpoints.
+_BY_ENDPOINTS = frozenset({Standing.READY, Standing.CONNECTING, Standing.FAILING})
 
 
 class Link:
@@ -106,22 +109,35 @@ class Availability:
             return Standing.FAILING
         return Standing.CONNECTING
 
-    def ready(self) -> bool:
-        """Whether a call can leave now."""
-        return self.standing is Standing.READY
+    def _standing(self, labels: Labels | None) -> Standing:
+        """For calls that want these labels; the whole's if they want none."""
+        if not labels or self.standing not in _BY_ENDPOINTS:
+            return self.standing
+        pickable, connected = self._balancer.reaches(labels)
+        if not pickable:
+            return Standing.EMPTY
+        if connected:
+            return Standing.READY
+        failing = all(_failing(node) for node in self._usable(labels))
+        return Standing.FAILING if failing else Standing.CONNECTING
+
+    def ready(self, labels: Labels | None = None) -> bool:
+        """Whether a call can leave now, one for ``labels`` if it wants some."""
+        return self._standing(labels) is Standing.READY
 
     @property
     def connectivity(self) -> grpc.ChannelConnectivity:
         """The standing in gRPC's terms."""
         return _CONNECTIVITY[self.standing]
 
-    def fails(self, wait_for_ready: bool | None) -> bool:
+    def fails(self, wait_for_ready: bool | None, labels: Labels | None = None) -> bool:
         """Whether a call that would have to wait fails at once instead."""
-        return not wait_for_ready and self.standing in _HOPELESS
+        return not wait_for_ready and self._standing(labels) in _HOPELESS
 
-    def explain(self) -> str:
+    def explain(self, labels: Labels | None = None) -> str:
         """Why a call can't leave now: the service, what is known, how old it is, what to do."""
-        match self.standing:
+        among = f" with the labels {in_words(labels)}" if labels else ""
+        match self._standing(labels):
             case Standing.UNAVAILABLE:
                 return self.failure
             case Standing.UNKNOWN:
@@ -134,18 +150,18 @@ class Availability:
                 if self.origin == FIXED and snapshot is not None and not snapshot.endpoints:
                     return f"{self._service}: endpoints= is empty; give at least one"
                 return (
-                    f"{self._balancer.why_empty()}{self._facts()}; check that its pods are running "
+                    f"{self._balancer.why_empty(labels)}{self._facts()}; check that its pods are running "
                     "and ready; trimtab takes them up as soon as one is"
                 )
             case Standing.CONNECTING:
                 return (
-                    f"{self._service}: not connected to any endpoint yet{self._facts()}; "
+                    f"{self._service}: not connected to any endpoint{among} yet{self._facts()}; "
                     "trimtab goes on connecting"
                 )
             case _:
                 return (
-                    f"{self._service}: no endpoint accepts connections{self._facts()}"
-                    f"{self._last_errors()}; trimtab tries again and again; check that the pods "
+                    f"{self._service}: no endpoint{among} accepts connections{self._facts()}"
+                    f"{self._last_errors(labels)}; trimtab tries again and again; check that the pods "
                     "listen on these ports and can be reached from here"
                 )
 
@@ -158,10 +174,10 @@ class Availability:
         # A failure after a good snapshot leaves that in use, so it is a fact and not the reason.
         return f"{facts}; since then: {self.failure})" if self.failure else f"{facts})"
 
-    def _last_errors(self) -> str:
+    def _last_errors(self, labels: Labels | None) -> str:
         errors = [
             f"{node.endpoint.target}: {node.transport.error.removeprefix(_PREFIX)}"
-            for node in self._usable()
+            for node in self._usable(labels)
             if node.transport is not None and node.transport.error
         ]
         if not errors:
@@ -169,8 +185,9 @@ class Availability:
         more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         return f"; last errors: {'; '.join(errors[:_SHOWN])}{more}"
 
-    def _usable(self) -> list[Node]:
-        return [node for node in self._balancer.nodes.values() if node.usable]
+    def _usable(self, labels: Labels | None = None) -> list[Node]:
+        nodes = self._balancer.having(labels) if labels else self._balancer.nodes.values()
+        return [node for node in nodes if node.usable]
 
 
 def _failing(node: Node) -> bool:

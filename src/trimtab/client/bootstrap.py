@@ -26,6 +26,11 @@ FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP"
 TEXT_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG"
 SHORT_VARIABLE = "TRIMTAB_CONTROL_PLANE"
 ZONE_VARIABLE = "TRIMTAB_ZONE"
+SERVICE_VARIABLE = "TRIMTAB_SERVICE"
+CA_VARIABLE = "TRIMTAB_CA"
+CERTIFICATE_VARIABLE = "TRIMTAB_CERTIFICATE"
+KEY_VARIABLE = "TRIMTAB_KEY"
+TOKEN_VARIABLE = "TRIMTAB_TOKEN_FILE"  # noqa: S105 - the name of a variable that names a file
 _EXAMPLE = '{"xds_servers": [{"server_uri": "host:port", "channel_creds": [{"type": "insecure"}]}]}'
 
 
@@ -93,7 +98,13 @@ class Bootstrap:
 
     @classmethod
     def of(
-        cls, *addresses: str, node_id: str = "", namespace: str = "", zone: str = ""
+        cls,
+        *addresses: str,
+        node_id: str = "",
+        namespace: str = "",
+        zone: str = "",
+        service: str = "",
+        node_name: str = "",
     ) -> Bootstrap:
         """A bootstrap without a file: plaintext to ``host:port`` addresses, in order.
 
@@ -102,11 +113,15 @@ class Bootstrap:
             node_id: "" makes one of host name and process id.
             namespace: the Kubernetes namespace that short names are looked up in.
             zone: where this process runs.
+            service: the Service that it is part of, ``SERVICE.NAMESPACE`` or ``SERVICE``.
+            node_name: its Kubernetes node, whose zone trimtab's control plane looks up.
 
         Raises:
             ConfigError: no address, or one that is not ``host:port``.
         """
-        return _short(addresses, node_id, namespace, zone, "argument bootstrap")
+        metadata = {"namespace": namespace, "node_name": node_name}
+        node = _node(node_id, service, zone, metadata)
+        return _short(addresses, node, "argument bootstrap")
 
 
 def load(
@@ -118,7 +133,9 @@ def load(
     The first of these that is there: ``explicit`` (a path, JSON text, a mapping or a finished
     ``Bootstrap``), the file named by ``GRPC_XDS_BOOTSTRAP``, the JSON in
     ``GRPC_XDS_BOOTSTRAP_CONFIG``, and ``TRIMTAB_CONTROL_PLANE=host:port[,host:port]``, whose node
-    takes ``TRIMTAB_NAMESPACE`` (or ``POD_NAMESPACE``) and ``TRIMTAB_ZONE``.
+    takes ``TRIMTAB_NAMESPACE`` (or ``POD_NAMESPACE``), ``TRIMTAB_ZONE``, ``TRIMTAB_SERVICE`` and
+    ``TRIMTAB_NODE_NAME`` (or ``NODE_NAME``). With ``TRIMTAB_CA`` (a PEM file),
+    ``TRIMTAB_TOKEN_FILE``, or ``TRIMTAB_CERTIFICATE`` and ``TRIMTAB_KEY``, that form speaks TLS.
 
     Args:
         explicit: what the caller gave, None for nothing.
@@ -148,8 +165,10 @@ def load(
         return _parse(_json(inline, TEXT_VARIABLE), TEXT_VARIABLE)
     if short := env.get(SHORT_VARIABLE):
         namespace = env.get("TRIMTAB_NAMESPACE") or env.get("POD_NAMESPACE") or ""
-        zone = env.get(ZONE_VARIABLE, "")
-        return _short(tuple(short.split(",")), "", namespace, zone, SHORT_VARIABLE)
+        machine = env.get("TRIMTAB_NODE_NAME") or env.get("NODE_NAME") or ""
+        metadata = {"namespace": namespace, "node_name": machine}
+        node = _node("", env.get(SERVICE_VARIABLE, ""), env.get(ZONE_VARIABLE, ""), metadata)
+        return _short(tuple(short.split(",")), node, SHORT_VARIABLE, _short_credentials(env))
     raise ConfigError(
         f"no control plane is configured: set {SHORT_VARIABLE}=host:port, or {FILE_VARIABLE} to a "
         "bootstrap file, or pass bootstrap=; for a fixed list without a control plane pass "
@@ -157,14 +176,32 @@ def load(
     )
 
 
+def _node(node_id: str, service: str, zone: str, metadata: Mapping[str, str]) -> Node:
+    known = {key: value for key, value in metadata.items() if value}
+    return Node(node_id or _generated_id(), service, Locality(zone=zone), known)
+
+
+def _short_credentials(env: Mapping[str, str]) -> Credentials:
+    names = (CA_VARIABLE, CERTIFICATE_VARIABLE, KEY_VARIABLE, TOKEN_VARIABLE)
+    ca, certificate, key, token = (env.get(name, "") for name in names)
+    if bool(certificate) != bool(key):
+        raise ConfigError(
+            f"{CERTIFICATE_VARIABLE}={certificate!r} and {KEY_VARIABLE}={key!r}: tls needs both files, "
+            "or neither"
+        )
+    kind = "tls" if any((ca, certificate, token)) else "insecure"
+    return Credentials(kind, ca, certificate, key, token)
+
+
 def _short(
-    addresses: tuple[str, ...], node_id: str, namespace: str, zone: str, origin: str
+    addresses: tuple[str, ...],
+    node: Node,
+    origin: str,
+    credentials: Credentials = Credentials(),
 ) -> Bootstrap:
-    servers = tuple(Server(_host_port(text.strip(), origin)) for text in addresses)
+    servers = tuple(Server(_host_port(text.strip(), origin), credentials) for text in addresses)
     if not servers:
         raise ConfigError(f"{origin}: no control plane; give at least one host:port")
-    metadata = {"namespace": namespace} if namespace else {}
-    node = Node(node_id or _generated_id(), locality=Locality(zone=zone), metadata=metadata)
     return Bootstrap(servers, node, origin)
 
 

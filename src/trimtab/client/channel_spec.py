@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
 from trimtab.client.bootstrap import ZONE_VARIABLE, Bootstrap, load
-from trimtab.client.watching import Watch, Watcher, service_name, watch
+from trimtab.client.fallback import NONE, Fallback, Given, WithFallback
+from trimtab.client.last_good import LastGood
+from trimtab.client.request_labels import texts
+from trimtab.client.seats import Seated, own_place
+from trimtab.client.watching import Closable, Fixed, Watch, Watcher, report, service_name, watch
 from trimtab.errors import ConfigError
 from trimtab.model import Endpoint, Locality, PolicyConfig
 
+if TYPE_CHECKING:
+    from trimtab.balancer import Balancer
+
 Options = Sequence[tuple[str, Any]]
 Endpoints = Iterable[str | Endpoint]
+Fallbacks = LastGood | Iterable[Given]
 BootstrapSource = str | Mapping[str, Any] | Bootstrap
 
+LAST_GOOD_VARIABLE = "TRIMTAB_LAST_GOOD"
 _NEVER_MS = 2**31 - 1
 _PONG_MS = 5_000
+_CONNECT_MS = 2_000
+_RETRY_MS = 500
+_LONGEST_RETRY_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,7 @@ class ChannelSpec:
         bootstrap: see ``client.bootstrap.load``.
         zone: where this process runs, "" if unknown.
         labels: endpoints without all of these are left out.
+        fallback: whom to call while there is nobody.
     """
 
     target: str
@@ -50,6 +64,7 @@ class ChannelSpec:
     bootstrap: BootstrapSource | None
     zone: str
     labels: Mapping[str, str]
+    fallback: Fallback = NONE
 
     @classmethod
     def of(
@@ -64,6 +79,7 @@ class ChannelSpec:
         bootstrap: BootstrapSource | None,
         locality: str | Locality | None = None,
         labels: Mapping[str, str] | None = None,
+        fallback: Fallbacks | None = None,
     ) -> Self:
         """From a factory's arguments.
 
@@ -74,6 +90,11 @@ class ChannelSpec:
         service = service_name(target)
         if endpoints is None:
             bootstrap = load(bootstrap)
+        elif fallback is not None:
+            raise ConfigError(
+                f"channel {target!r}: endpoints= and fallback= exclude each other; "
+                "a fixed list has no control plane to lose"
+            )
         if not isinstance(policy, str | PolicyConfig | None):
             raise ConfigError(
                 f"channel {target!r}: policy={policy!r} is neither a policy's name, such as 'p2c', "
@@ -89,25 +110,38 @@ class ChannelSpec:
             endpoints=endpoints,
             bootstrap=bootstrap,
             zone=_zone(target, locality, bootstrap),
-            labels=_labels(target, labels),
+            labels={} if labels is None else texts(f"channel {target!r}", labels),
+            fallback=Fallback.of(service, fallback, os.environ.get(LAST_GOOD_VARIABLE, "")),
         )
 
     def watch(self, watcher: Watcher) -> Watch:
         """Begin to tell ``watcher`` of the endpoints; see ``watching.watch``."""
-        return watch(self.target, watcher, endpoints=self.endpoints, bootstrap=self.bootstrap)
+        if self.endpoints is not None:
+            return watch(self.target, watcher, endpoints=self.endpoints, bootstrap=self.bootstrap)
+        wall = time.time  # noqa: TID251 - the age of a file is told by the wall clock
+        standing = WithFallback(self.service, watcher, self.fallback, wall)
+        standing.start(self._seated)
+        return standing
 
+    def report(self, balancer: Balancer) -> Closable:
+        """Have what ``balancer`` does reported to the control plane, if there is one."""
+        if self.endpoints is not None or not isinstance(self.bootstrap, Bootstrap):
+            return Fixed()
+        return report(balancer, self.bootstrap)
 
-def _labels(target: str, labels: Mapping[str, str] | None) -> Mapping[str, str]:
-    if labels is None:
-        return {}
-    if not isinstance(labels, Mapping) or not all(
-        isinstance(text, str) for pair in labels.items() for text in pair
-    ):
-        raise ConfigError(
-            f"channel {target!r}: labels={labels!r} is no mapping of texts to texts, such as "
-            "{'shard': '7'}"
-        )
-    return dict(labels)
+    def _seated(self, watcher: Watcher) -> Watch:
+        """Watch the target, and where the policy wants a subset, who else calls it."""
+
+        def begin(name: str, own: Watcher) -> Watch:
+            return watch(name, own, bootstrap=self.bootstrap)
+
+        node = self.bootstrap.node if isinstance(self.bootstrap, Bootstrap) else None
+        service, address = own_place(node.cluster, node.metadata, os.environ) if node else ("", "")
+        if not (service and address):
+            return begin(self.target, watcher)
+        seated = Seated(watcher, service, address, self.policy)
+        seated.start(self.target, begin)
+        return seated
 
 
 def _zone(
@@ -157,5 +191,11 @@ def options_for(service: str, given: Options | None) -> Options:
         "grpc.client_idle_timeout_ms": _NEVER_MS,
         # Without it a frozen server is noticed after 60 s, whatever keepalive the caller asks for.
         "grpc.http2.ping_timeout_ms": named.get("grpc.keepalive_timeout_ms", _PONG_MS),
+        # How long a connection may take, TLS and HTTP/2's greeting included; 20 s by default. Where
+        # the network is slower than that, later attempts get more: as long as the back-off.
+        "grpc.min_reconnect_backoff_ms": _CONNECT_MS,
+        # A pod that comes back at its address must not be left out for up to two minutes.
+        "grpc.initial_reconnect_backoff_ms": _RETRY_MS,
+        "grpc.max_reconnect_backoff_ms": _LONGEST_RETRY_MS,
     }
     return (*((key, value) for key, value in defaults.items() if key not in named), *given)

@@ -14,6 +14,7 @@ from typing import Any, Self
 import grpc
 
 from trimtab.client.ended_call import LOCALLY_CANCELLED, EndedCall
+from trimtab.policies.selection import Labels
 
 
 class DeferredCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in stubs only
@@ -28,6 +29,7 @@ class DeferredCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-
         wait_for_ready: as the caller gave it.
         clock: seconds, monotonic.
         keep: called when somebody counts on the call although he may drop it.
+        labels: which endpoints will do; None for any.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class DeferredCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-
         wait_for_ready: bool | None,
         clock: Callable[[], float],
         keep: Callable[[DeferredCall], None],
+        labels: Labels | None = None,
     ) -> None:
         super().__init__()
         self.begin = begin
         self.deadline = deadline
         self.wait_for_ready = wait_for_ready
+        self.labels = labels
         self._clock = clock
         self._keep = keep
         self._news = threading.Condition()

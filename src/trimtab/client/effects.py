@@ -36,6 +36,13 @@ class Disconnect:
 
 
 @dataclass(frozen=True, slots=True)
+class TakesLoads:
+    """The control plane at the other end of a stream is one that takes load reports."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
 class Update(Generic[W]):
     """Give a watcher a snapshot."""
 
@@ -59,4 +66,4 @@ class Log:
     text: str
 
 
-Effect = Connect | Send | Disconnect | Update[W] | Fail[W] | Log
+Effect = Connect | Send | Disconnect | TakesLoads | Update[W] | Fail[W] | Log

@@ -10,7 +10,8 @@ import grpc.aio
 
 from trimtab.client.aio_picking import PickingChannel, missing_hook
 from trimtab.client.aio_public import PublicChannel
-from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Options
+from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
+from trimtab.client.kill_switch import disabled, native
 from trimtab.model import Locality, PolicyConfig
 
 _log = logging.getLogger("trimtab.client")
@@ -47,6 +48,7 @@ def insecure_channel(
     bootstrap: BootstrapSource | None = None,
     locality: str | Locality | None = None,
     labels: Mapping[str, str] | None = None,
+    fallback: Fallbacks | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -63,10 +65,16 @@ def insecure_channel(
         locality: the zone that this process runs in, or a ``Locality``; None takes it from the
             bootstrap's node, else from ``TRIMTAB_ZONE``. Endpoints in it are preferred.
         labels: only endpoints that have all of these get requests.
+        fallback: whom to call while the control plane says nothing, or has no endpoint: a list of
+            ``"host:port"``, ``Endpoint`` and at most one ``LastGood``. ``TRIMTAB_LAST_GOOD`` names a
+            directory for every channel.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
     """
+    if disabled():
+        target, options = native(target, options, endpoints, bootstrap)
+        return grpc.aio.insecure_channel(target, options, compression, interceptors)
     spec = ChannelSpec.of(
         target,
         None,
@@ -77,6 +85,7 @@ def insecure_channel(
         bootstrap=bootstrap,
         locality=locality,
         labels=labels,
+        fallback=fallback,
     )
     return _make(spec, interceptors)
 
@@ -93,6 +102,7 @@ def secure_channel(
     bootstrap: BootstrapSource | None = None,
     locality: str | Locality | None = None,
     labels: Mapping[str, str] | None = None,
+    fallback: Fallbacks | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -101,6 +111,9 @@ def secure_channel(
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
     """
+    if disabled():
+        target, options = native(target, options, endpoints, bootstrap)
+        return grpc.aio.secure_channel(target, credentials, options, compression, interceptors)
     spec = ChannelSpec.of(
         target,
         credentials,
@@ -111,5 +124,6 @@ def secure_channel(
         bootstrap=bootstrap,
         locality=locality,
         labels=labels,
+        fallback=fallback,
     )
     return _make(spec, interceptors)

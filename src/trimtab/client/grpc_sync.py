@@ -11,13 +11,15 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from trimtab.balancer import Balancer
-from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Options
+from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
+from trimtab.client.kill_switch import disabled, native
 from trimtab.client.sync_calls import (
     Calls,
     StreamStream,
     StreamUnary,
     UnaryStream,
     UnaryUnary,
+    ask_trailers_by_state,
     single_threaded,
 )
 from trimtab.client.sync_cluster import AskState, SyncCluster, ask_by_call, ask_by_subscription
@@ -54,6 +56,7 @@ def _choose_ask() -> Callable[[grpc.Channel], AskState]:
 
 
 _ask = _choose_ask()
+_end = ask_trailers_by_state()
 
 
 class BalancedChannel(grpc.Channel):
@@ -70,6 +73,8 @@ class BalancedChannel(grpc.Channel):
     def __init__(self, spec: ChannelSpec, ask: Callable[[grpc.Channel], AskState] = _ask) -> None:
         self._refuse_bad_options(spec)
         self._single_threaded = single_threaded(spec.options)
+        # Public in one thing, public in all: the tests run over both.
+        self._end = _end if ask is ask_by_call else None
         self._cluster = SyncCluster(spec, ask)
         self._cluster.start()
 
@@ -176,7 +181,7 @@ class BalancedChannel(grpc.Channel):
                 method, request_serializer, response_deserializer, _registered_method=registered
             )
 
-        return kind(self, self._cluster, make, drop_counts=drop_counts)
+        return kind(self, self._cluster, make, drop_counts=drop_counts, end=self._end)
 
     def subscribe(
         self,
@@ -221,6 +226,7 @@ def insecure_channel(
     bootstrap: BootstrapSource | None = None,
     locality: str | Locality | None = None,
     labels: Mapping[str, str] | None = None,
+    fallback: Fallbacks | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -236,10 +242,16 @@ def insecure_channel(
         locality: the zone that this process runs in, or a ``Locality``; None takes it from the
             bootstrap's node, else from ``TRIMTAB_ZONE``. Endpoints in it are preferred.
         labels: only endpoints that have all of these get requests.
+        fallback: whom to call while the control plane says nothing, or has no endpoint: a list of
+            ``"host:port"``, ``Endpoint`` and at most one ``LastGood``. ``TRIMTAB_LAST_GOOD`` names a
+            directory for every channel.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
     """
+    if disabled():
+        target, options = native(target, options, endpoints, bootstrap)
+        return grpc.insecure_channel(target, options, compression)
     return BalancedChannel(
         ChannelSpec.of(
             target,
@@ -251,6 +263,7 @@ def insecure_channel(
             bootstrap=bootstrap,
             locality=locality,
             labels=labels,
+            fallback=fallback,
         )
     )
 
@@ -266,6 +279,7 @@ def secure_channel(
     bootstrap: BootstrapSource | None = None,
     locality: str | Locality | None = None,
     labels: Mapping[str, str] | None = None,
+    fallback: Fallbacks | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -274,6 +288,9 @@ def secure_channel(
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
     """
+    if disabled():
+        target, options = native(target, options, endpoints, bootstrap)
+        return grpc.secure_channel(target, credentials, options, compression)
     return BalancedChannel(
         ChannelSpec.of(
             target,
@@ -285,5 +302,6 @@ def secure_channel(
             bootstrap=bootstrap,
             locality=locality,
             labels=labels,
+            fallback=fallback,
         )
     )

@@ -27,7 +27,7 @@ from typing import Generic, TypeVar
 from trimtab.backoff import HEALTHY_S, Backoff
 from trimtab.client import reasons
 from trimtab.client.bootstrap import Bootstrap, Server
-from trimtab.client.effects import Connect, Disconnect, Effect, Fail, Log, Send, Update
+from trimtab.client.effects import Connect, Disconnect, Effect, Fail, Log, Send, TakesLoads, Update
 from trimtab.errors import ProtocolError
 from trimtab.model import Snapshot
 from trimtab.xds.client_session import Absent, ClientSession, Rejected, Resolved
@@ -47,6 +47,7 @@ class _Stream:
     session: ClientSession
     opened: float
     verdicts: int = 0
+    takes_loads: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -165,6 +166,10 @@ class Subscriber(Generic[W]):
                 continue
             stream.verdicts += 1
             self._recover(link)
+            if isinstance(event, Resolved) and event.snapshot.service and not stream.takes_loads:
+                # Only trimtab's own control plane names the Service.
+                stream.takes_loads = True
+                self._effects.append(TakesLoads(number))
             self._take(link, event)
 
     def closed(self, number: int, error: str, now: float) -> None:

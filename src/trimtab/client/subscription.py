@@ -21,7 +21,10 @@ from typing import TYPE_CHECKING
 
 from trimtab.client.ads_stream import AdsStream
 from trimtab.client.bootstrap import Bootstrap
-from trimtab.client.effects import Connect, Disconnect, Fail, Log, Send, Update
+from trimtab.client.bytes_stream import BytesStream
+from trimtab.client.effects import Connect, Disconnect, Fail, Log, Send, TakesLoads, Update
+from trimtab.client.load_reporter import Source
+from trimtab.client.load_reporting import LoadReporting
 from trimtab.client.subscriber import Subscriber
 from trimtab.errors import ConfigError
 from trimtab.xds.client_session import ClientSession, NodeInfo
@@ -58,6 +61,30 @@ def subscribe(name: str, watcher: Watcher, bootstrap: Bootstrap) -> Subscribed:
             "use SERVICE.NAMESPACE:PORT, such as xds:///orders.shop:grpc"
         )
     return _registry.subscribe(name, watcher, bootstrap)
+
+
+def report(source: Source, bootstrap: Bootstrap) -> Reporting:
+    """Have the load of a channel reported to the control plane, if that takes reports.
+
+    Args:
+        source: counts what the channel does.
+        bootstrap: the one that its endpoints come from.
+    """
+    return _registry.report(source, bootstrap)
+
+
+class Reporting:
+    """A channel's load being reported."""
+
+    __slots__ = ("_source", "_subscription")
+
+    def __init__(self, subscription: Subscription, source: Source) -> None:
+        self._subscription = subscription
+        self._source = source
+
+    def close(self) -> None:
+        """Report no more than what has happened. Idempotent, from any thread."""
+        self._subscription.loads.tell(lambda loads: loads.remove(self._source))
 
 
 class Subscribed:
@@ -101,6 +128,7 @@ class Subscription:
 
     Attributes:
         origin: see ``Watch``.
+        loads: the reports of this process's load; of its thread only.
 
     Raises:
         ConfigError: the node's metadata is not JSON.
@@ -125,6 +153,7 @@ class Subscription:
         self._subscriber: Subscriber[Subscribed] = Subscriber(
             bootstrap, lambda: ClientSession(node=identity), Random(), clock()
         )
+        self.loads = LoadReporting(identity, clock, self._tell)
         self._streams: dict[int, AdsStream] = {}
         self._thread: threading.Thread | None = None
         self._pause = threading.Event()
@@ -133,6 +162,9 @@ class Subscription:
     def post(self, message: Message) -> None:
         """Have the thread apply ``message``. Never blocks; safe in finalisers."""
         self._inbox.put(message)
+
+    def _tell(self, act: Callable[[], None]) -> None:
+        self.post(lambda _subscriber, _now: act())
 
     def start(self) -> None:
         """Start the thread unless it runs. The caller holds the lock, and has posted."""
@@ -159,10 +191,11 @@ class Subscription:
                 self._hear()
                 for effect in self._subscriber.poll(self._clock()):
                     self._do(effect)
+                self.loads.poll()
             except Exception:  # noqa: BLE001 - a bug must not leave channels stale for ever
                 _log.exception("the subscription failed and goes on")
                 self._pause.wait(_BUG_PAUSE_S)
-        streams = list(self._streams.values())
+        streams: list[BytesStream] = [*self.loads.streams, *self._streams.values()]
         for stream in streams:
             stream.close()
         for stream in streams:
@@ -181,8 +214,8 @@ class Subscription:
 
     def _hear(self) -> None:
         """Wait for a message until the subscriber wants to act, then take all that are there."""
-        wakes = self._subscriber.wakes_at()
-        timeout = None if wakes is None else max(0.0, wakes - self._clock())
+        times = [t for t in (self._subscriber.wakes_at(), self.loads.wakes_at()) if t is not None]
+        timeout = max(0.0, min(times) - self._clock()) if times else None
         try:
             message = self._inbox.get(timeout=timeout)
             while True:
@@ -204,8 +237,11 @@ class Subscription:
                 self._connect(effect)
             case Disconnect(number):
                 stream = self._streams.pop(number, None)
+                self.loads.lost(number)
                 if stream is not None:
                     stream.close()
+            case TakesLoads(number) if number in self._streams:
+                self.loads.begin(number, self._streams[number].channel)
             case Log(level, text):
                 _log.log(level, text)
 
@@ -227,6 +263,7 @@ class Subscription:
         self, subscriber: Subscriber[Subscribed], number: int, error: str, now: float
     ) -> None:
         self._streams.pop(number, None)
+        self.loads.lost(number)
         subscriber.closed(number, error, now)
 
 
@@ -249,14 +286,25 @@ class _Registry:
 
     def subscribe(self, name: str, watcher: Watcher, bootstrap: Bootstrap) -> Subscribed:
         with self._lock:
-            subscription = self._subscriptions.get(bootstrap)
-            if subscription is None:
-                subscription = Subscription(bootstrap, self._lock, time.monotonic)  # noqa: TID251 - the door's clock
-                self._subscriptions[bootstrap] = subscription
+            subscription = self._of(bootstrap)
             subscribed = Subscribed(subscription, name, watcher)
             subscription.post(lambda subscriber, now: subscriber.watch(subscribed, name, now))
             subscription.start()
             return subscribed
+
+    def report(self, source: Source, bootstrap: Bootstrap) -> Reporting:
+        with self._lock:
+            subscription = self._of(bootstrap)
+        subscription.loads.tell(lambda loads: loads.add(source))
+        return Reporting(subscription, source)
+
+    def _of(self, bootstrap: Bootstrap) -> Subscription:
+        """The subscription of a bootstrap; the caller holds the lock."""
+        found = self._subscriptions.get(bootstrap)
+        if found is None:
+            found = Subscription(bootstrap, self._lock, time.monotonic)  # noqa: TID251 - the door's clock
+            self._subscriptions[bootstrap] = found
+        return found
 
     def stop(self) -> None:
         for subscription in list(self._subscriptions.values()):

@@ -6,6 +6,8 @@ refers to the call weakly: a call that its caller drops is cancelled by gRPC as 
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.balancer import Pick
 from trimtab.client.channel_spec import Options
 from trimtab.client.request_key import key_of
+from trimtab.client.request_labels import wanted_labels
 from trimtab.client.sync_cluster import SyncCluster, SyncLink
 from trimtab.policies import Outcome
 
@@ -33,6 +36,21 @@ def single_threaded(options: Options) -> bool:
     return "GRPC_SINGLE_THREADED_UNARY_STREAM" in os.environ or option in dict(options)
 
 
+def ask_trailers_by_state() -> Callable[..., Any] | None:
+    """GRPC's own end of a blocking call, private; None if it is not as ``Calls.block`` needs it.
+
+    What it takes is a state, which has the trailing metadata. The public way to them is
+    ``with_call``, whose call object costs more than the whole choice of an endpoint.
+    """
+    native: Any = importlib.import_module("grpc._channel")
+    end: Callable[..., Any] | None = getattr(native, "_end_unary_response_blocking", None)
+    kinds = ("_UnaryUnaryMultiCallable", "_StreamUnaryMultiCallable")
+    if end is None or not all(hasattr(getattr(native, k, None), "_blocking") for k in kinds):
+        return None
+    taken = list(inspect.signature(end).parameters)
+    return end if taken == ["state", "call", "with_call", "deadline"] else None
+
+
 class Calls:
     """What the four kinds share: placing a call, and counting it to its end.
 
@@ -41,15 +59,23 @@ class Calls:
         cluster: who picks.
         make: makes the native multicallable on an endpoint's channel.
         drop_counts: see ``single_threaded``.
+        end: see ``ask_trailers_by_state``.
     """
 
     def __init__(
-        self, channel: grpc.Channel, cluster: SyncCluster, make: MakeNative, *, drop_counts: bool
+        self,
+        channel: grpc.Channel,
+        cluster: SyncCluster,
+        make: MakeNative,
+        *,
+        drop_counts: bool,
+        end: Callable[..., Any] | None,
     ) -> None:
         self._channel = channel
         self._cluster = cluster
         self._make = make
         self._drop_counts = drop_counts
+        self._end = end
         self._natives: dict[SyncLink, Any] = {}
 
     def native(self, link: SyncLink) -> Any:
@@ -63,36 +89,48 @@ class Calls:
 
     def block(
         self,
-        how: str,
         request: Any,
-        timeout: float | None,
-        metadata: Metadata,
-        credentials: grpc.CallCredentials | None,
-        wait_for_ready: bool | None,
-        compression: grpc.Compression | None,
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+        _how: str = "__call__",
     ) -> Any:
-        """Make a blocking call; ``how`` is the native multicallable's method."""
+        """Make a blocking call: the response. Raises ``grpc.RpcError``.
+
+        ``_how`` is the native multicallable's method. This is the whole way of a call, in one
+        function: what is cold, as all is after a wait, costs some four times what it does in a loop.
+        """
         cluster = self._cluster
-        wanted = cluster.balancer.hash_key
+        balancer = cluster.balancer
+        wanted = balancer.hash_key
         key = None if wanted is None else key_of(metadata, wanted)
-        pick = cluster.try_place(key)
+        labels = wanted_labels()
+        pick = cluster.try_place(key, labels)
         if pick is None:
-            pick, timeout = cluster.place(timeout, wait_for_ready, key)
+            pick, timeout = cluster.place(timeout, wait_for_ready, key, labels)
         outcome = Outcome.CANCELLED  # KeyboardInterrupt and the like
         report = None
         link = pick.node.transport
         try:
             call = self._natives.get(link) or self.native(link)
-            if how == "__call__" and not cluster.balancer.reads_reports:
+            if _how == "__call__" and not balancer.reads_reports:
                 response = call(
                     request, timeout, metadata, credentials, wait_for_ready, compression
                 )
+            elif _how == "__call__" and self._end is not None:
+                state, native = call._blocking(  # noqa: SLF001 - the hook
+                    request, timeout, metadata, credentials, wait_for_ready, compression
+                )
+                response = self._end(state, native, False, None)
+                report = report_of(state.trailing_metadata)
             else:
                 both: Any = call.with_call(
                     request, timeout, metadata, credentials, wait_for_ready, compression
                 )
                 report = report_of(_trailing(both[1]))
-                response = both[0] if how == "__call__" else both
+                response = both[0] if _how == "__call__" else both
             outcome = Outcome.SUCCESS
         except grpc.RpcError as error:
             outcome = _outcome(error.code())
@@ -100,7 +138,7 @@ class Calls:
             report = report_of(call_ended.trailing_metadata())
             raise
         finally:
-            cluster.balancer.finish(pick, outcome, report)
+            balancer.finish(pick, outcome, report)
             if link.leaving:
                 cluster.ended(pick, outcome)
         return response
@@ -118,9 +156,10 @@ class Calls:
         """Begin a call and return it at once, if need be before it has left."""
         wanted = self._cluster.balancer.hash_key
         key = None if wanted is None else key_of(metadata, wanted)
+        labels = wanted_labels()
 
         def start(left: float | None) -> Any:
-            pick = self._cluster.try_place(key)
+            pick = self._cluster.try_place(key, labels)
             if pick is None:
                 return None
             try:
@@ -135,9 +174,9 @@ class Calls:
         call = start(timeout)
         if call is not None:
             return call
-        if self._cluster.availability.fails(wait_for_ready):
-            return self._cluster.unavailable()
-        return self._cluster.defer(start, timeout, wait_for_ready)
+        if self._cluster.availability.fails(wait_for_ready, labels):
+            return self._cluster.unavailable(labels)
+        return self._cluster.defer(start, timeout, wait_for_ready, labels)
 
     def _count(self, pick: Pick, call: Any) -> None:
         cluster = self._cluster
@@ -187,19 +226,7 @@ def _outcome(code: grpc.StatusCode) -> Outcome:
 class UnaryUnary(Calls, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]  # generic in stubs only
     """See ``grpc.UnaryUnaryMultiCallable``."""
 
-    def __call__(
-        self,
-        request: Any,
-        timeout: float | None = None,
-        metadata: Metadata = None,
-        credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: grpc.Compression | None = None,
-    ) -> Any:
-        """The response. Raises ``grpc.RpcError``."""
-        return self.block(
-            "__call__", request, timeout, metadata, credentials, wait_for_ready, compression
-        )
+    __call__ = Calls.block
 
     def with_call(
         self,
@@ -212,7 +239,7 @@ class UnaryUnary(Calls, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
     ) -> Any:
         """The response and the call. Raises ``grpc.RpcError``."""
         return self.block(
-            "with_call", request, timeout, metadata, credentials, wait_for_ready, compression
+            request, timeout, metadata, credentials, wait_for_ready, compression, "with_call"
         )
 
     def future(
@@ -262,13 +289,7 @@ class StreamUnary(Calls, grpc.StreamUnaryMultiCallable):  # type: ignore[type-ar
     ) -> Any:
         """The response. Raises ``grpc.RpcError``."""
         return self.block(
-            "__call__",
-            request_iterator,
-            timeout,
-            metadata,
-            credentials,
-            wait_for_ready,
-            compression,
+            request_iterator, timeout, metadata, credentials, wait_for_ready, compression
         )
 
     def with_call(
@@ -282,13 +303,13 @@ class StreamUnary(Calls, grpc.StreamUnaryMultiCallable):  # type: ignore[type-ar
     ) -> Any:
         """The response and the call. Raises ``grpc.RpcError``."""
         return self.block(
-            "with_call",
             request_iterator,
             timeout,
             metadata,
             credentials,
             wait_for_ready,
             compression,
+            "with_call",
         )
 
     def future(

@@ -15,22 +15,26 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection
+from functools import partial
 from random import Random
 from typing import Any
 
 import grpc
 
-from trimtab.balancer import Balancer, Node, Pick
+from trimtab.balancer import BEAT_S, Balancer, Node, Pick
 from trimtab.client.availability import Availability, Link
 from trimtab.client.channel_spec import ChannelSpec, target_of
 from trimtab.client.connectivity_callbacks import ConnectivityCallbacks
 from trimtab.client.deferred_call import DeferredCall
 from trimtab.client.ended_call import EndedCall
-from trimtab.client.watching import Fixed, Watch
+from trimtab.client.liveness import SyncQuestions
+from trimtab.client.sync_probes import SyncProbes
+from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.errors import NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Snapshot
 from trimtab.policies import Outcome
+from trimtab.policies.selection import Labels
 
 _log = logging.getLogger("trimtab.client")
 
@@ -39,10 +43,12 @@ _FAILED: int = grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0]
 CLOSED = "Cannot invoke RPC on closed channel!"
 _CLOSED_IN_FLIGHT = "Channel closed!"
 
-_PICKS = 8  # a pick may meet an endpoint whose connection has just gone; how often to pick anew
+_PICKS = range(
+    8
+)  # a pick may meet an endpoint whose connection has just gone; how often to pick anew
 _FIRST_LOOK_S = 0.001  # after a change: connections on a good network take about this long
 _LAST_LOOK_S = 0.05
-_SETTLED_LOOK_S = 1.0
+_SETTLED_LOOK_S = BEAT_S
 
 # What a channel in TRANSIENT_FAILURE answers to any call at once names the connection error, which
 # gRPC gives nowhere else. If it connects at that very moment, the server sees a health check.
@@ -118,9 +124,13 @@ class SyncCluster:
             zone=spec.zone,
             labels=spec.labels,
             policy=spec.policy,
+            stalled=self._stalled,
             lock=lock,
         )
         self.availability = Availability(spec.service, self.balancer, self.clock)
+        self._questions = SyncQuestions()
+        self._silent: deque[Node] = deque()
+        self.probes = SyncProbes(self.balancer, self.clock)
         self.callbacks = ConnectivityCallbacks(self.availability.connectivity)
         self._spec = spec
         self._ask = ask
@@ -135,6 +145,7 @@ class SyncCluster:
         self._round = 0
         self._abandoned = False
         self._watch: Watch = Fixed()
+        self._reporting: Closable = Fixed()
 
     def start(self) -> None:
         """Begin to follow the endpoints.
@@ -143,6 +154,7 @@ class SyncCluster:
             ConfigError: a wrong endpoint or bootstrap.
         """
         self._watch = self._spec.watch(self)
+        self._reporting = self._spec.report(self.balancer)
         self.availability.origin = self._watch.origin
         threading.Thread(target=self._run, name="trimtab-channel", daemon=True).start()
 
@@ -165,22 +177,28 @@ class SyncCluster:
         """The open links."""
         return self._links
 
-    def try_place(self, key: str | None = None) -> Pick | None:
+    def try_place(self, key: str | None = None, labels: Labels | None = None) -> Pick | None:
         """Pick an endpoint that a request can leave for now; None if there is none.
+
+        Args:
+            key: see ``Balancer.pick``.
+            labels: likewise.
 
         Raises:
             ValueError: the channel is closed.
         """
         if self.availability.closed:
             raise ValueError(CLOSED)
-        for _ in range(_PICKS):
+        for _ in _PICKS:
             try:
-                pick = self.balancer.pick(key)
+                pick = self.balancer.pick(key, labels)
             except NoEndpoints:
                 return None
             link: SyncLink | None = pick.node.transport
             try:
                 if link is not None and link.ask(False) == READY:
+                    if self.balancer.probing:
+                        self.probes.send()
                     return pick
             except ValueError:  # the channel was closed meanwhile
                 pick.finish(Outcome.CANCELLED)
@@ -193,7 +211,11 @@ class SyncCluster:
         return None
 
     def place(
-        self, timeout: float | None, wait_for_ready: bool | None, key: str | None = None
+        self,
+        timeout: float | None,
+        wait_for_ready: bool | None,
+        key: str | None = None,
+        labels: Labels | None = None,
     ) -> tuple[Pick, float | None]:
         """Pick an endpoint when ``try_place`` found none: wait for one.
 
@@ -207,22 +229,22 @@ class SyncCluster:
         deadline = None if timeout is None else self.clock() + timeout
         while True:
             seen = self._round
-            pick = self._try_after_waiting(key)
+            pick = self._try_after_waiting(key, labels)
             left = None if deadline is None else deadline - self.clock()
             if pick is not None:
                 return pick, None if left is None else max(0.0, left)
-            if self.availability.fails(wait_for_ready):
-                raise self.unavailable()
+            if self.availability.fails(wait_for_ready, labels):
+                raise self.unavailable(labels)
             if left is not None and left <= 0.0:
-                raise self._too_late()
+                raise self._too_late(labels)
             with self._changed:
                 while self._round == seen and (left is None or left > 0.0):
                     self._changed.wait(left)
                     left = None if deadline is None else deadline - self.clock()
 
-    def _try_after_waiting(self, key: str | None) -> Pick | None:
+    def _try_after_waiting(self, key: str | None, labels: Labels | None) -> Pick | None:
         try:
-            return self.try_place(key)
+            return self.try_place(key, labels)
         except ValueError:
             raise _closed() from None
 
@@ -240,10 +262,11 @@ class SyncCluster:
         begin: Callable[[float | None], Any],
         timeout: float | None,
         wait_for_ready: bool | None,
+        labels: Labels | None = None,
     ) -> DeferredCall:
         """A call that leaves when an endpoint appears."""
         deadline = None if timeout is None else self.clock() + timeout
-        call = DeferredCall(begin, deadline, wait_for_ready, self.clock, self._keep)
+        call = DeferredCall(begin, deadline, wait_for_ready, self.clock, self._keep, labels)
         with self._deferring:
             self._deferred.add(call)
         self._wake.set()
@@ -253,15 +276,19 @@ class SyncCluster:
         with self._deferring:
             self._kept.add(call)
 
-    def unavailable(self) -> EndedCall:
+    def unavailable(self, labels: Labels | None = None) -> EndedCall:
         """A call that failed for want of an endpoint."""
-        return EndedCall(grpc.StatusCode.UNAVAILABLE, self.availability.explain())
+        return EndedCall(grpc.StatusCode.UNAVAILABLE, self.availability.explain(labels))
 
-    def _too_late(self) -> EndedCall:
+    def _too_late(self, labels: Labels | None) -> EndedCall:
         return EndedCall(
             grpc.StatusCode.DEADLINE_EXCEEDED,
-            f"Deadline Exceeded while waiting: {self.availability.explain()}",
+            f"Deadline Exceeded while waiting: {self.availability.explain(labels)}",
         )
+
+    def _stalled(self, node: Node) -> None:
+        self._silent.append(node)
+        self._wake.set()
 
     # The thread.
 
@@ -271,12 +298,14 @@ class SyncCluster:
         while not self._ended():
             woken = self._wake.is_set()
             self._wake.clear()
+            self.balancer.beat()
             now = self.clock()
             everything = woken or now >= everything_at
             if everything:
                 everything_at = now + _SETTLED_LOOK_S
             try:
                 changed = self._take_news() | self._look(everything=everything)
+                self._question_silent()
                 self._close_unused()
                 if changed or woken:
                     pause = _FIRST_LOOK_S
@@ -361,6 +390,18 @@ class SyncCluster:
                 changed = True
         return changed
 
+    def _question_silent(self) -> None:
+        while self._silent:
+            node = self._silent.popleft()
+            link: SyncLink | None = node.transport
+            if link is not None and not link.leaving and self.balancer.is_silent(node):
+                # One that doesn't answer is asked again when the thread wakes next, within a second.
+                self._questions.ask(
+                    link.channel,
+                    alive=partial(self.balancer.alive, node),
+                    again=partial(self._silent.append, node),
+                )
+
     def _close_unused(self) -> None:
         # Here and not where the last request ended: that may be a thread of this very channel.
         while self._unused:
@@ -389,7 +430,7 @@ class SyncCluster:
     def _settle(self, call: DeferredCall) -> None:
         if self.availability.closed:
             call.settle(_closed())
-        elif self.availability.ready():
+        elif self.availability.ready(call.labels):
             left = call.left()
             try:
                 begun = call.begin(left)
@@ -397,10 +438,10 @@ class SyncCluster:
                 begun = self._could_not_begin(error)
             if begun is not None and not call.settle(begun):
                 begun.cancel()
-        elif self.availability.fails(call.wait_for_ready):
-            call.settle(self.unavailable())
+        elif self.availability.fails(call.wait_for_ready, call.labels):
+            call.settle(self.unavailable(call.labels))
         elif call.left() == 0.0:
-            call.settle(self._too_late())
+            call.settle(self._too_late(call.labels))
 
     def _could_not_begin(self, error: Exception) -> Any:
         if self.availability.closed:
@@ -416,7 +457,10 @@ class SyncCluster:
         if self.availability.closed:
             return
         self.availability.closed = True
+        self._questions.close()
+        self.probes.close()
         self._watch.close()
+        self._reporting.close()
         self._wake.set()
         self.callbacks.clear()
         self._publish()
@@ -431,7 +475,10 @@ class SyncCluster:
         """The channel was dropped: what is in flight may finish, then connections go."""
         self._abandoned = True
         self.availability.closed = True
+        self._questions.close()
+        self.probes.close()
         self._watch.close()
+        self._reporting.close()
         self._wake.set()
 
 

@@ -6,13 +6,16 @@ A door hands in a ``Watcher`` and gets a ``Watch``; it can't tell which of the t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trimtab.client import bootstrap as bootstraps
 from trimtab.client.bootstrap import Bootstrap
 from trimtab.discovery.static import snapshot_of
 from trimtab.errors import ConfigError
 from trimtab.model import Endpoint, Snapshot
+
+if TYPE_CHECKING:
+    from trimtab.balancer import Balancer
 
 _SCHEME = "xds:///"
 
@@ -44,6 +47,13 @@ class Watch(Protocol):
         """Hear no more. Idempotent, from any thread."""
 
 
+class Closable(Protocol):
+    """What ends when it is told to."""
+
+    def close(self) -> None:
+        """End it. Idempotent, from any thread."""
+
+
 class Fixed:
     """A list that never changes needs nobody to watch it."""
 
@@ -51,6 +61,16 @@ class Fixed:
 
     def close(self) -> None:
         """See ``Watch``."""
+
+
+def report(balancer: Balancer, bootstrap: Bootstrap) -> Closable:
+    """Have what a balancer does reported to the control plane, unless the environment forbids it."""
+    # Imported where they are needed: a fixed list works without any of the xDS modules.
+    from trimtab.client import load_tally, subscription  # noqa: PLC0415
+
+    if not load_tally.wanted():
+        return Fixed()
+    return subscription.report(load_tally.Tally(balancer), bootstrap)
 
 
 def service_name(target: str) -> str:

@@ -9,24 +9,41 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
+from trimtab.control import metrics
+from trimtab.control.admin_gate import AdminGate
 from trimtab.control.config import Address
 from trimtab.control.explain import explain
 from trimtab.control.server import XdsServer
 from trimtab.control.store import Store
+from trimtab.control.tls import Certificate
 from trimtab.control.views import client_view, cluster_view, sighting_view, source_view
 from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters, prometheus_text
+from trimtab.xds.zone_views import ServiceName
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_WHO = HTTPStatus.UNAUTHORIZED
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Admin:
-    """The admin server of one control plane."""
+    """The admin server of one control plane.
+
+    Args:
+        store: what is known.
+        server: who is connected.
+        counters: what ``/metrics`` shows.
+        clock: loop time [s].
+        hosts: further names that it may be asked by.
+        missing: the right that is missing to know clients, "" if none; without it, it is not ready.
+        gate: who may read; None: everybody who reaches it.
+        certificate: with a gate, since tokens are sent over TLS only.
+    """
 
     def __init__(
         self,
@@ -36,13 +53,19 @@ class Admin:
         *,
         clock: Callable[[], float],
         hosts: tuple[str, ...] = (),
+        missing: Callable[[], str] = str,
+        gate: AdminGate | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         self._store = store
         self._server = server
         self._counters = counters
         self._clock = clock
         self._hosts = frozenset(h.lower() for h in (*hosts, "localhost"))
-        app = web.Application(middlewares=[self._check_host, _errors_as_json])
+        self.gate = gate
+        self._missing = missing
+        self._tls = certificate.context() if gate and certificate else None
+        app = web.Application(middlewares=[self._check_host, self._check_reader, _errors_as_json])
         app.router.add_get("/", self._index)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -50,6 +73,7 @@ class Admin:
         app.router.add_get("/api/v1/clusters", self._clusters)
         app.router.add_get("/api/v1/clients", self._clients)
         app.router.add_get("/api/v1/why", self._why)
+        app.router.add_get("/api/v1/load", self._load)
         self._app = app
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
@@ -60,7 +84,7 @@ class Admin:
             ConfigError: the address can't be had.
         """
         await self._runner.setup()
-        site = web.TCPSite(self._runner, address.host, address.port)
+        site = web.TCPSite(self._runner, address.host, address.port, ssl_context=self._tls)
         try:
             await site.start()
         except OSError as error:
@@ -69,6 +93,11 @@ class Admin:
                 f"another (port 0: any free one)"
             ) from None
         return Address(address.host, self._runner.addresses[0][1])
+
+    @property
+    def scheme(self) -> str:
+        """``https`` where there is a gate, else ``http``."""
+        return "https" if self._tls else "http"
 
     async def stop(self) -> None:
         """Stop listening and end what is under way."""
@@ -90,7 +119,7 @@ class Admin:
                 return f"{reason}; {'; '.join(lost)}"
             latest = next((s for s in self._store.problems if s.source in waiting), None)
             return f"{reason}; rejected last: {latest.problem}" if latest else reason
-        return ""
+        return self._missing()
 
     async def _index(self, request: web.Request) -> web.Response:
         paths = sorted({r.resource.canonical for r in request.app.router.routes() if r.resource})
@@ -108,6 +137,7 @@ class Admin:
     async def _metrics(self, _request: web.Request) -> web.Response:
         self._store.measure()
         self._server.measure()
+        self._counters.set(metrics.READY, int(not self.not_ready()))
         text = prometheus_text(self._counters)
         return web.Response(body=text.encode(), headers={"Content-Type": _PROMETHEUS})
 
@@ -141,6 +171,14 @@ class Admin:
         if cluster is None:
             raise web.HTTPNotFound(text=self._unknown(name))
         snapshot = catalog.clusters()[cluster]
+        service = None
+        if said := request.query.get("service", ""):
+            service = ServiceName.parse(said, "")
+            if service is None:
+                raise web.HTTPBadRequest(
+                    text=f"service {said!r}: say SERVICE.NAMESPACE, such as front.shop"
+                )
+        pods = catalog.ready_pods(service) if service else {}
         view = cluster_view(self._store, snapshot, now)
         streams = sorted(self._server.streams, key=lambda s: s.number)
         clients = [client_view(s, now) for s in streams]
@@ -149,7 +187,7 @@ class Admin:
                 "asked": name,
                 "cluster": cluster,
                 **{k: view[k] for k in ("aliases", "version", "age_seconds", "counts")},
-                **explain(snapshot, request.query.get("zone", "")),
+                **explain(snapshot, request.query.get("zone", ""), service, pods),
                 "synced": self._store.synced.is_set(),
                 "sources": [source_view(s, now) for s in self._store.sources],
                 "subscribers": [
@@ -170,6 +208,9 @@ class Admin:
         streams = sorted(self._server.streams, key=lambda s: s.number)
         return _json({"clients": [client_view(s, now) for s in streams]})
 
+    async def _load(self, _request: web.Request) -> web.Response:
+        return _json({"clusters": self._server.loads.view()})
+
     @web.middleware
     async def _check_host(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         host = _host_name(request.headers.get("Host", ""))
@@ -179,6 +220,16 @@ class Admin:
                 f"the host under admin_hosts in the file given to --config"
             )
             return _json({"error": text}, status=403)
+        return await handler(request)
+
+    @web.middleware
+    async def _check_reader(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if self.gate is not None:
+            said = request.headers.get("Authorization", "")
+            if refusal := await self.gate.refusal(request.path, said):
+                self._counters.add(metrics.ADMIN_REFUSED, refusal.reason)
+                asked = {"WWW-Authenticate": "Bearer"} if refusal.status == _WHO else {}
+                return _json({"error": refusal.text}, status=refusal.status, headers=asked)
         return await handler(request)
 
 

@@ -52,8 +52,30 @@ class Authenticator(Protocol):
             Unauthenticated: it can't be said.
         """
 
+    @property
+    def missing(self) -> str:
+        """The right that it lacks to know anybody, as far as it has found out; "" if none."""
 
-class Certificates:
+    async def prepare(self) -> None:
+        """Find out whether it can know anybody; return once it can."""
+
+    async def close(self) -> None:
+        """Close what it holds open."""
+
+
+class _Ready:
+    """The parts of an ``Authenticator`` that needs nothing and holds nothing open."""
+
+    missing = ""
+
+    async def prepare(self) -> None:
+        """See ``Authenticator``."""
+
+    async def close(self) -> None:
+        """See ``Authenticator``."""
+
+
+class Certificates(_Ready):
     """Knows clients by the certificate that TLS has verified against the client authority."""
 
     async def identify(self, call: Proof) -> Identity:
@@ -87,7 +109,7 @@ class StaticToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     namespace: str = ""
 
 
-class StaticTokens:
+class StaticTokens(_Ready):
     """Knows clients by tokens from a file: for tests and development.
 
     Args:
@@ -98,13 +120,17 @@ class StaticTokens:
         self._known = {t.sha256: Identity(f"static:{t.name}", t.namespace) for t in tokens}
 
     @classmethod
-    def read(cls, path: Path) -> StaticTokens:
+    def read(cls, path: Path, hint: str = "check --tokens") -> StaticTokens:
         """Read the file: a YAML list of ``name``, ``sha256`` and ``namespace``.
+
+        Args:
+            path: of the file.
+            hint: what to do where it can't be read.
 
         Raises:
             ConfigError: it can't be read or is wrong.
         """
-        content = read_yaml(path, "check --tokens")
+        content = read_yaml(path, hint)
         try:
             return cls(msgspec.convert(content or [], list[StaticToken]))
         except msgspec.ValidationError as error:

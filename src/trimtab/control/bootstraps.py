@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import socket
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from trimtab.control.config import Address
 from trimtab.control.edge.envoy import envoy_config
 from trimtab.control.edge.route_file import load_edge
+from trimtab.control.trust import PLAINTEXT, Trust, envoy_secret
 from trimtab.errors import ConfigError
 
 
@@ -26,25 +28,30 @@ class Identity:
         node_id: unique per process by convention; "" takes this machine's name.
         zone: where it runs, "" if unknown.
         namespace: expands names without one, "" if unknown.
+        service: the Service that it is part of, "" if unknown: the zones of its pods count.
+        node_name: its Kubernetes node, whose zone the control plane looks up; "" if unknown.
     """
 
     node_id: str = ""
     zone: str = ""
     namespace: str = ""
+    service: str = ""
+    node_name: str = ""
 
     def node(self, *, cluster: str = "") -> dict[str, Any]:
-        """As gRPC's and Envoy's ``node``. ``cluster`` is the Service that the client is part of."""
+        """As gRPC's and Envoy's ``node``. ``cluster`` stands there if no Service is known."""
         node: dict[str, Any] = {"id": self.node_id or socket.gethostname()}
-        if cluster:
-            node["cluster"] = cluster
+        if self.service or cluster:
+            node["cluster"] = self.service or cluster
         if self.zone:
             node["locality"] = {"zone": self.zone}
-        if self.namespace:
-            node["metadata"] = {"namespace": self.namespace}
+        metadata = {"namespace": self.namespace, "node_name": self.node_name}
+        if known := {key: value for key, value in metadata.items() if value}:
+            node["metadata"] = known
         return node
 
 
-def grpc_bootstrap(server: Address, identity: Identity) -> str:
+def grpc_bootstrap(server: Address, identity: Identity, trust: Trust = PLAINTEXT) -> str:
     """The JSON that native gRPC reads from ``GRPC_XDS_BOOTSTRAP`` (gRFC A27).
 
     ``ignore_resource_deletion`` (gRFC A53): a client keeps what it has when a control plane stops
@@ -53,20 +60,16 @@ def grpc_bootstrap(server: Address, identity: Identity) -> str:
     refuses a node without one.
     """
     node = {"locality": {}, **identity.node()}
-    document = {
-        "xds_servers": [
-            {
-                "server_uri": str(server),
-                "channel_creds": [{"type": "insecure"}],
-                "server_features": ["xds_v3", "ignore_resource_deletion"],
-            }
-        ],
-        "node": node,
+    described = {
+        "server_uri": str(server),
+        **trust.grpc_credentials(),
+        "server_features": ["xds_v3", "ignore_resource_deletion"],
     }
+    document = {"xds_servers": [described], "node": node}
     return json.dumps(document, indent=2) + "\n"
 
 
-def trimtab_bootstrap(server: Address, identity: Identity) -> str:
+def trimtab_bootstrap(server: Address, identity: Identity, trust: Trust = PLAINTEXT) -> str:
     """The environment of a trimtab client, for a shell.
 
     Raises:
@@ -82,30 +85,48 @@ def trimtab_bootstrap(server: Address, identity: Identity) -> str:
         lines.append(f"export TRIMTAB_NAMESPACE={shlex.quote(identity.namespace)}")
     if identity.zone:
         lines.append(f"export TRIMTAB_ZONE={shlex.quote(identity.zone)}")
+    if identity.service:
+        lines.append(f"export TRIMTAB_SERVICE={shlex.quote(identity.service)}")
+    if identity.node_name:
+        lines.append(f"export TRIMTAB_NODE_NAME={shlex.quote(identity.node_name)}")
+    lines += [f"export {name}={shlex.quote(file)}" for name, file in trust.variables().items()]
     return "\n".join(lines) + "\n"
 
 
-def envoy_bootstrap(server: Address, identity: Identity) -> str:
-    """A minimal Envoy bootstrap over ADS, with the EDS-only form beside it in comments."""
+def envoy_bootstrap(server: Address, identity: Identity, trust: Trust = PLAINTEXT) -> str:
+    """A minimal Envoy bootstrap over ADS, with the EDS-only form beside it in comments.
+
+    Raises:
+        ConfigError: a token, and no place for Envoy's file about it.
+    """
+    socket = yaml.safe_dump(trust.envoy_socket(server) or None, sort_keys=False)
+    filters = yaml.safe_dump(trust.envoy_filters() or None, sort_keys=False)
     values = {
         "node": _indented(identity.node(cluster="ingress"), 2),
         "host": json.dumps(server.host),
         "port": str(server.port),
+        "tls": textwrap.indent(socket, "    ") if trust.ca else "",
+        "token": textwrap.indent(filters, " " * 8) if trust.token_file else "",
     }
     return _ENVOY.format_map(values)
 
 
 def edge_bootstrap(
-    server: Address, identity: Identity, routes: Path, *, endpoints_only: bool
+    server: Address,
+    identity: Identity,
+    routes: Path,
+    *,
+    endpoints_only: bool,
+    trust: Trust = PLAINTEXT,
 ) -> str:
     """An Envoy with listeners, routes and clusters from a route file (``edge.route_file``).
 
     Raises:
-        ConfigError: the file is not right.
+        ConfigError: the file is not right, or a token, and no place for Envoy's file about it.
     """
     edge = load_edge(routes, endpoints_only=endpoints_only)
     node = identity.node(cluster="ingress")
-    config = envoy_config(edge, server, node, endpoints_only=endpoints_only)
+    config = envoy_config(edge, server, node, endpoints_only=endpoints_only, trust=trust)
     return _EDGE_HEADING + yaml.dump(_quoted(config), Dumper=_Dumper, sort_keys=False)
 
 
@@ -133,7 +154,16 @@ def _quoted(value: Any) -> Any:
     return _Text(value) if isinstance(value, str) else value
 
 
-BOOTSTRAPS: Mapping[str, Callable[[Address, Identity], str]] = {
+def secret_file(token_file: str) -> str:
+    """The file that ``trust.Trust.secret_file`` names, as YAML.
+
+    Raises:
+        ConfigError: there is no token.
+    """
+    return yaml.safe_dump(envoy_secret(token_file), sort_keys=False)
+
+
+BOOTSTRAPS: Mapping[str, Callable[[Address, Identity, Trust], str]] = {
     "grpc": grpc_bootstrap,
     "envoy": envoy_bootstrap,
     "trimtab": trimtab_bootstrap,
@@ -182,6 +212,7 @@ static_resources:
   # The way to trimtab itself.
   - name: trimtab
     type: STRICT_DNS
+    dns_lookup_family: ALL
     connect_timeout: 2s
     load_assignment:
       cluster_name: trimtab
@@ -190,14 +221,14 @@ static_resources:
         - endpoint:
             address:
               socket_address: {{address: {host}, port_value: {port}}}
-    typed_extension_protocol_options:
+{tls}    typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config:
           http2_protocol_options:
             # A control plane that died without a word is noticed after 30 + 5 s.
             connection_keepalive: {{interval: 30s, timeout: 5s}}
-
+{token}
 # An Envoy whose ads_config leads elsewhere takes clusters over a stream of their own. They say where
 # their endpoints are by the name that stands in the node's metadata:
 #

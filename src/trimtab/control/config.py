@@ -50,14 +50,23 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         clusters: further names of clusters.
         admin_hosts: host names under which the admin pages may be asked for, besides loopback
             names and IP addresses (a browser tricked by DNS rebinding names a foreign host).
+        admin_readers: patterns of the subjects (``authorization.Identity``) that may read the
+            admin pages where those need a token; a change applies at once.
+        status_readers: patterns of the subjects that may ask on the xDS port what every client has
+            (CSDS), where clients prove who they are; the others see their own streams. A change
+            applies at once.
         authorization: what clients may see, by identity; a change applies at once.
         limits: what clients may cost.
+        load_reports: native gRPC clients shall report their load, on a stream of their own.
     """
 
     clusters: tuple[ClusterAlias, ...] = ()
     admin_hosts: tuple[_NonEmpty, ...] = ()
+    admin_readers: tuple[_NonEmpty, ...] = ("static:*",)
+    status_readers: tuple[_NonEmpty, ...] = ()
     authorization: Policy = Policy()
     limits: Limits = Limits()
+    load_reports: bool = False
 
     def aliases(self) -> tuple[Alias, ...]:
         """The aliases as the catalog takes them."""

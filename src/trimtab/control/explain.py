@@ -6,32 +6,41 @@ force. What a client sees by itself (latency, failures, load) moves its picks am
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from trimtab import policies
 from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot
-from trimtab.policies.params import Params
-from trimtab.policies.stack import Judges
+from trimtab.policies.stack import WITHOUT_ZONES, zone_mode
+from trimtab.policies.zone_split import capacity_split
+from trimtab.xds.zone_views import RESERVE, ServiceName, Vantage, capacity_of, outlook
 
 View = dict[str, Any]
 
-_NO_ZONES = frozenset({"ring_hash", "prequal"})  # keys and probes choose; see policies.stack
 _DEFAULT = "default"
 _SERVICE = "the Service's annotations"
 
 
-def explain(snapshot: Snapshot, zone: str) -> View:
+def explain(
+    snapshot: Snapshot,
+    zone: str,
+    service: ServiceName | None = None,
+    pods: Mapping[str, int] = MappingProxyType({}),
+) -> View:
     """The policy in force, and each endpoint with whether a client in ``zone`` uses it, and why.
 
     Args:
         snapshot: the cluster as clients are told it.
         zone: where the client runs; "" is unknown, as for one without ``TRIMTAB_ZONE``.
+        service: what it is part of; None: unknown.
+        pods: that Service's, ready, by zone.
 
     Raises:
         ConfigError: the cluster's policy has a parameter out of range.
     """
     config = snapshot.policy or PolicyConfig(policies.DEFAULT)
-    mode = _zone_mode(config, dict(config.params))
+    mode = zone_mode(config)
     usable = snapshot.usable()
     local = [e for e in usable if zone and e.locality.zone == zone]
     used = {e.key for e in (local if mode == "strict" and local else usable)}
@@ -39,6 +48,7 @@ def explain(snapshot: Snapshot, zone: str) -> View:
     return {
         "zone": zone,
         "zone_rule": _zone_rule(config, mode, zone, len(local), len(usable)),
+        "split": _split(snapshot, mode, zone, service, pods),
         "policy": _settings(snapshot),
         "used": len(used),
         "subset_size": _subset_size(config, len(used)),
@@ -55,8 +65,40 @@ def explain(snapshot: Snapshot, zone: str) -> View:
     }
 
 
-def _zone_mode(config: PolicyConfig, params: Params) -> str:
-    return "off" if config.name in _NO_ZONES else Judges.read(config.name, params).zone
+def _split(
+    snapshot: Snapshot, mode: str, zone: str, service: ServiceName | None, pods: Mapping[str, int]
+) -> View:
+    """Parts of the requests by server zone: where trimtab's clients begin, and what others do."""
+    capacity = capacity_of(snapshot)
+    begin = given = capacity_split(capacity)
+    if mode == "off":
+        reason = "by capacity: zones are off"
+    elif mode == "strict" and zone in capacity:
+        begin = given = {zone: 1.0}
+        reason = "as the policy is strict"
+    elif not zone:
+        reason = "by capacity: the client's zone is unknown"
+    elif mode == "strict":
+        reason = "by capacity: nothing can be used in its zone"
+    elif service is None:
+        reason = "by capacity: the client's Service is unknown"
+    elif zone not in pods:
+        reason = f"by capacity: {service} has no ready pod in zone {zone}"
+    else:
+        counts = ", ".join(f"{n} in {at or '(unknown)'}" for at, n in sorted(pods.items()))
+        reason = f"by capacity and the pods of {service} ({counts})"
+        vantage = Vantage(zone, service)
+        begin, given = (
+            outlook(vantage, mode, pods, capacity, reserve=part).shares or {}
+            for part in (0.0, RESERVE)
+        )
+    return {
+        "service": str(service) if service else "",
+        "pods": dict(pods),
+        "reason": reason,
+        "trimtab": dict(sorted(begin.items())),
+        "others": dict(sorted(given.items())),
+    }
 
 
 def _subset_size(config: PolicyConfig, used: int) -> int | None:
@@ -81,7 +123,7 @@ def _zone_rule(config: PolicyConfig, mode: str, zone: str, local: int, usable: i
     if not usable:
         return "no endpoint can be used: requests wait, or fail as unavailable"
     if mode == "off":
-        cause = f"policy {config.name}" if config.name in _NO_ZONES else "zone: off"
+        cause = f"policy {config.name}" if config.name in WITHOUT_ZONES else "zone: off"
         return f"zones make no difference ({cause})"
     if not zone:
         return "the client's zone is unknown: all zones are used alike"
@@ -90,8 +132,8 @@ def _zone_rule(config: PolicyConfig, mode: str, zone: str, local: int, usable: i
     if mode == "strict":
         return f"strict: only zone {zone}, as long as it has a usable endpoint"
     return (
-        f"zone {zone} is preferred; the others get requests as far as it is slower, and a few to "
-        "measure them"
+        f"zone {zone} is preferred, and gets more than the split says as long as it isn't slower; "
+        "the others get a few in any case, to measure them"
     )
 
 

@@ -1,7 +1,8 @@
 """Every metric of the control plane, in one table. docs/metrics.md explains each.
 
 Label values come from bounded sets: resource types, kinds of client, transports, states. No label
-carries a client's or a cluster's name.
+carries a client's name. What clients report of their load names known clusters and endpoints, no
+more than ``loads.MAX_ROWS`` of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from trimtab.telemetry import Metric
 
 # Change to sent: 1 ms is one quiet stream, 10-200 ms is batching, seconds are slow readers.
 _PUSH_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0)
+
+# From the pod's change itself, whose time Kubernetes writes in whole seconds: finer says nothing.
+_EVENT_ACK_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 
 STREAMS = "trimtab_streams"
 STREAMS_TOTAL = "trimtab_streams_total"
@@ -24,6 +28,7 @@ PUSHES = "trimtab_pushes_total"
 CHANGES = "trimtab_changes_total"
 CHANGES_HELD = "trimtab_changes_held_total"
 PUSH_SECONDS = "trimtab_push_seconds"
+EVENT_ACK_SECONDS = "trimtab_event_to_ack_seconds"
 WRITE_DEADLINES = "trimtab_write_deadlines_total"
 OVERSIZE = "trimtab_oversize_responses_total"
 EXCEPTIONS = "trimtab_stream_exceptions_total"
@@ -39,8 +44,19 @@ SOURCE_AGE = "trimtab_source_last_event_age_seconds"
 READY = "trimtab_ready"
 INSECURE = "trimtab_insecure_listener"
 REFUSED = "trimtab_streams_refused_total"
+ADMIN_REFUSED = "trimtab_admin_refused_total"
 THROTTLED = "trimtab_requests_throttled_total"
 CONFIG_RELOADS = "trimtab_config_reloads_total"
+ON_TRUST = "trimtab_clusters_on_trust"
+STATE_WRITES = "trimtab_state_writes_total"
+LOAD_REPORTS = "trimtab_load_reports_total"
+LOADS_REFUSED = "trimtab_load_reports_refused_total"
+LOAD_REQUESTS = "trimtab_load_requests_total"
+LOAD_ERRORS = "trimtab_load_errors_total"
+LOAD_TIMED = "trimtab_load_timed_requests_total"
+LOAD_SECONDS = "trimtab_load_latency_seconds_total"
+LOAD_MAX_TO_MEAN = "trimtab_load_max_to_mean"
+LOAD_CV = "trimtab_load_cv"
 
 METRICS: tuple[Metric, ...] = (
     Metric(READY, "gauge", "1 while xDS is answered, and not draining."),
@@ -55,6 +71,13 @@ METRICS: tuple[Metric, ...] = (
     Metric(FAILING, "gauge", "1 while a source can't be read.", ("source",)),
     Metric(PROBLEMS, "counter", "Rejected parts of the input.", ("source",)),
     Metric(CLUSTERS, "gauge", "Known clusters."),
+    Metric(
+        ON_TRUST,
+        "gauge",
+        "Clusters of the state file that their source has not confirmed.",
+        ("source",),
+    ),
+    Metric(STATE_WRITES, "counter", "Writes of the state file.", ("result",)),
     Metric(EMPTY_CLUSTERS, "gauge", "Known clusters in which no endpoint may get a request."),
     Metric(ENDPOINTS, "gauge", "Known endpoints by health.", ("health",)),
     Metric(CHANGES, "counter", "Changes of a cluster's content."),
@@ -66,6 +89,13 @@ METRICS: tuple[Metric, ...] = (
         "Seconds from a change to a stream having been sent all of it.",
         (),
         _PUSH_BUCKETS_S,
+    ),
+    Metric(
+        EVENT_ACK_SECONDS,
+        "histogram",
+        "Seconds from a change at its origin to a client having accepted it.",
+        ("type", "client"),
+        _EVENT_ACK_BUCKETS_S,
     ),
     Metric(STREAMS, "gauge", "Open streams.", ("service", "transport", "client")),
     Metric(STREAMS_TOTAL, "counter", "Streams opened.", ("service", "transport")),
@@ -79,9 +109,38 @@ METRICS: tuple[Metric, ...] = (
     Metric(PROTOCOL_ERRORS, "counter", "Streams ended because the client broke the protocol."),
     Metric(WRITE_DEADLINES, "counter", "Streams ended because the client did not read."),
     Metric(EXCEPTIONS, "counter", "Streams ended by a fault of the control plane itself."),
-    Metric(INSECURE, "gauge", "1 if a plaintext port listens beyond loopback.", ("port",)),
+    Metric(INSECURE, "gauge", "1 if a port beyond loopback answers anybody.", ("port",)),
     Metric(REFUSED, "counter", "Streams refused before they began, by reason.", ("reason",)),
+    Metric(ADMIN_REFUSED, "counter", "Admin pages refused, by reason.", ("reason",)),
     Metric(THROTTLED, "counter", "Requests that waited because their stream sent too many."),
     Metric(CONFIG_RELOADS, "counter", "Times the configuration was read anew.", ("result",)),
+    Metric(LOAD_REPORTS, "counter", "Load reports received.", ("client",)),
+    Metric(LOADS_REFUSED, "counter", "Parts of load reports left out or cut.", ("reason",)),
+    Metric(
+        LOAD_REQUESTS,
+        "counter",
+        "Requests that clients say they sent.",
+        ("cluster", "zone", "endpoint", "client"),
+    ),
+    Metric(
+        LOAD_ERRORS,
+        "counter",
+        "Those that ended with an error.",
+        ("cluster", "zone", "endpoint", "client"),
+    ),
+    Metric(
+        LOAD_TIMED,
+        "counter",
+        "Requests whose clients say how long they took.",
+        ("cluster", "zone", "endpoint", "client"),
+    ),
+    Metric(
+        LOAD_SECONDS,
+        "counter",
+        "How long those took, together.",
+        ("cluster", "zone", "endpoint", "client"),
+    ),
+    Metric(LOAD_MAX_TO_MEAN, "gauge", "The busiest endpoint against the mean.", ("cluster",)),
+    Metric(LOAD_CV, "gauge", "Coefficient of variation of endpoints' load.", ("cluster",)),
     *kubernetes.METRICS,
 )

@@ -15,23 +15,34 @@ from trimtab.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class SecurityOptions:
-    """How the xDS port is protected.
+    """How the ports are protected.
 
     Attributes:
-        tls: its certificate; None: plaintext.
-        tokens: a file of static tokens.
-        audience: ServiceAccount tokens for this audience are checked by TokenReview.
+        tls: the certificate of the xDS port, and of guarded admin pages; None: plaintext.
+        tokens: a file of static tokens for xDS.
+        audience: xDS clients' ServiceAccount tokens for this audience are checked by TokenReview.
         reviewer: the API server that checks them.
+        admin_tokens: a file of static tokens for the admin pages.
+        admin_audience: as ``audience``, for the admin pages.
+        open_metrics: ``/metrics`` needs no token.
     """
 
     tls: TlsFiles | None = None
     tokens: Path | None = None
     audience: str = ""
     reviewer: Access | None = None
+    admin_tokens: Path | None = None
+    admin_audience: str = ""
+    open_metrics: bool = False
+
+    @property
+    def guards_admin(self) -> bool:
+        """Whether the admin pages need a token, and have TLS therefore."""
+        return bool(self.admin_tokens or self.admin_audience)
 
     @property
     def identifies(self) -> bool:
-        """Whether clients must prove who they are."""
+        """Whether xDS clients must prove who they are."""
         return bool(self.tls and self.tls.client_ca) or bool(self.tokens or self.audience)
 
     def check(self) -> None:
@@ -40,25 +51,35 @@ class SecurityOptions:
         Raises:
             ConfigError: naming the flags.
         """
-        ways = [
-            flag
-            for flag, given in (
-                ("--tls-client-ca", self.tls is not None and self.tls.client_ca),
-                ("--tokens", self.tokens),
-                ("--token-audience", self.audience),
-            )
-            if given
-        ]
-        if len(ways) > 1:
-            raise ConfigError(f"{' and '.join(ways)}: give one way to identify clients")
-        if self.audience and self.reviewer is None:
+        self._check_one_way(
+            ("--tls-client-ca", self.tls is not None and self.tls.client_ca),
+            ("--tokens", self.tokens),
+            ("--token-audience", self.audience),
+        )
+        self._check_one_way(
+            ("--admin-tokens", self.admin_tokens), ("--admin-token-audience", self.admin_audience)
+        )
+        for flag, audience in (
+            ("--token-audience", self.audience),
+            ("--admin-token-audience", self.admin_audience),
+        ):
+            if audience and self.reviewer is None:
+                raise ConfigError(
+                    f"{flag}: tokens are checked by the cluster that endpoints are read from; "
+                    "give --in-cluster or --kubeconfig"
+                )
+        if self.open_metrics and not self.guards_admin:
             raise ConfigError(
-                "--token-audience: tokens are checked by the cluster that endpoints are read from; "
-                "give --in-cluster or --kubeconfig"
+                "--open-metrics: without --admin-tokens or --admin-token-audience every page is open"
             )
-        if ways and self.tls is None:
+
+    def _check_one_way(self, *ways: tuple[str, object]) -> None:
+        flags = [flag for flag, given in ways if given]
+        if len(flags) > 1:
+            raise ConfigError(f"{' and '.join(flags)}: give one way to know who asks")
+        if flags and self.tls is None:
             raise ConfigError(
-                f"{ways[0]}: gRPC sends tokens over TLS only; give --tls-cert and --tls-key too"
+                f"{flags[0]}: tokens are sent over TLS only; give --tls-cert and --tls-key too"
             )
 
     def certificate(self) -> Certificate | None:
@@ -70,7 +91,7 @@ class SecurityOptions:
         return Certificate(self.tls) if self.tls else None
 
     def authenticator(self, clock: Callable[[], float]) -> Authenticator | None:
-        """How clients are known; None: they aren't.
+        """How xDS clients are known; None: they aren't.
 
         Raises:
             ConfigError: the file of tokens can't be used.
@@ -80,3 +101,17 @@ class SecurityOptions:
         if self.audience and self.reviewer is not None:
             return TokenReviews(self.reviewer, self.audience, clock=clock)
         return Certificates() if self.tls and self.tls.client_ca else None
+
+    def admin_authenticator(self, clock: Callable[[], float]) -> Authenticator | None:
+        """How readers of the admin pages are known; None: they aren't.
+
+        Its reviews are its own, so that nobody who asks for pages can hold up xDS clients.
+
+        Raises:
+            ConfigError: the file of tokens can't be used.
+        """
+        if self.admin_tokens is not None:
+            return StaticTokens.read(self.admin_tokens, "check --admin-tokens")
+        if self.admin_audience and self.reviewer is not None:
+            return TokenReviews(self.reviewer, self.admin_audience, clock=clock)
+        return None

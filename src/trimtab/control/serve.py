@@ -18,13 +18,14 @@ from typing import Any
 
 from trimtab.control import metrics
 from trimtab.control.admin import Admin
+from trimtab.control.admin_gate import AdminGate
 from trimtab.control.authorization import Authorization
 from trimtab.control.config import Address, Config, load_config, refuse_open
+from trimtab.control.last_known import LastKnown, StateOptions
 from trimtab.control.logs import printable
 from trimtab.control.security import SecurityOptions
-from trimtab.control.server import WRITE_DEADLINE_S, XdsServer
-from trimtab.control.store import PATIENCE_S, Store
-from trimtab.control.token_reviews import TokenReviews
+from trimtab.control.server import DOUBT_S, LOAD_INTERVAL_S, WRITE_DEADLINE_S, XdsServer
+from trimtab.control.store import HOLD_S, PATIENCE_S, Store
 from trimtab.discovery import ReportProblem, Source
 from trimtab.discovery.path_watch import changes
 from trimtab.errors import ConfigError
@@ -48,13 +49,18 @@ class ServeOptions:
         xds: where xDS is served.
         admin: where the admin pages are.
         config: the configuration file's content.
-        config_file: the file itself; its ``authorization`` applies whenever it changes.
+        config_file: the file itself; its ``authorization``, ``admin_readers`` and
+            ``status_readers`` apply whenever it changes.
         security: TLS, and how clients prove who they are.
         insecure: ports that know nobody are wanted beyond loopback.
         drain_s: over how many seconds streams are ended on SIGTERM.
         write_deadline_s: how long one message may wait for a client to read.
         seed: makes the order of draining repeatable; None draws one.
         source_timeout_s: how long to wait for a cluster at the start while others are read.
+        state: the file of what was known last.
+        hold_s: how long a loss without evidence is not believed; 0: not at all.
+        load_interval_s: how often clients report their load [s].
+        doubt_s: how long what clients bring along and nobody here knows is not said to be gone [s].
     """
 
     xds: Address
@@ -67,6 +73,10 @@ class ServeOptions:
     write_deadline_s: float = WRITE_DEADLINE_S
     seed: int | None = None
     source_timeout_s: float = PATIENCE_S
+    state: StateOptions = field(default_factory=StateOptions)
+    hold_s: float = HOLD_S
+    load_interval_s: float = LOAD_INTERVAL_S
+    doubt_s: float = DOUBT_S
 
     def check(self) -> None:
         """Refuse what is unsafe, before anything starts.
@@ -79,8 +89,16 @@ class ServeOptions:
         if not self.security.identifies:
             fix = "Give it TLS (--tls-cert, --tls-key) with --tls-client-ca or --token-audience"
             refuse_open(self.xds, flag="--xds", insecure=self.insecure, fix=fix)
-        fix = "It has no TLS: reach it through kubectl port-forward"
-        refuse_open(self.admin, flag="--admin", insecure=self.insecure, fix=fix)
+        if not self.security.guards_admin:
+            fix = "Give it TLS (--tls-cert, --tls-key) with --admin-token-audience, or reach it through kubectl port-forward"
+            refuse_open(self.admin, flag="--admin", insecure=self.insecure, fix=fix)
+        readers = self.config.admin_readers
+        if self.security.admin_audience and all(r.startswith("static:") for r in readers):
+            raise ConfigError(
+                "--admin-token-audience: nobody may read the admin pages; name subjects under "
+                "admin_readers in the file given to --config, such as "
+                "system:serviceaccount:trimtab-system:trimtab-reader"
+            )
 
 
 class ControlPlane:
@@ -91,10 +109,24 @@ class ControlPlane:
         clock = asyncio.get_running_loop().time
         self.options = options
         self.counters = Counters(metrics.METRICS)
-        catalog = Catalog(options.config.aliases())
-        self.store = Store(catalog, self.counters, clock=clock, patience_s=options.source_timeout_s)
+        catalog = Catalog(options.config.aliases(), load_reports=options.config.load_reports)
+        self.store = Store(
+            catalog,
+            self.counters,
+            clock=clock,
+            patience_s=options.source_timeout_s,
+            hold_s=options.hold_s,
+        )
+        self._last_known = LastKnown(
+            options.state,
+            self.store,
+            self.counters,
+            wall=time.time,  # noqa: TID251 - the door: it is told
+        )
         self.authorization = Authorization(options.config.authorization)
-        self._authenticator = options.security.authenticator(clock)
+        security = options.security
+        self._authenticator = security.authenticator(clock)
+        certificate = security.certificate()
         self.server = XdsServer(
             self.store,
             self.counters,
@@ -103,12 +135,28 @@ class ControlPlane:
             random=Random(options.seed),
             write_deadline_s=options.write_deadline_s,
             limits=options.config.limits,
-            certificate=options.security.certificate(),
+            certificate=certificate,
             authenticator=self._authenticator,
             authorization=self.authorization,
+            load_interval_s=options.load_interval_s,
+            status_readers=options.config.status_readers,
+            doubt_s=options.doubt_s,
         )
+        readers = security.admin_authenticator(clock)
+        self._authenticators = [a for a in (self._authenticator, readers) if a is not None]
         self.admin = Admin(
-            self.store, self.server, self.counters, clock=clock, hosts=options.config.admin_hosts
+            self.store,
+            self.server,
+            self.counters,
+            clock=clock,
+            hosts=options.config.admin_hosts,
+            missing=lambda: next((a.missing for a in self._authenticators if a.missing), ""),
+            gate=AdminGate(
+                readers, options.config.admin_readers, open_metrics=security.open_metrics
+            )
+            if readers
+            else None,
+            certificate=certificate,
         )
         self.xds_address = options.xds
         self.admin_address = options.admin
@@ -127,7 +175,7 @@ class ControlPlane:
             raise
         for port, address, known in (
             ("xds", self.xds_address, self.options.security.identifies),
-            ("admin", self.admin_address, False),
+            ("admin", self.admin_address, self.admin.gate is not None),
         ):
             is_open = not (address.is_loopback or known)
             self.counters.set(metrics.INSECURE, int(is_open), port)
@@ -144,14 +192,20 @@ class ControlPlane:
         Raises:
             DiscoveryError: a source ended or failed.
         """
+        self.store.remember(self._last_known.load(), self.options.state.after_s)
         reloading = asyncio.create_task(self._follow_config())
+        keeping = asyncio.create_task(self._last_known.keep())
+        preparing = [asyncio.create_task(a.prepare()) for a in self._authenticators]
         try:
             await self.store.run(
                 [(name, make(self.store.report(name), self.counters)) for name, make in sources]
             )
         finally:
-            reloading.cancel()
-            await asyncio.gather(reloading, return_exceptions=True)
+            tasks = (reloading, keeping, *preparing)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._last_known.write()
 
     async def _follow_config(self) -> None:
         if self.options.config_file is None:
@@ -173,8 +227,14 @@ class ControlPlane:
             in_force = config
             self.counters.add(metrics.CONFIG_RELOADS, "applied")
             self.authorization.policy = config.authorization
+            self.server.status_readers = config.status_readers
             self.server.reauthorize()
-            _LOG.info("the configuration changed: its authorization applies; the rest at a restart")
+            if self.admin.gate is not None:
+                self.admin.gate.readers = config.admin_readers
+            _LOG.info(
+                "the configuration changed: authorization, admin_readers and status_readers apply; "
+                "the rest at a restart"
+            )
 
     async def drain(self) -> None:
         """Say "not ready", end the streams one by one, stop xDS."""
@@ -187,8 +247,13 @@ class ControlPlane:
         self.counters.set(metrics.READY, 0)
         await self.server.stop()
         await self.admin.stop()
-        if isinstance(self._authenticator, TokenReviews):
-            await self._authenticator.close()
+        for authenticator in self._authenticators:
+            await authenticator.close()
+
+    @property
+    def admin_url(self) -> str:
+        """Where the admin pages are."""
+        return f"{self.admin.scheme}://{self.admin_address}"
 
 
 async def serve(
@@ -210,19 +275,16 @@ async def serve(
     await plane.start()
     names = ", ".join(name for name, _ in sources)
     _LOG.info(
-        "listening for xDS on %s and admin on http://%s; nothing is answered before: %s",
+        "listening for xDS on %s and admin on %s; nothing is answered before: %s",
         plane.xds_address,
-        plane.admin_address,
+        plane.admin_url,
         names,
     )
     following = asyncio.create_task(plane.follow(sources))
     try:
         await _until(following, plane.store.synced.wait(), signals.first.wait())
         if plane.store.synced.is_set():
-            announce(
-                f"trimtab: serving xDS on {plane.xds_address}, "
-                f"admin on http://{plane.admin_address}"
-            )
+            announce(f"trimtab: serving xDS on {plane.xds_address}, admin on {plane.admin_url}")
         await _until(following, signals.first.wait())
         streams = len(plane.server.streams)
         _LOG.info("draining %d streams over %g s", streams, options.drain_s)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -23,17 +23,26 @@ from trimtab.control.authentication import Authenticator, Unauthenticated
 from trimtab.control.authorization import Authorization, Identity
 from trimtab.control.config import Address
 from trimtab.control.limits import Limits, RequestRate
+from trimtab.control.load_stream import LoadStream
+from trimtab.control.loads import Loads
 from trimtab.control.logs import printable
+from trimtab.control.side_stream import SideStream
+from trimtab.control.status_stream import Clients, StatusStream
 from trimtab.control.store import Store
 from trimtab.control.stream import AGED, DRAINED, EXPIRED, Call, Ending, Stream
 from trimtab.control.tls import Certificate
 from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters
+from trimtab.xds.load_stats import LoadStatsSession
 from trimtab.xds.server_session import ServerSession
 
 _LOG = logging.getLogger(__name__)
 
 WRITE_DEADLINE_S = 60.0
+DOUBT_S = 60.0
+LOAD_INTERVAL_S = 10.0
+_REPORTS_PER_S = 30.0  # of all clients together; where they are more, each reports less often
+_LONGEST_LOAD_INTERVAL_S = 30.0
 _STREAMS_PER_CONNECTION = 1000
 _STOP_GRACE_S = 1.0
 _CHECKS = 10  # of every reader, within the write deadline
@@ -72,7 +81,15 @@ def _methods() -> dict[str, Method]:
     return found
 
 
-METHODS = _methods()
+LOAD_REPORTS = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
+CLIENT_STATUS = "/envoy.service.status.v3.ClientStatusDiscoveryService/"
+METHODS = {
+    **_methods(),
+    LOAD_REPORTS: Method("lrs", None, delta=False),
+    CLIENT_STATUS + "StreamClientStatus": Method("csds", None, delta=False),
+    # One question, one answer: on the wire a stream that the client ends after its first message.
+    CLIENT_STATUS + "FetchClientStatus": Method("csds", None, delta=False),
+}
 
 # gRPC's names; reasons where the default would do harm.
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -108,6 +125,13 @@ class XdsServer:
         certificate: None: plaintext.
         authenticator: how clients prove who they are; None: they needn't, and see everything.
         authorization: what they may see.
+        load_interval_s: how often clients report their load [s].
+        status_readers: patterns of the subjects that may ask for every client's status.
+        doubt_s: how long a cluster that a client brings along, and this replica has never heard of,
+            is not said to be gone [s].
+
+    Attributes:
+        status_readers: see above; replaced as a whole when they change.
     """
 
     def __init__(
@@ -123,8 +147,17 @@ class XdsServer:
         certificate: Certificate | None = None,
         authenticator: Authenticator | None = None,
         authorization: Authorization | None = None,
+        load_interval_s: float = LOAD_INTERVAL_S,
+        status_readers: Sequence[str] = (),
+        doubt_s: float = DOUBT_S,
     ) -> None:
+        self.status_readers = status_readers
+        self._doubt_s = doubt_s
         self.streams: set[Stream] = set()
+        self.loads = Loads(store.catalog, counters, clock)
+        self._side_streams: set[SideStream] = set()
+        self._reporters = 0
+        self._load_interval_s = load_interval_s
         self.draining = False
         self._store = store
         self._counters = counters
@@ -173,14 +206,14 @@ class XdsServer:
         # GOAWAY goes out now, so that a client whose stream ends goes to another replica.
         stopping = asyncio.create_task(self._server.stop(seconds + _STOP_GRACE_S))
         loop = asyncio.get_running_loop()
-        for stream in self.streams:
+        for stream in self._all_streams():
             loop.call_later(random.uniform(0, seconds), stream.end, DRAINED)
         await stopping
 
     async def stop(self) -> None:
         """End all streams and stop at once."""
         self.draining = True
-        for stream in tuple(self.streams):
+        for stream in self._all_streams():
             stream.end(DRAINED)
         try:
             async with asyncio.timeout(_STOP_GRACE_S):
@@ -200,6 +233,7 @@ class XdsServer:
 
     def measure(self) -> None:
         """Bring the gauges up to date, before they are read."""
+        self.loads.measure()
         counts = Counter((s.service, s.transport, s.client_kind) for s in self.streams)
         self._counters.clear(metrics.STREAMS)
         for labels, count in counts.items():
@@ -224,14 +258,23 @@ class XdsServer:
             return
         self._owners[owner] += 1
         try:
-            await self._stream(method, call, identity)
+            if method.service == "lrs":
+                self._reporters += 1
+                try:
+                    await self._side_stream(method, self._load_stream(call, identity), identity)
+                finally:
+                    self._reporters -= 1
+            elif method.service == "csds":
+                await self._side_stream(method, self._status_stream(call, identity), identity)
+            else:
+                await self._stream(method, call, identity)
         finally:
             self._owners[owner] -= 1
             if not self._owners[owner]:
                 del self._owners[owner]
 
     def _full(self, owner: str) -> str:
-        if len(self.streams) >= self._limits.streams:
+        if len(self.streams) + len(self._side_streams) >= self._limits.streams:
             return "streams"
         over = self._owners[owner] >= self._limits.streams_per_identity
         return "streams_per_identity" if over else ""
@@ -268,6 +311,7 @@ class XdsServer:
             type_url=method.type_url,
             limits=self._limits.of_session(),
             audience=authorization.audience(identity) if authorization and identity else None,
+            patient=True,
         )
         stream = Stream(
             self._opened,
@@ -277,13 +321,13 @@ class XdsServer:
             service=method.service,
             transport=_transport(method),
             clock=self._clock,
-            rate=RequestRate(
-                self._limits.requests_per_second, self._limits.request_burst, self._clock()
-            ),
+            rate=self._request_rate(),
+            origins=self._store.origins,
             subject=identity.subject if identity else "",
         )
         loop = asyncio.get_running_loop()
         timers = [loop.call_later(s, stream.end, why) for s, why in self._ends_of(identity)]
+        timers.append(loop.call_later(self._doubt_s, stream.believe))
         if self.draining:
             stream.end(DRAINED)
         self.streams.add(stream)
@@ -304,10 +348,79 @@ class XdsServer:
                 timer.cancel()
             self._store.forget(stream)
             self.streams.discard(stream)
-            if not self.streams:
-                self._empty.set()
+            self._note_empty()
             self._counters.add(metrics.STREAM_ENDS, reason)
             _LOG.debug("%s ended: %s", stream, reason)
+
+    def _all_streams(self) -> tuple[Stream | SideStream, ...]:
+        return (*self.streams, *self._side_streams)
+
+    def _note_empty(self) -> None:
+        if not self.streams and not self._side_streams:
+            self._empty.set()
+
+    def _load_interval(self) -> float:
+        """How often one more client shall report [s]."""
+        crowded_s = min(_LONGEST_LOAD_INTERVAL_S, self._reporters / _REPORTS_PER_S)
+        return max(self._load_interval_s, crowded_s)
+
+    def _request_rate(self) -> RequestRate:
+        limits = self._limits
+        return RequestRate(limits.requests_per_second, limits.request_burst, self._clock())
+
+    def _load_stream(self, call: Call, identity: Identity | None) -> LoadStream:
+        limits, authorization = self._limits, self._authorization
+        return LoadStream(
+            LoadStatsSession(
+                self._load_interval(),
+                request_bytes=limits.request_bytes,
+                node_bytes=limits.node_bytes,
+            ),
+            call,
+            self.loads,
+            self._counters,
+            clock=self._clock,
+            rate=self._request_rate(),
+            audience=authorization.audience(identity) if authorization and identity else None,
+        )
+
+    def _status_stream(self, call: Call, identity: Identity | None) -> StatusStream:
+        def clients() -> Clients:
+            return Clients(
+                sorted(self.streams, key=lambda stream: stream.number),
+                self._store.catalog,
+                identity,
+                self.status_readers,
+                now=self._clock(),
+                unix=self._wall(),
+            )
+
+        return StatusStream(
+            clients, call, self._counters, clock=self._clock, rate=self._request_rate()
+        )
+
+    async def _side_stream(
+        self, method: Method, stream: SideStream, identity: Identity | None
+    ) -> None:
+        self._counters.add(metrics.STREAMS_TOTAL, method.service, _transport(method))
+        loop = asyncio.get_running_loop()
+        timers = [loop.call_later(s, stream.end, why) for s, why in self._ends_of(identity)]
+        if self.draining:
+            stream.end(DRAINED)
+        self._side_streams.add(stream)
+        self._empty.clear()
+        reason = "client_gone"
+        try:
+            ending = await stream.run()
+            reason = ending.reason
+            stream.call.set_code(ending.code)
+            stream.call.set_details(ending.details)
+        finally:
+            for timer in timers:
+                timer.cancel()
+            self._side_streams.discard(stream)
+            self._note_empty()
+            self._counters.add(metrics.STREAM_ENDS, reason)
 
 
 def _transport(method: Method) -> str:

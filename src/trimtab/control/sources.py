@@ -13,6 +13,7 @@ from trimtab.discovery.kubernetes.access import Access
 from trimtab.discovery.kubernetes.in_cluster import in_cluster, is_in_cluster
 from trimtab.discovery.kubernetes.kubeconfig import load
 from trimtab.discovery.kubernetes.source import Kubernetes
+from trimtab.discovery.kubernetes.timing import Timing
 from trimtab.discovery.manifests import Manifests
 from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters
@@ -36,6 +37,7 @@ class SourceOptions:
             their current context.
         namespaces: which to read; none means all.
         selector: a label selector for Services.
+        hold_s: how long a mass loss that a list shows is not believed [s]; 0: not at all.
     """
 
     manifests: Path | None = None
@@ -44,6 +46,7 @@ class SourceOptions:
     contexts: Sequence[str] = ()
     namespaces: Sequence[str] = ()
     selector: str = ""
+    hold_s: float = 120.0
 
 
 def named_sources(
@@ -156,6 +159,7 @@ def _kubernetes(name: str, access: Access, region: str, options: SourceOptions) 
             selector=options.selector,
             counters=counters,
             label=name,
+            timing=Timing(hold_s=options.hold_s),
         )
 
     return make

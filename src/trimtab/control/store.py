@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from trimtab.control import metrics
@@ -17,6 +17,7 @@ from trimtab.control.batching import Batching
 from trimtab.control.joining import joined
 from trimtab.control.problems import Problems
 from trimtab.discovery import Contact, Source
+from trimtab.discovery.kubernetes.withholding import is_mass
 from trimtab.errors import DiscoveryError
 from trimtab.model import Health, Problem, Removed, Snapshot, SourceEvent, Synced, Updated
 from trimtab.telemetry import Counters
@@ -25,6 +26,7 @@ from trimtab.xds.catalog import Catalog
 _LOG = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
+HOLD_S = 120.0
 
 
 class Listener(Protocol):
@@ -39,13 +41,25 @@ class Listener(Protocol):
 
 @dataclass(slots=True)
 class NamedSource:
-    """A source with the name that logs and metrics call it by."""
+    """A source with the name that logs and metrics call it by.
+
+    Attributes:
+        source: what is read.
+        name: see above.
+        synced: whether it delivered all that it began with.
+        last_event: when it last said anything [s, loop time].
+        snapshots: what is known of it.
+        restored: what the state file held of it, until it is synced.
+        on_trust: which of ``snapshots`` are the state file's, and the source has not confirmed.
+    """
 
     name: str
     source: Source
     synced: bool = False
     last_event: float | None = None
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    restored: dict[str, Snapshot] = field(default_factory=dict)
+    on_trust: set[str] = field(default_factory=set)
 
     def contact(self) -> Contact | None:
         """How it stands with what it reads."""
@@ -62,6 +76,8 @@ class Store:
         batching: when changes leave.
         patience_s: how long the sources that are synced wait for the others at the start, before
             clients are answered without them.
+        hold_s: how long clusters of the state file stay that a source does not know any more, if
+            they are many; 0: not at all.
     """
 
     def __init__(
@@ -72,18 +88,25 @@ class Store:
         clock: Callable[[], float],
         batching: Batching | None = None,
         patience_s: float = PATIENCE_S,
+        hold_s: float = HOLD_S,
     ) -> None:
         self.catalog = catalog
         self.problems = Problems()
         self.synced = asyncio.Event()
         self.changed_at: dict[str, float] = {}
+        self.origins: dict[str, float] = {}  # when the last change of a cluster really happened
         self.sources: list[NamedSource] = []
         self._counters = counters
         self._clock = clock
         self._batching = batching or Batching()
         self._patience_s = patience_s
         self._patience: asyncio.TimerHandle | None = None
-        # What leaves a cluster without endpoints, told once the catalog is complete.
+        self._hold_s = hold_s
+        self._saved: tuple[Mapping[str, Mapping[str, Snapshot]], float] = ({}, 0.0)
+        self._grace: asyncio.TimerHandle | None = None
+        self._holds: list[asyncio.TimerHandle] = []
+        self.revision = 0
+        # What takes a cluster or its last endpoints away, told once the catalog is complete.
         self._takeaways: dict[str, Updated | Removed] = {}
         self._held_since: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -111,6 +134,8 @@ class Store:
         self.sources = [NamedSource(name, source) for name, source in sources]
         for source in self.sources:
             self._counters.set(metrics.SOURCE_SYNCED, 0, source.name)
+            self._counters.set(metrics.ON_TRUST, 0, source.name)
+        self._remember()
         tasks = [asyncio.create_task(self._follow(s), name=s.name) for s in self.sources]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -120,9 +145,33 @@ class Store:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for timer in (self._timer, self._patience):
+            for timer in (self._timer, self._patience, self._grace, *self._holds):
                 if timer is not None:
                     timer.cancel()
+
+    def remember(self, saved: Mapping[str, Mapping[str, Snapshot]], after_s: float) -> None:
+        """What was known last, before ``run``.
+
+        Args:
+            saved: snapshots by source and cluster.
+            after_s: how long a source may take before clients are answered from it in its place.
+        """
+        self._saved = (saved, after_s)
+
+    @property
+    def certain(self) -> bool:
+        """Whether all that is known was heard from its source, and all sources are heard."""
+        return self.catalog.complete and not any(s.on_trust for s in self.sources)
+
+    @property
+    def out_of_contact(self) -> bool:
+        """Whether a source can't be read at present, so that what is known of it gets old."""
+        contacts = (source.contact() for source in self.sources)
+        return any(c is not None and c.failing_since is not None for c in contacts)
+
+    def known(self) -> dict[str, dict[str, Snapshot]]:
+        """Snapshots by source and cluster, for ``remember`` in the next life."""
+        return {source.name: dict(source.snapshots) for source in self.sources}
 
     def waiting_for(self) -> tuple[str, ...]:
         """The sources that have not delivered everything yet."""
@@ -185,28 +234,49 @@ class Store:
         if isinstance(event, Synced):
             self._source_synced(source, now)
             return
+        since = now
         if isinstance(event, Updated):
             cluster = event.snapshot.cluster
             source.snapshots[cluster] = event.snapshot
+            if event.since is not None:
+                since = min(now, event.since)
         else:
             cluster = event.cluster
             source.snapshots.pop(cluster, None)
-        event = self._in_force(cluster)
+        if cluster in source.on_trust:
+            source.on_trust.discard(cluster)
+            self._count_trust(source)
+        if isinstance(event, Removed):
+            source.restored.pop(cluster, None)
+        self._offer(cluster, since, now)
+
+    def _offer(self, cluster: str, since: float, now: float) -> None:
+        """Tell what is known of a cluster, unless it takes away what another source may still have."""
+        event = self._in_force(cluster, since)
         self._takeaways.pop(cluster, None)
         takes_away = isinstance(event, Removed) or not event.snapshot.usable()
         if takes_away and not self.catalog.complete:
-            # Another source, which is not heard yet, may have some: a client keeps what it has.
-            self._takeaways[cluster] = event
-            return
+            if not (self.synced.is_set() and cluster in self.catalog):
+                # Another source, which is not heard yet, may have some: a client keeps what it has.
+                self._takeaways[cluster] = event
+                return
+            # Clients were told of these endpoints, and whoever had them says that they are gone:
+            # that they stay where they are told would send requests to whom the addresses go next.
+            if isinstance(event, Removed):
+                self._takeaways[cluster] = event  # the Service itself may be another source's
+                event = Updated(replace(self.catalog.clusters()[cluster], endpoints=()))
         self._apply(event, now)
 
-    def _in_force(self, cluster: str) -> Updated | Removed:
+    def _in_force(self, cluster: str, since: float) -> Updated | Removed:
         offers = [(s.name, s.snapshots[cluster]) for s in self.sources if cluster in s.snapshots]
-        return Updated(joined(offers, self._note_problem)) if offers else Removed(cluster)
+        if not offers:
+            return Removed(cluster)
+        return Updated(joined(offers, self._note_problem), since)
 
     def _source_synced(self, source: NamedSource, now: float) -> None:
         source.synced = True
         self._counters.set(metrics.SOURCE_SYNCED, 1, source.name)
+        self._compare(source)
         if self.catalog.complete:
             return
         if self.waiting_for():
@@ -220,6 +290,84 @@ class Store:
         self._takeaways.clear()
         _LOG.info("all sources synced: %d clusters", len(self.catalog.clusters()))
         self._answer(now)
+
+    def _remember(self) -> None:
+        """Begin with what the state file holds, should a source not be heard in time."""
+        saved, after_s = self._saved
+        for source in self.sources:
+            source.restored = dict(saved.get(source.name, {}))
+        if any(source.restored for source in self.sources):
+            loop = asyncio.get_running_loop()
+            self._grace = loop.call_later(after_s, self._answer_from_memory)
+
+    def _answer_from_memory(self) -> None:
+        now = self._clock()
+        for source in self.sources:
+            if source.synced or not source.restored:
+                continue
+            contact = source.contact()
+            _LOG.error(
+                "source %s has not delivered its state (%s); clients are answered with %d clusters of "
+                "the state file until it has",
+                source.name,
+                (contact.reason if contact else "") or "no reason known",
+                len(source.restored),
+            )
+            self._trust(source, source.restored.keys() - source.snapshots.keys(), now)
+        if any(s.on_trust for s in self.sources) and not self.synced.is_set():
+            self._answer_incomplete(now)
+
+    def _compare(self, source: NamedSource) -> None:
+        """A source is heard: what of the state file it doesn't know is gone, or held if it is much."""
+        restored, now = source.restored, self._clock()
+        source.restored = {}
+        missing = {c for c in restored if c in source.on_trust or c not in source.snapshots}
+        if not missing:
+            if restored:
+                _LOG.info("source %s confirms what the state file knew", source.name)
+            return
+        all_of_it = sum(len(snapshot.usable()) for snapshot in restored.values())
+        lost = sum(len(restored[cluster].usable()) for cluster in missing)
+        if not self._hold_s or not is_mass(lost, all_of_it):
+            self._drop(source)
+            return
+        source.restored = restored
+        self._trust(source, missing - source.on_trust, now)
+        source.restored = {}
+        _LOG.error(
+            "source %s does not know %d clusters with %d of the %d endpoints that were known last; "
+            "they stay for %g s (--hold-down), in case that is its mistake",
+            source.name,
+            len(missing),
+            lost,
+            all_of_it,
+            self._hold_s,
+        )
+        loop = asyncio.get_running_loop()
+        self._holds.append(loop.call_later(self._hold_s, self._drop, source))
+
+    def _trust(self, source: NamedSource, clusters: Collection[str], now: float) -> None:
+        for cluster in clusters:
+            source.snapshots[cluster] = source.restored[cluster]
+            source.on_trust.add(cluster)
+            self._offer(cluster, now, now)
+        self._count_trust(source)
+
+    def _drop(self, source: NamedSource) -> None:
+        """What nobody confirmed is gone."""
+        now, dropped = self._clock(), sorted(source.on_trust)
+        source.on_trust.clear()
+        self._count_trust(source)
+        for cluster in dropped:
+            source.snapshots.pop(cluster, None)
+            self._offer(cluster, now, now)
+        if dropped:
+            _LOG.warning(
+                "source %s: %d clusters of the state file are gone", source.name, len(dropped)
+            )
+
+    def _count_trust(self, source: NamedSource) -> None:
+        self._counters.set(metrics.ON_TRUST, len(source.on_trust), source.name)
 
     def _out_of_patience(self) -> None:
         """Go on without the sources that are not heard: one lost cluster must not block all."""
@@ -235,11 +383,15 @@ class Store:
                     self._patience_s,
                     (contact.reason if contact else "") or "no reason known",
                 )
+        if not self.synced.is_set():
+            self._answer_incomplete(self._clock())
+
+    def _answer_incomplete(self, now: float) -> None:
         for cluster in self._takeaways:
             # Nobody was told of it yet, and what is known of it is out of date: it is unknown.
             self.catalog.apply(Removed(cluster))
         self.catalog.answer_incomplete()
-        self._answer(self._clock())
+        self._answer(now)
 
     def _answer(self, now: float) -> None:
         self._counters.set(metrics.READY, 1)
@@ -248,10 +400,13 @@ class Store:
 
     def _apply(self, event: Updated | Removed, now: float) -> None:
         changed = self.catalog.apply(event)
+        self.revision += 1
+        origin = now if isinstance(event, Removed) or event.since is None else event.since
         leaving: set[str] = set()
         for cluster in changed:
             self._counters.add(metrics.CHANGES)
             self.changed_at[cluster] = now
+            self.origins[cluster] = origin
             if not self.synced.is_set():
                 continue
             if self._batching.changed(cluster, now):
@@ -261,6 +416,7 @@ class Store:
                 self._held_since.setdefault(cluster, now)
         if isinstance(event, Removed):
             self.changed_at.pop(event.cluster, None)
+            self.origins.pop(event.cluster, None)
         if leaving:
             self._leave(leaving, now)
         self._set_timer()

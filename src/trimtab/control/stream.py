@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,7 @@ class Stream:
         transport: ``sotw`` or ``delta``.
         clock: loop time [s].
         rate: how often it may send requests.
+        origins: by cluster, when its last change happened at its origin [s, loop time].
         subject: its verified identity, "" if it has proved none.
     """
 
@@ -93,11 +94,13 @@ class Stream:
         transport: str,
         clock: Callable[[], float],
         rate: RequestRate,
+        origins: Mapping[str, float],
         subject: str = "",
     ) -> None:
         self.number = number
         self.subject = subject
         self._rate = rate
+        self._origins = origins
         self.session = session
         self.service = service
         self.transport = transport
@@ -168,6 +171,11 @@ class Stream:
             self._wake.set()
         return concerned
 
+    def believe(self) -> None:
+        """What the client has and nobody here has heard of by now is gone."""
+        if not self._ending.done() and self.session.believe():
+            self._wake.set()
+
     def end(self, ending: Ending) -> None:
         """End the stream; the first reason stands."""
         if not self._ending.done():
@@ -211,7 +219,7 @@ class Stream:
                 # Not read, it waits in the transport, and in the end with the client.
                 self._counters.add(metrics.THROTTLED)
                 await asyncio.wait((self._ending,), timeout=wait_s)
-            self.session.receive(request)
+            self.session.receive(request, self._clock())
             self._count_events()
             if self.session.changed(()):
                 self._wake.set()
@@ -244,6 +252,10 @@ class Stream:
             match event:
                 case Acked():
                     self._counters.add(metrics.ACKS, type_name, kind)
+                    now = self._clock()
+                    for cluster in event.replaced:
+                        since = now - self._origins.get(cluster, now)
+                        self._counters.observe(metrics.EVENT_ACK_SECONDS, since, type_name, kind)
                 case Nacked():
                     self._counters.add(metrics.NACKS, type_name, kind)
                     _LOG.warning(

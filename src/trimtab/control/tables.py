@@ -62,8 +62,19 @@ def why_lines(why: dict[str, Any]) -> list[str]:
         f"cluster   {why['cluster']}{others}, unchanged for {duration(why['age_seconds'])}",
         f"policy    {settings}",
         f"zones     {why['zone_rule']}",
+        f"split     {_split(why['split'])}",
         f"used      {why['used']} of {len(why['endpoints'])} endpoints{subset}",
     ]
+
+
+def _split(split: dict[str, Any]) -> str:
+    def listed(shares: dict[str, float]) -> str:
+        return ", ".join(f"{zone or '(unknown)'} {part:.0%}" for zone, part in shares.items())
+
+    text = f"{listed(split['trimtab']) or 'none'}, {split['reason']}"
+    if split["others"] != split["trimtab"]:
+        text += f"; native gRPC and Envoy: {listed(split['others'])}"
+    return text
 
 
 def why_table(why: dict[str, Any]) -> Table:
@@ -80,14 +91,35 @@ def why_table(why: dict[str, Any]) -> Table:
     return table
 
 
+def load_table(clusters: Sequence[dict[str, Any]]) -> Table:
+    """One line per cluster: what clients report of it, the busiest first."""
+    table = _table(
+        "CLUSTER", "REQUESTS/S", "ERRORS/S", "IN FLIGHT", "LATENCY", "MAX/MEAN", "CV", "CLIENTS"
+    )
+    for one in clusters:
+        latency_s = one["latency_seconds"]
+        even = one["max_to_mean"] is not None
+        table.add_row(
+            Text(one["cluster"]),
+            f"{one['requests_per_second']:.1f}",
+            Text(
+                f"{one['errors_per_second']:.1f}", style="red" if one["errors_per_second"] else ""
+            ),
+            f"{one['in_flight']:.1f}",
+            "-" if latency_s is None else f"{latency_s * 1e3:.1f} ms",
+            f"{one['max_to_mean']:.2f}" if even else "-",
+            f"{one['cv']:.2f}" if even else "-",
+            ", ".join(sorted({row["client"] for row in one["rows"]})) or "-",
+        )
+    return table
+
+
 def clients_table(clients: Sequence[dict[str, Any]]) -> Table:
     """One line per client stream."""
     table = _table("CLIENT", "KIND", "PEER", "STREAM", "SINCE", "RESOURCES", "STATE")
     for client in clients:
         resources = client["resources"]
-        states: dict[str, int] = {}
-        for resource in resources:
-            states[resource["state"]] = states.get(resource["state"], 0) + 1
+        states = {r["state"] for r in resources}
         names = sorted({r["name"] for r in resources})
         more = len(names) - _NAMES_IN_SUMMARY
         shown = ", ".join(names[:_NAMES_IN_SUMMARY]) + (f" and {more} more" if more > 0 else "")
@@ -98,18 +130,32 @@ def clients_table(clients: Sequence[dict[str, Any]]) -> Table:
             f"{client['service']}/{client['transport']}",
             duration(client["connected_seconds"]),
             Text(shown or "-"),
-            Text(
-                ", ".join(f"{n} {state}" for state, n in sorted(states.items())) or "-",
-                style="red" if states.get("nacked") else "",
-            ),
+            Text(_states(resources), style="red" if "nacked" in states else ""),
         )
     return table
+
+
+def _states(resources: Sequence[dict[str, Any]]) -> str:
+    """How many resources are in which state, and since when the last of them is."""
+    ages: dict[str, list[float | None]] = {}
+    for resource in resources:
+        ages.setdefault(resource["state"], []).append(resource["state_seconds"])
+    texts = []
+    for state, found in sorted(ages.items()):
+        known = [age for age in found if age is not None]
+        since = f" ({duration(min(known))})" if known else ""
+        texts.append(f"{len(found)} {state}{since}")
+    return ", ".join(texts) or "-"
 
 
 def nacks(clients: Sequence[dict[str, Any]]) -> list[Text]:
     """What clients rejected, and why, in their words."""
     return [
-        Text(f"{c['node'] or '?'} rejected {r['type']} {r['name']}: {r['error']}", style="red")
+        Text(
+            f"{c['node'] or '?'} rejected {r['type']} {r['name']} "
+            f"{duration(r['state_seconds'])} ago and keeps what it had: {r['error']}",
+            style="red",
+        )
         for c in clients
         for r in c["resources"]
         if r["state"] == "nacked"

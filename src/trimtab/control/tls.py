@@ -1,6 +1,6 @@
-"""The xDS port's certificate, read again when its files change.
+"""The certificate of the xDS port and of guarded admin pages, read again when its files change.
 
-gRPC asks for each handshake. A pair that doesn't fit together, as while the files are being
+Both ask for each handshake. A pair that doesn't fit together, as while the files are being
 replaced, is passed over and the last good one stays.
 """
 
@@ -38,11 +38,11 @@ class TlsFiles:
         """The files there are."""
         return (self.certificate, self.key, *((self.client_ca,) if self.client_ca else ()))
 
-    def check(self) -> None:
-        """Refuse files that can't be used.
+    def context(self) -> ssl.SSLContext:
+        """A server's settings with these files; clients are not asked for a certificate.
 
         Raises:
-            ConfigError: naming the files and the reason.
+            ConfigError: naming the files that can't be used, and the reason.
         """
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -55,48 +55,69 @@ class TlsFiles:
                 f"TLS files {names}: {error}; give PEM files, a key without a password that belongs "
                 "to the certificate"
             ) from None
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What the files hold, as gRPC and as HTTP take it."""
+
+    pair: grpc.ServerCertificateConfiguration
+    context: ssl.SSLContext
 
 
 class Certificate:
-    """The files' content as gRPC takes it.
+    """The files' latest good content.
 
     Raises:
         ConfigError: the files can't be used at the start.
     """
 
     def __init__(self, files: TlsFiles) -> None:
-        files.check()
         self._files = files
         self._lock = threading.Lock()  # gRPC asks on threads of its own
+        context = files.context()
         self._stamp = self._stamp_now()
-        self._current = self._read()
+        self._current = self._read(context)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Server credentials that follow the files."""
         return grpc.dynamic_ssl_server_credentials(
-            self._current,
-            self._latest,
+            self._current.pair,
+            lambda: self._latest().pair,
             require_client_authentication=self._files.client_ca is not None,
         )
 
-    def _latest(self) -> grpc.ServerCertificateConfiguration:
+    def context(self) -> ssl.SSLContext:
+        """Settings of an HTTP server that follow the files, by a change of context in each handshake.
+
+        Loading a new pair into a context in use would leave it broken if the pair doesn't fit.
+        """
+        door = self._files.context()
+        door.sni_callback = self._enter
+        return door
+
+    def _enter(self, connection: ssl.SSLObject, _name: str | None, _door: ssl.SSLContext) -> None:
+        connection.context = self._latest().context
+
+    def _latest(self) -> _Loaded:
         with self._lock:
             try:
                 stamp = self._stamp_now()
                 if stamp != self._stamp:
-                    self._files.check()
-                    self._current = self._read()
+                    self._current = self._read(self._files.context())
                     self._stamp = stamp
                     _LOG.info("the certificate was replaced; new connections get it")
             except (ConfigError, OSError) as error:
                 _LOG.warning("%s; the last good certificate stays in use", error)
             return self._current
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
+    def _read(self, context: ssl.SSLContext) -> _Loaded:
         client_ca = self._files.client_ca
         pair = (self._files.key.read_bytes(), self._files.certificate.read_bytes())
         roots = client_ca.read_bytes() if client_ca else None
-        return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
+        found = grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
+        return _Loaded(found, context)
 
     def _stamp_now(self) -> tuple[tuple[int, int, int], ...]:
         stats = [path.stat() for path in self._files.paths()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +28,13 @@ _AT_ONCE = 16  # reviews under way; the others wait
 _TIMEOUT_S = 10.0
 _PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 _CREATED = range(200, 300)
-_UNAUTHORIZED = 401
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_AGAIN_S = 5.0
+NOBODY = "no-token-but-a-question-whether-trimtab-may-ask"
+
+
+class _NoRightError(DiscoveryError):
+    """trimtab's own account may not have tokens checked."""
 
 
 class _User(msgspec.Struct):
@@ -65,6 +72,31 @@ class TokenReviews:
         self._known: dict[str, tuple[float, Identity | Unauthenticated]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
+        self._closed = asyncio.Event()
+        self.missing = ""
+
+    async def prepare(self) -> None:
+        """See ``Authenticator``: asks about a token that is none, until there is a verdict.
+
+        An API server that can't be reached is no missing right: clients are told what is known.
+        """
+        while not (self._closed.is_set() or await self._may_ask()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_S):
+                    await self._closed.wait()
+
+    async def _may_ask(self) -> bool:
+        try:
+            await self._ask(NOBODY)
+        except _NoRightError as error:
+            if not self.missing:
+                _LOG.warning("no token can be checked: %s", printable(str(error), limit=500))
+            self.missing = str(error)
+            return False
+        except (aiohttp.ClientError, OSError, DiscoveryError, msgspec.DecodeError):
+            return False
+        self.missing = ""
+        return True
 
     async def identify(self, call: Proof) -> Identity:
         """See ``Authenticator``."""
@@ -83,7 +115,8 @@ class TokenReviews:
         raise Unauthenticated(str(verdict), reason=verdict.reason)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """See ``Authenticator``."""
+        self._closed.set()
         if self._session is not None:
             await self._session.close()
 
@@ -132,10 +165,16 @@ class TokenReviews:
             ) as answer:
                 if answer.status == _UNAUTHORIZED and not refused:
                     continue
+                if answer.status == _FORBIDDEN:
+                    raise _NoRightError(
+                        "the API server answered 403 to a TokenReview; trimtab's ServiceAccount "
+                        "needs the verb create on tokenreviews.authentication.k8s.io: "
+                        "{apiGroups: [authentication.k8s.io], resources: [tokenreviews], "
+                        "verbs: [create]}"
+                    )
                 if answer.status not in _CREATED:
                     raise DiscoveryError(
-                        f"the API server answered {answer.status} to a TokenReview; trimtab's "
-                        "ServiceAccount needs the verb create on tokenreviews.authentication.k8s.io"
+                        f"the API server answered {answer.status} to a TokenReview"
                     )
                 return msgspec.json.decode(await answer.read(), type=_Review).status
         raise DiscoveryError("the API server refuses trimtab's own credentials")

@@ -63,6 +63,7 @@ def source_view(source: NamedSource, now: float) -> View:
     return {
         "name": source.name,
         "synced": source.synced,
+        "clusters_on_trust": len(source.on_trust),
         "contact_age_seconds": _age(now, contact.heard),
         "failing_seconds": _age(now, contact.failing_since),
         "reason": printable(contact.reason, limit=1000),
@@ -131,6 +132,7 @@ def client_view(stream: Stream, now: float) -> View:
                 "sent": status.sent,
                 "acked": status.acked,
                 "state": status.state,
+                "state_seconds": _age(now, status.since),
                 "error": printable(status.error, limit=1000, keep_tail=True),
             }
             for status in stream.session.status()

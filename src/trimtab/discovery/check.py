@@ -10,12 +10,14 @@ from trimtab.discovery.kube_objects import (
     SERVICE_LABEL,
     EndpointSlice,
     KubeObject,
+    Pod,
     Service,
     ServiceSpec,
     describe,
     short,
 )
 from trimtab.discovery.manifest_files import MAX_BYTES, MAX_GRACE_S, ManifestFiles
+from trimtab.discovery.pods import PodFacts
 from trimtab.discovery.service_annotations import unknown_annotations
 from trimtab.discovery.slices import SliceFold
 from trimtab.model import Problem, Snapshot
@@ -57,11 +59,16 @@ def check(path: Path, *, max_bytes: int = MAX_BYTES) -> CheckResult:
     # The second reading, as if later, ends the doubt whether a broken file is still being written.
     files.read(0.0)
     files.read(2 * MAX_GRACE_S)
-    objects = files.objects().values()
+    found = files.objects().values()
+    objects = [obj for obj in found if not isinstance(obj, Pod)]
     fold = SliceFold(problems.append, allow_loopback=True)
+    facts = PodFacts(problems.append)
     for obj in sorted(objects, key=lambda o: isinstance(o, Service)):  # slices first: one fold each
-        fold.apply(obj)
-    warnings = [*fold.loose_ends(), *_warnings(list(objects))]
+        facts.fold(fold, obj)
+    for pod in found:
+        if isinstance(pod, Pod) and pod.metadata.namespace in facts.wanted:
+            facts.put(pod)
+    warnings = [*fold.loose_ends(), *_warnings(objects)]
     return CheckResult(
         tuple(sorted(fold.clusters(), key=lambda s: s.cluster)),
         tuple(dict.fromkeys(problems)),

@@ -150,10 +150,10 @@ KINDS: dict[tuple[str, str], type[Service | EndpointSlice]] = {
     ("v1", "Service"): Service,
     ("discovery.k8s.io/v1", "EndpointSlice"): EndpointSlice,
 }
-_WATCHED: dict[tuple[str, str], type[Service | EndpointSlice | Pod]] = {**KINDS, ("v1", "Pod"): Pod}
+WATCHED: dict[tuple[str, str], type[Service | EndpointSlice | Pod]] = {**KINDS, ("v1", "Pod"): Pod}
 KubeObject = Service | EndpointSlice
 Watched = KubeObject | Pod
-"""What an API server is asked for; what stands in files are ``KubeObject``s."""
+"""What API servers are asked for, and what counts in files; ``KubeObject``s alone make clusters."""
 
 
 # RFC 1123 labels, as the API server has them for namespaces and Services: without dots and colons,
@@ -195,6 +195,11 @@ def decode(raw: object, where: str = "") -> KubeObject | Problem | None:
     return found
 
 
+def decode_watched(raw: object, where: str) -> Watched | Problem | None:
+    """One object as decoded, pods too; else as ``decode``."""
+    return _decode(raw, where, WATCHED)
+
+
 def _decode(
     raw: object, where: str, kinds: Mapping[tuple[str, str], type[Watched]]
 ) -> Watched | Problem | None:
@@ -226,10 +231,10 @@ def decode_as(kind: type[Watched], raw: object, where: str = "") -> Watched | Pr
         raw: the object, as decoded.
         where: the place it stands at, for the Problem.
     """
-    api_version, name = next(names for names, known in _WATCHED.items() if known is kind)
+    api_version, name = next(names for names, known in WATCHED.items() if known is kind)
     if isinstance(raw, Mapping):
         raw = {**raw, "apiVersion": api_version, "kind": name}
-    found = _decode(raw, where, _WATCHED)
+    found = _decode(raw, where, WATCHED)
     assert found is not None  # noqa: S101 - None is for unknown kinds only
     return found
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from trimtab.discovery import ReportProblem
 from trimtab.discovery.documents import BrokenFile, documents
-from trimtab.discovery.kube_objects import KINDS, KubeObject, decode, describe
+from trimtab.discovery.kube_objects import WATCHED, Watched, decode_watched, describe
 from trimtab.errors import DiscoveryError
 from trimtab.model import Problem
 
@@ -28,7 +28,7 @@ SUFFIXES = {".yaml": False, ".yml": False, ".json": True}  # whether it is JSON
 GRACE_S = 0.1  # how long a loss must last; a file written in place is complete within that
 MAX_GRACE_S = 2.0  # a file that is written to all the time is believed after this
 
-Identity = tuple[type[KubeObject], str, str]
+Identity = tuple[type[Watched], str, str]
 
 
 class Stamp(NamedTuple):
@@ -52,7 +52,7 @@ class _File:
 
     stamp: Stamp
     digest: bytes = b""
-    objects: dict[Identity, KubeObject] = field(default_factory=dict)
+    objects: dict[Identity, Watched] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     ignored: int = 0
     broken: bool = False
@@ -154,9 +154,9 @@ class ManifestFiles:
                 self._doubts.pop(path, None)
         return changed
 
-    def objects(self) -> dict[Identity, KubeObject]:
+    def objects(self) -> dict[Identity, Watched]:
         """All objects. One that stands in two files is taken from the first by name."""
-        wanted: dict[Identity, KubeObject] = {}
+        wanted: dict[Identity, Watched] = {}
         owner: dict[Identity, Path] = {}
         twice: set[Problem] = set()
         for path, file in sorted(self._files.items()):
@@ -282,7 +282,7 @@ class ManifestFiles:
 
     @staticmethod
     def _add(new: _File, known: _File | None, document: object, where: str) -> None:
-        found = decode(document, where)
+        found = decode_watched(document, where)
         if found is None:
             new.ignored += 1
         elif isinstance(found, Problem):
@@ -314,7 +314,7 @@ def _stamp(path: Path) -> Stamp:
     return Stamp(found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-def _stands_twice(obj: KubeObject, where: str, other: str) -> Problem:
+def _stands_twice(obj: Watched, where: str, other: str) -> Problem:
     name = describe(type(obj).__name__, obj.metadata)
     return Problem(
         f"{name} ({where})", "", "", f"it stands {other} as well, which is used; remove one"
@@ -325,7 +325,7 @@ def _identity_of_bad(document: object) -> Identity | None:
     """Which object a bad document would be, if that can be told."""
     if not isinstance(document, dict) or not isinstance(document.get("metadata"), dict):
         return None
-    kind = KINDS.get((str(document.get("apiVersion")), str(document.get("kind"))))
+    kind = WATCHED.get((str(document.get("apiVersion")), str(document.get("kind"))))
     if kind is None:
         return None
     meta = document["metadata"]

@@ -1,17 +1,18 @@
-"""Services and EndpointSlices from files: a file or directory, read again when it changes."""
+"""Services, EndpointSlices and Pods from files: a file or directory, read again when it changes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 from trimtab.discovery import ReportProblem
-from trimtab.discovery.kube_objects import KubeObject
+from trimtab.discovery.kube_objects import Pod, Service, Watched
 from trimtab.discovery.latest import latest
 from trimtab.discovery.manifest_files import MAX_BYTES, Identity, ManifestFiles
 from trimtab.discovery.path_watch import changes
+from trimtab.discovery.pods import PodFacts
 from trimtab.discovery.slices import SliceFold
 from trimtab.model import Problem, Removed, SourceEvent, Updated
 
@@ -30,8 +31,9 @@ class Manifests:
         self._path = path
         self._report = report
         self._files = ManifestFiles(path, report, max_bytes=max_bytes)
-        self._applied: dict[Identity, KubeObject] = {}
+        self._applied: dict[Identity, Watched] = {}
         self._fold = SliceFold(report, allow_loopback=True)
+        self._pods = PodFacts(report)
         self._loose: set[Problem] = set()
 
     def contact(self) -> None:
@@ -75,13 +77,44 @@ class Manifests:
     def _apply(self) -> list[Updated | Removed]:
         """The difference to what was applied before; of each cluster only its last state."""
         wanted = self._files.objects()
-        steps = [self._fold.apply(o) for i, o in wanted.items() if self._applied.get(i) != o]
-        steps.extend(
-            self._fold.delete(kind, namespace, name)
-            for kind, namespace, name in self._applied.keys() - wanted.keys()
-        )
-        self._applied = wanted
-        return list(latest(event for step in steps for event in step).values())
+        applied, self._applied = self._applied, wanted
+        asked = self._pods.wanted
+        events: dict[str, Updated | Removed] = {}
+        for identity, obj in wanted.items():
+            if not isinstance(obj, Pod) and applied.get(identity) != obj:
+                latest(self._pods.fold(self._fold, obj), events)
+        for kind, namespace, name in applied.keys() - wanted.keys():
+            if kind is Service:
+                self._pods.forget_service((namespace, name))
+            if not issubclass(kind, Pod):
+                latest(self._fold.delete(kind, namespace, name), events)
+        events = {name: self._pods.enrich(event) for name, event in events.items()}
+        for namespace in asked.keys() | self._pods.wanted.keys():
+            anew = asked.get(namespace) != self._pods.wanted.get(namespace)
+            latest(self._follow_pods(namespace, applied, anew=anew), events)
+        return list(events.values())
+
+    def _follow_pods(
+        self, namespace: str, applied: Mapping[Identity, Watched], *, anew: bool
+    ) -> list[Updated | Removed]:
+        """Take in what changed of a namespace's pods; ``anew``: other labels of them are wanted."""
+        if namespace not in self._pods.wanted:
+            self._pods.forget_namespace(namespace)
+            return []
+        changed: list[str] = []
+        for identity in applied.keys() - self._applied.keys():
+            old = applied[identity]
+            if isinstance(old, Pod) and old.metadata.namespace == namespace:
+                self._pods.remove(identity[1:])
+                changed.append(old.metadata.uid or "")
+        for identity, obj in self._applied.items():
+            if isinstance(obj, Pod) and obj.metadata.namespace == namespace:
+                before = applied.get(identity)
+                if anew or before != obj:
+                    changed.append(self._pods.put(obj))
+                    if isinstance(before, Pod):
+                        changed.append(before.metadata.uid or "")
+        return list(self._pods.touched(namespace, changed))
 
     def _report_loose_ends(self) -> None:
         loose = set(self._fold.loose_ends())

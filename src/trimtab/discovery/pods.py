@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from trimtab.discovery import ReportProblem
-from trimtab.discovery.kube_objects import Pod, Service, short
+from trimtab.discovery.kube_objects import KubeObject, Pod, Service, short
 from trimtab.discovery.service_annotations import WEIGHT, endpoint_labels
+from trimtab.discovery.slices import SliceFold
 from trimtab.model import Endpoint, Problem, Removed, Snapshot, Updated
 
 Key = tuple[str, str]  # namespace, name
@@ -62,6 +63,15 @@ class PodFacts:
             self._asked[key] = wanted
             self._want()
         return True
+
+    def fold(self, fold: SliceFold, obj: KubeObject) -> list[Updated | Removed]:
+        """Apply an object to the fold; a Service that asks otherwise than before is told anew."""
+        asked = isinstance(obj, Service) and self.ask(obj)
+        events = fold.apply(obj)
+        if asked and not events:
+            key = (obj.metadata.namespace, obj.metadata.name)
+            events = [Updated(s) for s in fold.clusters() if _service(s) == key]
+        return events
 
     def forget_service(self, key: Key) -> None:
         """A Service was deleted, or asks no more."""

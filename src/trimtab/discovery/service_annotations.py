@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from trimtab import policies
 from trimtab.discovery import ReportProblem
 from trimtab.discovery.kube_objects import Service, describe, short
+from trimtab.discovery.static import snapshot_of
+from trimtab.errors import ConfigError
 from trimtab.model import PolicyConfig, Problem
 
 PREFIX = "trimtab.dev/"
@@ -22,6 +24,8 @@ SUBSET_SIZE = PREFIX + "subset-size"
 HASH_TABLE = PREFIX + "hash-table"
 OUTLIER_DETECTION = PREFIX + "outlier-detection"
 MAX_REQUESTS = PREFIX + "max-requests"
+FALLBACK = PREFIX + "fallback"
+DISABLE = PREFIX + "disable"
 EXPORT_TO = PREFIX + "export-to"
 ENDPOINT_LABELS = PREFIX + "endpoint-labels"
 WEIGHT = PREFIX + "weight"
@@ -36,8 +40,12 @@ KNOWN = {
     ENDPOINT_LABELS: "which labels of its pods clients are told, beside their weights and start times",
     MAX_REQUESTS: "how many requests an Envoy or native gRPC client has in flight; more fail",
     HASH_TABLE: "how an Envoy hashes with `ring_hash`",
+    FALLBACK: "whom trimtab clients call while the Service has no endpoint",
+    DISABLE: "`on`: round robin over all endpoints and nothing else, whatever the other annotations and a client's own `policy=` say",
     EXPORT_TO: "which namespaces' clients may see the Service besides its own",
 }
+DISABLED = PolicyConfig.of("round_robin", disable=True)
+"""What native gRPC does without being told anything: no judges, no zones, no subsets."""
 _SWITCH = {"on": True, "off": False}
 _TABLES = ("ring", "maglev")
 _MOST_REQUESTS = 2**32 - 1  # the field is a uint32
@@ -86,6 +94,18 @@ def policy_of(service: Service, report: ReportProblem) -> PolicyConfig | None:
     return PolicyConfig.of(name or policies.DEFAULT, **params)
 
 
+def switched_off(service: Service, report: ReportProblem) -> bool:
+    """Whether the Service's owner has switched balancing off."""
+    if DISABLE not in (service.metadata.annotations or {}):
+        return False
+    text = service.metadata.annotation(DISABLE)
+    if text not in _SWITCH:
+        where = describe("Service", service.metadata)
+        fix = f"choose one of {', '.join(_SWITCH)}; balancing stays on"
+        report(Problem(where, f"metadata.annotations[{DISABLE}]", short(text), fix))
+    return _SWITCH.get(text, False)
+
+
 def exported_to(service: Service, report: ReportProblem) -> tuple[str, ...]:
     """The namespaces that the Service is shown to besides its own; ``*`` is all of them.
 
@@ -127,6 +147,14 @@ def _seconds(text: str) -> float | None:
     return seconds if seconds <= _LONGEST_S else None
 
 
+def _host_and_port(text: str) -> str | None:
+    try:
+        snapshot_of("", [text])
+    except ConfigError:
+        return None
+    return text
+
+
 def _requests(text: str) -> float | None:
     if _COUNT.fullmatch(text) is None or int(text) > _MOST_REQUESTS:
         return None
@@ -163,6 +191,12 @@ _PARAMS: tuple[tuple[str, str, Callable[[str], str | float | None], str], ...] =
         "eject",
         _SWITCH.get,
         f"choose one of {', '.join(_SWITCH)}",
+    ),
+    (
+        FALLBACK,
+        "fallback",
+        _host_and_port,
+        "write host:port, such as orders-old.shop.svc.cluster.local:8080",
     ),
     (
         MAX_REQUESTS,

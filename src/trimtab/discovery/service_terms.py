@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 from trimtab.discovery import ReportProblem
 from trimtab.discovery.kube_objects import Service, ServiceSpec, describe, short
-from trimtab.discovery.service_annotations import exported_to, policy_of
+from trimtab.discovery.service_annotations import (
+    DISABLED,
+    exported_to,
+    policy_of,
+    switched_off,
+)
 from trimtab.discovery.slice_reading import MAX_PORT
 from trimtab.model import PolicyConfig, Problem, ServicePort
 
@@ -46,7 +51,7 @@ def read_terms(service: Service, report: ReportProblem) -> Terms:
         tuple(_ports(service, spec, report)),
         publish_not_ready=bool(spec.publishNotReadyAddresses),
         family=6 if (spec.ipFamilies or ["IPv4"])[0] == "IPv6" else 4,
-        policy=policy_of(service, report),
+        policy=DISABLED if switched_off(service, report) else policy_of(service, report),
     )
 
 

@@ -63,6 +63,9 @@ class Slice:
         """Put in one of its endpoints, before any claim is asked for."""
         self._endpoints.append(endpoint)
 
+    def __len__(self) -> int:
+        return len(self._endpoints)
+
     def by_text(self) -> dict[str, _ReadEndpoint]:
         """Its endpoints by their addresses as the slice spells them."""
         return {e[2].addresses[0]: e for e in self._endpoints if e[2].addresses}

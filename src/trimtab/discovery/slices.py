@@ -7,7 +7,7 @@ nothing and is kept for when it comes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from trimtab.discovery import ReportProblem
 from trimtab.discovery.kube_objects import SERVICE_LABEL, KubeObject, Service, short
@@ -83,6 +83,22 @@ class SliceFold:
             for cluster in clusters.values():
                 if cluster.snapshot is not None:
                     yield cluster.snapshot
+
+    def endpoints_of(self, kind: type[KubeObject], keys: Iterable[Key]) -> int:
+        """How many endpoints would go with these Services or slices."""
+        if kind is Service:
+            return sum(
+                len(kept)
+                for key in keys
+                if key in self._services
+                for kept in self._by_service.get(key, {}).values()
+            )
+        slices = (self._slices[key] for key in keys if key in self._slices)
+        return sum(len(kept) for kept in slices if kept.service in self._services)
+
+    def all_endpoints(self) -> int:
+        """How many endpoints all slices of known Services have."""
+        return self.endpoints_of(Service, self._services)
 
     def loose_ends(self) -> Iterator[Problem]:
         """What fits to nothing: slices without their Service, slice ports that no Service port has.

@@ -48,6 +48,10 @@ class Outcome(enum.Enum):
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
 
+    # Members are compared by identity; the hash of Enum is a Python function, called several times
+    # for every request.
+    __hash__ = object.__hash__
+
 
 class Node(Protocol):
     """What a policy may know of an endpoint: the balancer owns it and keeps it while it stays.

@@ -59,6 +59,9 @@ class Ejection:
         base_s: the first time out [s].
         longest_s: the longest [s].
         part: of the endpoints that may be out at once, 0 to 1.
+
+    Attributes:
+        busy: somebody has failed lately; without that it has nothing to say or to learn of successes.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Ejection:
         self._out: set[Node] = set()
         self._next_return = 0.0
         self.ejections = 0
+        self.busy = False
 
     @property
     def ejected(self) -> frozenset[Node]:
@@ -99,6 +103,7 @@ class Ejection:
             there = set(nodes)
             self._suspects = {n: s for n, s in self._suspects.items() if n in there}
             self._out &= there
+            self.busy = bool(self._suspects)
         self._apply(now)
 
     def pick(self, now: float, key: str | None = None) -> Node:
@@ -131,11 +136,13 @@ class Ejection:
             suspect.watched = now
         if not suspect.times and now - suspect.begun > self._window_s:
             del self._suspects[node]
+            self.busy = bool(self._suspects)
 
     def _failure(self, node: Node, now: float) -> None:
         suspect = self._suspects.get(node)
         if suspect is None:
             suspect = self._suspects[node] = Suspect(begun=now)
+            self.busy = True
         elif now - suspect.begun > self._window_s:
             suspect.begun, suspect.failures, suspect.attempts = now, 0, 0
         suspect.row += 1

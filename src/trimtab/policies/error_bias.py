@@ -36,6 +36,9 @@ class ErrorBias:
         exponent: how strongly a low success rate cuts the share, >= 0.
         gain: weight of one attempt in the success rate, 0 to 1.
         recovery_s: time constant of forgetting [s].
+
+    Attributes:
+        busy: somebody's share is below 1; without that it has nothing to say or to learn of successes.
     """
 
     __slots__ = (
@@ -47,6 +50,7 @@ class ErrorBias:
         "_rates",
         "_recovery_s",
         "_shares",
+        "busy",
         "inner",
     )  # fmt: skip
 
@@ -68,6 +72,7 @@ class ErrorBias:
         self._pushed: dict[Node, float] = {}  # until when it wants to be left alone
         self._n = 0
         self._due = 0.0
+        self.busy = False
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; what was learnt of those that left is forgotten in time."""
@@ -114,3 +119,4 @@ class ErrorBias:
             if now >= until:
                 del self._pushed[node]
             self._shares.set(node, "pushback", 1.0 if now >= until else LEAST)
+        self.busy = bool(self._rates or self._pushed)

@@ -1,8 +1,11 @@
 """Power of two choices on the client's own in-flight requests.
 
-Formula: draw two endpoints, take the one with the smaller cost; ties go to the first drawn.
+Formula: draw two endpoints, take the one with the smaller cost; ties go to the first drawn. The first
+    goes round all of them in a random order, anew each time; the second is any other one.
     cost = in_flight [requests] / weight [relative capacity, >= 1]
     cost = (in_flight / weight + 1) / share, where the two have different shares (``policies.shares``)
+Order: a client with little in flight meets ties only, and at random those make some endpoints busier than
+others; in rounds each is first as often as any other (steps of a random size without a common divisor).
 Weights: each draw is proportional to weight, so an idle client spreads in proportion, and a busy
 one levels in-flight per capacity. With equal weights the two are distinct.
 Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001; Finagle's
@@ -13,6 +16,7 @@ Weakness: with fewer than about 0.3 requests in flight per client and endpoint i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 from random import Random
 
 from trimtab.load_report import LoadReport
@@ -27,18 +31,20 @@ class P2C:
     divides_shares = True
     ignores_reports = True
 
-    __slots__ = ("_n", "_nodes", "_random", "_table")
+    __slots__ = ("_at", "_left", "_n", "_nodes", "_random", "_step", "_table")
 
     def __init__(self, random: Random) -> None:
         self._random = random.random
         self._nodes: Sequence[Node] = ()
         self._n = 0
+        self._at = self._step = self._left = 0
         self._table: AliasTable | None = None
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; O(n)."""
         self._nodes = tuple(nodes)
         self._n = len(nodes)
+        self._left = 0
         self._table = None if equal_weights(nodes) else AliasTable(self._nodes, self._random)
 
     def pick(self, now: float, key: str | None = None) -> Node:
@@ -52,17 +58,29 @@ class P2C:
             return a if lighter else b
         if n == 1:
             return self._nodes[0]
-        # One random number serves both draws: the remainder of the first is as uniform as it was,
-        # 53 bits are plenty for two indices.
-        x = self._random() * n
-        i = int(x)
-        j = int((x - i) * (n - 1))
+        if self._left:
+            i = self._at + self._step
+            if i >= n:
+                i -= n
+            self._left -= 1
+        else:
+            i = self._begin_round(n)
+        self._at = i
+        j = int(self._random() * (n - 1))
         if j >= i:
             j += 1
         a, b = self._nodes[i], self._nodes[j]
         if a.share != b.share:
             return self._by_share(a, b)
         return a if a.in_flight <= b.in_flight else b
+
+    def _begin_round(self, n: int) -> int:
+        step = 1 + int(self._random() * (n - 1))
+        while gcd(step, n) > 1:
+            step = 1 + int(self._random() * (n - 1))
+        self._step = step
+        self._left = n - 1
+        return int(self._random() * n)
 
     def _by_share(self, a: Node, b: Node) -> Node:
         # One more in flight than there is: an idle endpoint with a small share must cost more, too.

@@ -33,7 +33,7 @@ RELIEF = 1.25
 MOST = 0.2
 _SAMPLES = 3  # answers, before they are evidence
 _GAIN = 0.2  # of one answer, in an endpoint's mean latency
-_OTHERS_GAIN = 0.02
+OTHERS_GAIN = 0.02
 _STEPS = 100  # of one ramp
 
 
@@ -60,10 +60,14 @@ class SlowStart:
         random: who gets the request.
         window_s: the ramp's length [s], above 0.
         least: the share at its beginning, above 0 and up to 1.
+
+    Attributes:
+        busy: somebody ramps.
+        mean: latency of those that don't [s]; each success moves it by OTHERS_GAIN. 0: none yet.
     """
 
-    __slots__ = ("_chance", "_due", "_judged", "_least", "_mean", "_nodes", "_old", "_ramps", "_random",
-                 "_shares", "_total", "_window_s", "inner")  # fmt: skip
+    __slots__ = ("_chance", "_due", "_judged", "_least", "_nodes", "_old", "_ramps", "_random",
+                 "_shares", "_total", "_window_s", "busy", "inner", "mean")  # fmt: skip
 
     def __init__(
         self, inner: Policy, random: Random, *, window_s: float = 10.0, least: float = 0.1
@@ -78,7 +82,8 @@ class SlowStart:
         self._shares: list[tuple[float, Node]] = []
         self._chance = 0.0
         self._total = 1
-        self._mean = 0.0
+        self.mean = 0.0
+        self.busy = False
         self._due = self._judged = 0.0
 
     @property
@@ -123,7 +128,7 @@ class SlowStart:
         if outcome is Outcome.SUCCESS:
             ramp = self._ramps.get(node) if self._ramps else None
             if ramp is None:
-                self._mean += _OTHERS_GAIN * (latency - self._mean) if self._mean else latency
+                self.mean += OTHERS_GAIN * (latency - self.mean) if self.mean else latency
             else:
                 ramp.latency += _GAIN * (latency - ramp.latency) if ramp.samples else latency
                 ramp.samples += 1
@@ -134,7 +139,7 @@ class SlowStart:
         self._judged = now
         self._due = now + self._window_s / _STEPS
         for ramp in self._ramps.values():
-            cold = ramp.samples >= _SAMPLES and ramp.latency > SLOW * self._mean
+            cold = ramp.samples >= _SAMPLES and ramp.latency > SLOW * self.mean
             ramp.progress = max(0.0, min(1.0, ramp.progress + (-step if cold else step)))
         self._weigh()
 
@@ -161,6 +166,7 @@ class SlowStart:
         self.inner.update(self._old, now)
 
     def _weigh(self) -> None:
+        self.busy = bool(self._ramps)
         if not self._ramps:
             self._shares, self._chance = [], 0.0
             return

@@ -1,11 +1,14 @@
 """The judges that every policy is wrapped in, made from parameters.
 
-From the outside in: ejection decides who is a candidate; error bias says what part of its fair share
-each should get; slow start sends new ones a few requests; the policy itself chooses among the rest. Parameters, for each policy:
+From the outside in: ejection decides who is a candidate; stalls leaves out those that have fallen silent;
+error bias says what part of its fair share each should get; slow start sends new ones a few requests; the policy itself chooses among the rest. Parameters, for each policy:
 
+    fallback      host:port that a channel calls while there is no endpoint (``client.fallback``)
     judges        true; false leaves all of them out
+    disable       false; true leaves them out too, and goes before a policy that the caller asked for
     eject         true, or false
     eject_s       10: the first time out [s]
+    stalls        true; false goes on sending requests to endpoints that have fallen silent
     error_bias    8: the exponent; 0 is off
     slow_start_s  10: the ramp of a new endpoint [s]; 0 is off
     subset_size   0: how many endpoints this client uses (``policies.subset``); 0 is all
@@ -16,23 +19,37 @@ What the judges know belongs to them, so a change of the policy alone keeps it (
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
 from trimtab import policies
+from trimtab.load_report import LoadReport
 from trimtab.model import PolicyConfig
-from trimtab.policies import Policy, Prober
+from trimtab.policies import Node, Outcome, Policy, Prober
 from trimtab.policies.ejection import Ejection
 from trimtab.policies.error_bias import ErrorBias
 from trimtab.policies.gate import Gate
 from trimtab.policies.params import Params, Reader
 from trimtab.policies.shares import Shares
+from trimtab.policies.shortcut import Absent, Shortcut
 from trimtab.policies.slow_start import SlowStart
+from trimtab.policies.stalls import Stalls
 from trimtab.policies.subset import NAMES as SUBSET
 from trimtab.policies.subset import Subset
 from trimtab.policies.zones import Zones
 
-NAMES = ("judges", "eject", "eject_s", "error_bias", "slow_start_s", "zone")
+NAMES = (
+    "disable",
+    "judges",
+    "fallback",
+    "eject",
+    "eject_s",
+    "error_bias",
+    "slow_start_s",
+    "stalls",
+    "zone",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +61,14 @@ class Judges:
         error_bias: the exponent; 0: none.
         slow_start_s: the ramp [s]; 0: none.
         zone: "prefer", "strict" or "off".
+        stalls: whether silent endpoints are left out.
     """
 
     eject_s: float = 10.0
     error_bias: float = 8.0
     slow_start_s: float = 10.0
     zone: str = "prefer"
+    stalls: bool = True
 
     @classmethod
     def read(cls, policy: str, params: Params) -> Judges:
@@ -59,15 +78,37 @@ class Judges:
             ConfigError: one is out of range.
         """
         read = Reader(policy, {k: v for k, v in params.items() if k in NAMES})
-        on = read.flag("judges", default=True)
+        on = read.flag("judges", default=True) and not read.flag("disable", default=False)
         eject = read.flag("eject", default=True)
         eject_s = read.number("eject_s", 10.0, 0.001, 3600.0)
         error_bias = read.number("error_bias", 8.0, 0.0, 16.0)
         slow_start_s = read.number("slow_start_s", 10.0, 0.0, 3600.0)
         zone = read.text("zone", "prefer", ("prefer", "strict", "off"))
+        stalls = read.flag("stalls", default=True)
         if not on:
-            return cls(0.0, 0.0, 0.0, "off")
-        return cls(eject_s if eject else 0.0, error_bias, slow_start_s, zone)
+            return cls(0.0, 0.0, 0.0, "off", stalls=False)
+        return cls(eject_s if eject else 0.0, error_bias, slow_start_s, zone, stalls)
+
+
+WITHOUT_ZONES = frozenset({"ring_hash", "prequal"})
+"""Policies that zones make no difference to: keys and probes choose."""
+
+
+def zone_mode(config: PolicyConfig | None) -> str:
+    """How a service's clients go by zones: "prefer", "strict" or "off".
+
+    Raises:
+        ConfigError: a parameter is out of range.
+    """
+    config = config or PolicyConfig(policies.DEFAULT)
+    if config.name in WITHOUT_ZONES:
+        return "off"
+    return Judges.read(config.name, dict(config.params)).zone
+
+
+def disables(policy: PolicyConfig | None) -> bool:
+    """Whether a service's owner has switched balancing off; that goes before what the caller asked for."""
+    return policy is not None and dict(policy.params).get("disable") is True
 
 
 class Stack:
@@ -77,39 +118,58 @@ class Stack:
         config: the policy and its parameters, those of the judges among them; None: the default.
         random: the only source of randomness.
         zone: the client's own; "": unknown.
+        stalled: see ``Stalls``.
 
     Attributes:
         outer: what the balancer asks.
         judges: which there are.
         ejection: who is out; None if nobody is ever ejected.
+        stalls: who is silent; None if nobody is ever left out for that.
         prober: the policy, if it wants probes.
         reads_reports: whether load reports of successes make a difference.
         subset: which endpoints are used; None: all.
+        zones: who divides the requests over zones; None if nobody does.
         hash_key: the metadata that holds a request's key, "": none; None: the policy wants no key.
 
     Raises:
         ConfigError: the name or a parameter is unknown or out of range.
     """
 
-    __slots__ = ("_innermost", "_random", "ejection", "hash_key", "judges", "outer", "prober", "reads_reports",
-                 "shares", "subset", "zone")  # fmt: skip
+    __slots__ = ("_innermost", "_random", "_shortcut", "ejection", "hash_key", "judges", "outer", "prober", "reads_reports",
+                 "shares", "stalled", "stalls", "subset", "zone", "zones")  # fmt: skip
 
-    def __init__(self, config: PolicyConfig | None, random: Random, zone: str = "") -> None:
+    def __init__(
+        self,
+        config: PolicyConfig | None,
+        random: Random,
+        zone: str = "",
+        stalled: Callable[[Node], None] | None = None,
+    ) -> None:
         config = config or PolicyConfig(policies.DEFAULT)
         params = dict(config.params)
         self.judges = Judges.read(config.name, params)
         self.subset = Subset.read(config.name, params)
         self._random = random
         self.zone = zone
+        self.stalled = stalled
         self.shares = Shares()
         self.ejection: Ejection | None = None
-        outer = self._chosen(config)
-        self._innermost: SlowStart | ErrorBias | Ejection | None = None
+        outer = chosen = self._chosen(config)
+        ramping: SlowStart | Absent = Absent()
+        bias: ErrorBias | Absent = Absent()
+        self._shortcut: Shortcut | None = None
+        self.stalls: Stalls | None = None
+        self._innermost: SlowStart | ErrorBias | Stalls | Ejection | None = None
         if self.judges.slow_start_s:
-            outer = SlowStart(outer, self._random, window_s=self.judges.slow_start_s)
+            outer = ramping = SlowStart(outer, self._random, window_s=self.judges.slow_start_s)
             self._innermost = outer
         if self.judges.error_bias:
-            outer = ErrorBias(outer, self.shares, exponent=self.judges.error_bias)
+            outer = bias = ErrorBias(outer, self.shares, exponent=self.judges.error_bias)
+            self._innermost = self._innermost or outer
+        if self._innermost is not None:
+            outer = self._shortcut = Shortcut(outer, bias, ramping, chosen)
+        if self.judges.stalls:
+            outer = self.stalls = Stalls(outer, stalled)
             self._innermost = self._innermost or outer
         if self.judges.eject_s:
             outer = self.ejection = Ejection(outer, base_s=self.judges.eject_s)
@@ -126,19 +186,47 @@ class Stack:
         """
         config = config or PolicyConfig(policies.DEFAULT)
         if Judges.read(config.name, dict(config.params)) != self.judges or self._innermost is None:
-            made = Stack(config, self._random, self.zone)
+            made = Stack(config, self._random, self.zone, self.stalled)
             self.shares.forget()
             return made
         subset = Subset.read(config.name, dict(config.params))
-        self._innermost.inner = self._chosen(config)
+        self._innermost.inner = chosen = self._chosen(config)
+        if self._shortcut is not None:
+            self._shortcut.chosen = chosen
         self.subset = subset
         return self
+
+    def pick(self, now: float, key: str | None = None) -> Node:
+        """What ``outer`` picks; past ejection while nobody has failed lately."""
+        ejection = self.ejection
+        if ejection is None or ejection.busy:
+            return self.outer.pick(now, key)
+        return ejection.inner.pick(now, key)
+
+    def done(
+        self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
+    ) -> None:
+        """What ``outer`` learns; a success past ejection, likewise."""
+        ejection = self.ejection
+        if ejection is None or ejection.busy or outcome is not Outcome.SUCCESS:
+            self.outer.done(node, outcome, latency, now, report)
+        else:
+            ejection.inner.done(node, outcome, latency, now, report)
+
+    def base(self, shares: Mapping[str, float]) -> None:
+        """Where requests go before latency moves them, by zone; empty: by capacity.
+
+        Counts from the next update of candidates on.
+        """
+        if self.zones is not None:
+            self.zones.base = shares
 
     def _chosen(self, config: PolicyConfig) -> Policy:
         own = PolicyConfig(
             config.name, tuple(p for p in config.params if p[0] not in NAMES and p[0] not in SUBSET)
         )
         policy = policies.build(own, self._random)
+        self.zones: Zones | None = None
         self.hash_key: str | None = getattr(policy, "hash_key", None)
         self.reads_reports = not getattr(policy, "ignores_reports", False)
         self.prober: Prober | None = policy if isinstance(policy, Prober) else None
@@ -148,12 +236,13 @@ class Stack:
             and self.prober is None
             and self.hash_key is None
         ):
-            return Zones(
+            self.zones = Zones(
                 lambda: self._gated(policies.build(own, self._random)),
                 self._random,
                 own=self.zone,
                 strict=self.judges.zone == "strict",
             )
+            return self.zones
         return self._gated(policy)
 
     def _gated(self, policy: Policy) -> Policy:

@@ -1,11 +1,11 @@
 """Which endpoints of a large cluster one client uses, so that not everybody connects to everybody.
 
-With an index: client i of n takes ``size`` endpoints in a row, from i * len(endpoints) / n on, around the
+With an index, of the parameters or from the control plane (``client.seats``): client i of n takes ``size`` endpoints in a row, from i * len(endpoints) / n on, around the
     sorted list. Each endpoint is used by n * size / len(endpoints) clients, give or take one.
 Without: rendezvous hashing with a number that the client drew once; when one endpoint comes or goes, at
     most one of the subset changes.
 Sources: Google SRE book, chapter 20, and Finagle's deterministic aperture; gRFC A68 for rendezvous.
-Weakness: random subsets are uneven (one endpoint may have twice the clients of another), which load
+Weakness: with an index, a client more or less moves everybody's subset by up to its size; random subsets are uneven (one endpoint may have twice the clients of another), which load
 reports make up for and blind policies don't; a subset much smaller than 20 loses choice.
 """
 
@@ -54,18 +54,22 @@ class Subset:
             )
         return cls(size, index, count) if size else None
 
-    def of(self, endpoints: Sequence[Endpoint], client: int) -> tuple[Endpoint, ...]:
+    def of(
+        self, endpoints: Sequence[Endpoint], client: int, seat: tuple[int, int] | None = None
+    ) -> tuple[Endpoint, ...]:
         """The endpoints to use, in their order.
 
         Args:
             endpoints: sorted by key, as in a snapshot.
             client: the client's own number, for rendezvous.
+            seat: which client of how many it is, where that is known and no parameter says so.
         """
         n = len(endpoints)
         if n <= self.size:
             return tuple(endpoints)
-        if self.index >= 0:
-            start = self.index * n // self.count
+        index, count = (self.index, self.count) if self.index >= 0 else seat or (-1, 0)
+        if index >= 0:
+            start = index * n // count
             chosen = {(start + i) % n for i in range(self.size)}
             return tuple(e for i, e in enumerate(endpoints) if i in chosen)
         ranked = sorted(endpoints, key=lambda e: _rank(e, client))[: self.size]

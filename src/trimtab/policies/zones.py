@@ -1,13 +1,16 @@
 """Prefer endpoints in the client's own zone, as long as they are not slower for it.
 
 Rules: part ``s`` of the requests stays in the own zone, the rest goes to the others in proportion to
-    their capacity (sum of weights) and how quick they are. Inside a zone the policy chooses.
+    what they have to spare and how quick they are. Inside a zone the policy chooses.
     Every TICK_S, with r = mean latency here / mean latency in the other zones:
         r <= TOLERANCE:  s grows by GROWTH           there is room: less cross-zone traffic
         r >  TOLERANCE:  s *= sqrt(TOLERANCE / r)     load or a slow zone: spill over
     s stays within PROBE .. 1 - PROBE, so that both sides go on being measured.
-    At first s is the own zone's part of all capacity, which is what a client without zones would do,
-    or what the control plane gave as base (``zone_split``).
+    At first s is what the control plane gave as base (``zone_split``), else the own zone's part of all
+    capacity, which is what a client without zones would do. What the others have to spare is their base,
+    RESERVE of it by capacity, so that all of them are known; without a base it is their capacity.
+    When the own zone loses a part of its capacity (pods leave, fall ill or are ejected), s falls by the
+    same part at once. When it gains, s follows by GROWTH.
     A failure counts as PENALTY mean latencies; after ROW failures in a row in the own zone s falls to
     PROBE at once. A zone without endpoints gets nothing at once; one that comes back begins with PROBE.
     ``strict``: only the own zone, while it has an endpoint.
@@ -20,7 +23,7 @@ with very different network delays look slow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from random import Random
@@ -34,6 +37,7 @@ GROWTH = 0.05
 PROBE = 0.02
 PENALTY = 10.0
 ROW = 5
+RESERVE = 0.1
 _MEMORY = 0.7  # of the samples' weight, from tick to tick
 _ENOUGH = 5.0  # samples, before a mean counts
 _FAILED = frozenset({Outcome.FAILURE, Outcome.TIMEOUT, Outcome.OVERLOADED})
@@ -75,6 +79,10 @@ class Zones:
         random: which zone.
         own: the client's zone.
         strict: never leave it while it has an endpoint.
+
+    Attributes:
+        base: the part of the requests that goes to each zone before latency moves it, from the next
+            update on; empty: by capacity.
     """
 
     divides_shares = True
@@ -87,11 +95,17 @@ class Zones:
         self._own = own
         self._strict = strict
         self._zones: dict[str, Zone] = {}
+        self.base: Mapping[str, float] = {}
+        self._part = 0.0
         self._stay: float | None = None
         self._order: list[tuple[float, Zone]] = []
         self._last: Zone | None = None
         self._due = 0.0
         self._mean = 0.0
+        self._answers = [
+            0.0,
+            0.0,
+        ]  # how many that didn't fail, and their seconds; older ones count less
 
     @property
     def stay(self) -> float | None:
@@ -120,14 +134,26 @@ class Zones:
             zone.policy.update(members, now)
         total = sum(zone.capacity for zone in self._zones.values())
         here = self._zones[self._own].capacity if self._own in parts else 0.0
+        part, before = here / total if total else 0.0, self._part
+        self._part = part
         if not here or len(parts) == 1:
             self._stay = None
         elif self._strict:
             self._stay = 1.0
         elif self._stay is None:
             # A zone that was dead comes back gently.
-            self._stay = PROBE if returns else here / total
+            self._stay = PROBE if returns else self._first(part)
+        elif not any(zone.samples for zone in self._zones.values()):
+            self._stay = self._first(part)  # nothing was learnt yet
+        elif part < before:
+            self._stay = max(PROBE, self._stay * part / before)
         self._weigh()
+
+    def _first(self, part: float) -> float:
+        """Where to begin: the base, with a little to measure both sides by."""
+        if not self.base:
+            return part
+        return min(1.0 - PROBE, max(PROBE, self.base.get(self._own, 0.0)))
 
     def pick(self, now: float, key: str | None = None) -> Node:
         """The choice of the chosen zone's policy."""
@@ -169,47 +195,64 @@ class Zones:
             zone.samples += 1.0
             zone.seconds += latency
             zone.row = 0
+            self._answers[0] += 1.0
+            self._answers[1] += latency
 
     def _tick(self, now: float) -> None:
         self._due = now + TICK_S
-        if self._stay is not None and not self._strict:
-            self._steer()
-        samples = seconds = 0.0
+        others = [zone for name, zone in self._zones.items() if name != self._own and zone.capacity]
+        if others and not self._strict:
+            self._steer(others)
         for zone in self._zones.values():
-            samples += zone.samples
-            seconds += zone.seconds
             zone.samples *= _MEMORY
             zone.seconds *= _MEMORY
-        if samples:
-            self._mean = seconds / samples
+        # Failures are left out: they cost a multiple of this, and would feed on themselves.
+        answers, seconds = self._answers
+        if answers:
+            self._mean = seconds / answers
+            self._answers = [answers * _MEMORY, seconds * _MEMORY]
         self._weigh()
 
-    def _steer(self) -> None:
-        assert self._stay is not None  # noqa: S101 - the caller looked
-        others = [zone for name, zone in self._zones.items() if name != self._own and zone.capacity]
+    def _steer(self, others: Sequence[Zone]) -> None:
         far = Zone(others[0].policy)
         for zone in others:
             far.samples += zone.samples
             far.seconds += zone.seconds
-        here, there = self._zones[self._own].latency, far.latency
-        if here is None or there is None or not there:
+        there = far.latency
+        if not there:
             return
-        ratio = here / there
-        if ratio <= TOLERANCE:
-            self._stay = min(1.0 - PROBE, self._stay + GROWTH)
-        else:
-            self._stay = max(PROBE, self._stay * sqrt(TOLERANCE / ratio))
+        if self._stay is not None:
+            here = self._zones[self._own].latency
+            if here is None:
+                return
+            ratio = here / there
+            if ratio <= TOLERANCE:
+                self._stay = min(1.0 - PROBE, self._stay + GROWTH)
+            else:
+                self._stay = max(PROBE, self._stay * sqrt(TOLERANCE / ratio))
         for zone in others:
             latency = zone.latency
             if latency:
                 zone.favour = min(4.0, max(0.05, zone.favour * sqrt(there / latency)))
+
+    def _spare(self, capacity: Mapping[str, float]) -> Mapping[str, float]:
+        """What each of these zones has to spare, up to a common factor."""
+        whole = sum(capacity.values())
+        base = sum(self.base.get(name, 0.0) for name in capacity)
+        if not base:
+            return capacity
+        return {
+            name: (1.0 - RESERVE) * self.base.get(name, 0.0) / base + RESERVE * part / whole
+            for name, part in capacity.items()
+        }
 
     def _weigh(self) -> None:
         """Work out each zone's part of the requests; the last one takes what rounding leaves."""
         there = {name: zone for name, zone in self._zones.items() if zone.capacity}
         own = there.pop(self._own, None) if self._stay is not None else None
         rest = 1.0 - self._stay if own is not None and self._stay is not None else 1.0
-        parts = [(zone.capacity * zone.favour, zone) for zone in there.values()]
+        spare = self._spare({name: zone.capacity for name, zone in there.items()})
+        parts = [(spare[name] * zone.favour, zone) for name, zone in there.items()]
         total = sum(part for part, _ in parts)
         self._order = [(part / total * rest, zone) for part, zone in parts] if rest else []
         if own is not None and self._stay is not None:

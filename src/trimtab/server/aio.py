@@ -12,7 +12,14 @@ from typing import Any, NoReturn
 import grpc.aio
 
 from trimtab.server.costs import collect_costs
-from trimtab.server.handlers import Handler, Metadata, WrappedHandlers, failed, with_report
+from trimtab.server.handlers import (
+    Handler,
+    Metadata,
+    WrappedHandlers,
+    failed,
+    probe_on_loop,
+    with_report,
+)
 from trimtab.server.server_load import ServerLoad
 
 __all__ = ["LoadReports"]
@@ -23,7 +30,7 @@ class LoadReports(grpc.aio.ServerInterceptor):
 
     ``grpc.aio.server(interceptors=[LoadReports()])``. Handlers keep their own trailing metadata;
     one that sends a report of its own is left alone. Failed and aborted calls report too. Put it
-    first: what comes before it is not counted.
+    first: what comes before it is not counted. Clients can also ask for the load (``load_codec.PROBE``).
 
     Args:
         load: what to say; several servers of one process share one.
@@ -33,7 +40,7 @@ class LoadReports(grpc.aio.ServerInterceptor):
     def __init__(self, load: ServerLoad | None = None, *, costs: bool = False) -> None:
         self.load = load or ServerLoad()
         self._costs = costs
-        self._handlers = WrappedHandlers(self._wrap)
+        self._handlers = WrappedHandlers(self._wrap, probe_on_loop(self.load))
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Handler]], handler_call_details: Any
@@ -54,9 +61,11 @@ class LoadReports(grpc.aio.ServerInterceptor):
         return self._in_thread(behavior)
 
     def _coroutine(self, behavior: Any, *, counts: bool) -> Any:
+        load, costs = self.load, self._costs
+
         @wraps(behavior)
         async def reporting(request: Any, context: Any) -> Any:
-            call = _Call(self.load, context, counts=counts, costs=self._costs)
+            call = _Call(load, context, counts, costs)
             try:
                 response = await behavior(request, call)
             except BaseException as ended:
@@ -70,7 +79,7 @@ class LoadReports(grpc.aio.ServerInterceptor):
     def _generating(self, behavior: Any) -> Any:
         @wraps(behavior)
         async def reporting(request: Any, context: Any) -> None:
-            call = _Call(self.load, context, counts=False, costs=self._costs)
+            call = _Call(self.load, context, False, self._costs)
             try:
                 async with aclosing(behavior(request, call)) as messages:
                     async for message in messages:
@@ -85,7 +94,7 @@ class LoadReports(grpc.aio.ServerInterceptor):
     def _in_thread(self, behavior: Any) -> Any:
         @wraps(behavior)
         def reporting(request: Any, context: Any) -> Any:
-            call = _ThreadCall(self.load, context, counts=True, costs=self._costs)
+            call = _ThreadCall(self.load, context, True, self._costs)
             try:
                 response = behavior(request, call)
             except BaseException as ended:
@@ -99,7 +108,7 @@ class LoadReports(grpc.aio.ServerInterceptor):
     def _in_thread_streaming(self, behavior: Any) -> Any:
         @wraps(behavior)
         def reporting(request: Any, context: Any) -> Iterator[Any]:
-            call = _ThreadCall(self.load, context, counts=False, costs=self._costs)
+            call = _ThreadCall(self.load, context, False, self._costs)
             try:
                 yield from behavior(request, call)
             except BaseException as ended:
@@ -118,7 +127,7 @@ class _AnyCall:
 
     __slots__ = ("_begun", "_context", "_costs", "_counts", "_found", "_load", "_open")
 
-    def __init__(self, load: ServerLoad, context: Any, *, counts: bool, costs: bool) -> None:
+    def __init__(self, load: ServerLoad, context: Any, counts: bool, costs: bool) -> None:
         self._costs = collect_costs() if costs else None
         self._context = context
         self._counts = counts
@@ -152,8 +161,15 @@ class _Call(_AnyCall):
         """The handler ended."""
         if self._open:
             context = self._context
-            trailing = self._end(context.trailing_metadata(), context.code(), raised)
-            context.set_trailing_metadata(trailing)
+            own, code = context.trailing_metadata(), context.code()
+            if raised is None and not own and not code and self._costs is None:
+                # As most do; written out, since it is this that each call pays.
+                self._open = False
+                load = self._load
+                said = load.end(self._found, load.clock() - self._begun if self._counts else None)
+                context.set_trailing_metadata(said.trailers)
+            else:
+                context.set_trailing_metadata(self._end(own, code, raised))
 
     async def abort(
         self, code: Any, details: str = "", trailing_metadata: Metadata = ()
@@ -171,8 +187,8 @@ class _ThreadCall(_AnyCall):
 
     __slots__ = ("_code", "_own")
 
-    def __init__(self, load: ServerLoad, context: Any, *, counts: bool, costs: bool) -> None:
-        super().__init__(load, context, counts=counts, costs=costs)
+    def __init__(self, load: ServerLoad, context: Any, counts: bool, costs: bool) -> None:
+        super().__init__(load, context, counts, costs)
         self._own: Metadata = ()
         self._code: object = None
 

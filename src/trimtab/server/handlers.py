@@ -8,10 +8,10 @@ from typing import Any, cast
 import grpc
 
 from trimtab.attempt import outcome_of_grpc
-from trimtab.load_codec import BINARY_HEADER
+from trimtab.load_codec import BINARY_HEADER, PROBE, encode_answer
 from trimtab.policies import Outcome
 from trimtab.server.orca import encode_costs
-from trimtab.server.server_load import Said
+from trimtab.server.server_load import Said, ServerLoad
 
 # Conversations about the server, not work of it.
 _NOT_COUNTED = ("/grpc.health.", "/grpc.reflection.", "/xds.service.orca.")
@@ -38,22 +38,45 @@ def failed(code: object, *, raised: bool) -> bool:
 
 def with_report(said: Said, own: Metadata, costs: Mapping[str, float] | None) -> Metadata:
     """A call's trailing metadata: its own, then the report, unless its own has one."""
+    if not own and not costs:
+        return said.trailers
     trailers: Metadata = said.trailers
     if costs:
         trailers = (trailers[0], (BINARY_HEADER, said.binary + encode_costs(costs)))
-    if not own:
-        return trailers
     if any(key == BINARY_HEADER for key, _ in own):
         return own
     return (*own, *trailers)
 
 
-class WrappedHandlers:
-    """The handlers that were wrapped, by method: gRPC looks one up for each call."""
+def probe_in_thread(load: ServerLoad) -> Handler:
+    """What answers ``PROBE`` in a ``grpc.server``."""
 
-    def __init__(self, wrap: Callable[[Any, Handler], Any]) -> None:
-        """``wrap`` takes a handler's function and the handler and returns the function to call."""
+    def answer(_request: bytes, _context: Any) -> bytes:
+        return encode_answer(load.report().text)
+
+    return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def probe_on_loop(load: ServerLoad) -> Handler:
+    """What answers ``PROBE`` in a ``grpc.aio.server``."""
+
+    async def answer(_request: bytes, _context: Any) -> bytes:
+        return encode_answer(load.report().text)
+
+    return grpc.unary_unary_rpc_method_handler(cast("Any", answer))
+
+
+class WrappedHandlers:
+    """The handlers that were wrapped, by method: gRPC looks one up for each call.
+
+    Args:
+        wrap: takes a handler's function and the handler and returns the function to call.
+        probe: answers ``PROBE`` where the server itself has no such method.
+    """
+
+    def __init__(self, wrap: Callable[[Any, Handler], Any], probe: Handler) -> None:
         self._wrap = wrap
+        self._probe = probe
         self._kept: dict[str, tuple[Handler, Handler]] = {}
 
     def wrapped(self, method: str, handler: Handler | None) -> Handler | None:
@@ -61,7 +84,9 @@ class WrappedHandlers:
         kept = self._kept.get(method)
         if kept is not None and kept[0] is handler:
             return kept[1]
-        if handler is None or method.startswith(_NOT_COUNTED):
+        if handler is None:
+            return self._probe if method == PROBE else None
+        if method.startswith(_NOT_COUNTED):
             return handler
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()

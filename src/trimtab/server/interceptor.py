@@ -9,7 +9,13 @@ from typing import Any
 import grpc
 
 from trimtab.server.costs import collect_costs
-from trimtab.server.handlers import Handler, WrappedHandlers, failed, with_report
+from trimtab.server.handlers import (
+    Handler,
+    WrappedHandlers,
+    failed,
+    probe_in_thread,
+    with_report,
+)
 from trimtab.server.server_load import ServerLoad
 
 
@@ -18,7 +24,7 @@ class LoadReports(grpc.ServerInterceptor):
 
     ``grpc.server(pool, interceptors=[LoadReports()])``. Handlers keep their own trailing metadata;
     one that sends a report of its own is left alone. Failed and aborted calls report too. Put it
-    first: what comes before it is not counted.
+    first: what comes before it is not counted. Clients can also ask for the load (``load_codec.PROBE``).
 
     Args:
         load: what to say; several servers of one process share one.
@@ -28,7 +34,7 @@ class LoadReports(grpc.ServerInterceptor):
     def __init__(self, load: ServerLoad | None = None, *, costs: bool = False) -> None:
         self.load = load or ServerLoad()
         self._costs = costs
-        self._handlers = WrappedHandlers(self._wrap)
+        self._handlers = WrappedHandlers(self._wrap, probe_in_thread(self.load))
 
     def intercept_service(
         self, continuation: Callable[[Any], Handler], handler_call_details: Any

@@ -5,8 +5,6 @@ The same object runs in the interceptors and in the simulator.
 
 from __future__ import annotations
 
-from collections import deque
-
 from trimtab.load_report import LoadReport
 
 _KEPT = 64  # samples kept
@@ -26,15 +24,17 @@ class LoadMeter:
         in_flight: requests that are here now.
     """
 
-    __slots__ = ("_estimates", "_groups", "_new", "_number", "_samples", "in_flight")
+    __slots__ = ("_estimates", "_groups", "_met", "_number", "_seconds", "in_flight")
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self._samples: deque[int] = deque()  # what each found, oldest first
-        self._groups: dict[int, list[tuple[int, float]]] = {}  # by that: number and seconds
+        # The last samples, in rings: what each met, and how long it took.
+        self._met = [0] * _KEPT
+        self._seconds = [0.0] * _KEPT
         self._number = 0
+        # Of some moment within the last _FRESH samples.
+        self._groups: dict[int, list[tuple[int, float]]] | None = None
         self._estimates: dict[int, float] = {}
-        self._new = 0
 
     def begin(self) -> int:
         """A request came. Returns what it found, which ``end`` wants back."""
@@ -46,19 +46,12 @@ class LoadMeter:
         """It is done, after so many seconds; one that failed doesn't count as a sample."""
         self.in_flight -= 1
         if counts:
-            self._number += 1
-            samples, groups = self._samples, self._groups
-            samples.append(found)
-            groups.setdefault(found, []).append((self._number, seconds))
-            if len(samples) > _KEPT:
-                oldest = samples.popleft()
-                group = groups[oldest]
-                del group[0]
-                if not group:
-                    del groups[oldest]
-            self._new += 1
-            if self._new >= _FRESH:
-                self._new = 0
+            number = self._number
+            self._met[number % _KEPT] = found
+            self._seconds[number % _KEPT] = seconds
+            self._number = number + 1
+            if self._groups is not None and not self._number % _FRESH:
+                self._groups = None
                 self._estimates.clear()
 
     @property
@@ -66,7 +59,7 @@ class LoadMeter:
         """What a request that came now would take [s]; None before the first sample."""
         found = self.in_flight
         known = self._estimates.get(found)
-        if known is None and self._samples:
+        if known is None and self._number:
             # A median of the nine, without statistics.median's checks: it is made for most responses.
             near = sorted([seconds for _, seconds in self._nearest(found)])
             middle, odd = divmod(len(near), 2)
@@ -77,6 +70,8 @@ class LoadMeter:
     def _nearest(self, found: int) -> list[tuple[int, float]]:
         """The nine samples, as numbered, whose number in flight was nearest, newer ones first."""
         groups = self._groups
+        if groups is None:
+            groups = self._groups = self._grouped()
         near = groups.get(found, [])[-_NEAR:]
         for distance in range(1, _WALK):
             if len(near) >= _NEAR:
@@ -85,10 +80,18 @@ class LoadMeter:
             if len(near) + len(ring) > _NEAR:
                 ring.sort(reverse=True)  # by number: newer first
             near = near + ring[: _NEAR - len(near)]
-        if len(near) >= min(_NEAR, len(self._samples)):
+        if len(near) >= min(_NEAR, self._number):
             return near
         every = [(abs(n - found), -number, s) for n, group in groups.items() for number, s in group]
         return [(-number, seconds) for _, number, seconds in sorted(every)[:_NEAR]]
+
+    def _grouped(self) -> dict[int, list[tuple[int, float]]]:
+        """The samples by what they met: number and seconds, oldest first."""
+        groups: dict[int, list[tuple[int, float]]] = {}
+        for number in range(max(0, self._number - _KEPT), self._number):
+            sample = (number, self._seconds[number % _KEPT])
+            groups.setdefault(self._met[number % _KEPT], []).append(sample)
+        return groups
 
     def report(self) -> LoadReport:
         """To be sent with a response, after ``end``."""

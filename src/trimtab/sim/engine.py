@@ -6,7 +6,8 @@ answer travels back with a load report. Nothing here knows a policy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -16,8 +17,9 @@ from typing import Any, Protocol
 from trimtab.balancer import Balancer, Change, Node
 from trimtab.errors import NoEndpoints
 from trimtab.load_report import LoadReport
-from trimtab.model import Endpoint, PolicyConfig, Snapshot
+from trimtab.model import Endpoint, PolicyConfig, Snapshot, ZoneSplit
 from trimtab.policies import Outcome
+from trimtab.policies.zone_split import Shares, zone_split
 from trimtab.sim.server import Server
 from trimtab.sim.service_time import Draw
 
@@ -135,20 +137,52 @@ class Engine:
 
     def add_client(self, zone: str, policy: PolicyConfig | None, random: Random) -> Client:
         """A client with a balancer of its own."""
-        balancer = Balancer("sim", clock=self.clock, random=random, zone=zone, policy=policy)
+
+        def stalled(node: Node) -> None:
+            """It is asked for a sign of life, which no work in hand keeps a server from giving."""
+            server: Server = node.transport
+            back = self.now + 2.0 * self._between(zone, server.endpoint.locality.zone)
+            self.at(back, lambda: None if server.gone else balancer.alive(node))
+
+        balancer = Balancer(
+            "sim", clock=self.clock, random=random, zone=zone, policy=policy, stalled=stalled
+        )
         client = Client(zone, balancer)
         self.clients.append(client)
         return client
 
-    def publish(self, servers: Sequence[Server], clients: Sequence[Client]) -> None:
-        """Tell the clients which endpoints there are."""
-        snapshot = Snapshot("sim", tuple(s.endpoint for s in servers))
+    def publish(
+        self, servers: Sequence[Server], clients: Sequence[Client], *, split: bool = False
+    ) -> None:
+        """Tell the clients which endpoints there are.
+
+        Args:
+            servers: those that are told of.
+            clients: who is told.
+            split: whether they are told of the zones' split, too, as by a control plane that knows
+                how many clients run in each zone.
+        """
+        endpoints = tuple(s.endpoint for s in servers)
+        told: dict[str, Snapshot] = {}
+        rows = self._split(endpoints) if split else {}
         for server in servers:
             self.servers[server.endpoint.key] = server
         for client in clients:
+            snapshot = told.get(client.zone)
+            if snapshot is None:
+                base = rows.get(client.zone)
+                zones = ZoneSplit(client.zone, tuple(base.items())) if base else None
+                snapshot = told[client.zone] = Snapshot("sim", endpoints, zones=zones)
             change = client.balancer.update(snapshot)
             for node in change.added:
                 node.transport = self.servers[node.endpoint.key]
+
+    def _split(self, endpoints: Sequence[Endpoint]) -> Mapping[str, Shares]:
+        asking = Counter(client.zone for client in self.clients)
+        capacity = Counter[str]()
+        for endpoint in endpoints:
+            capacity[endpoint.locality.zone] += endpoint.weight
+        return zone_split(asking, capacity)
 
     def open_loop(self, rate: float, until: float, choose: Callable[[], Client]) -> None:
         """Poisson arrivals at a total rate [requests/s], each at a client that ``choose`` draws."""

@@ -22,9 +22,13 @@ from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.cluster_policy import Json
 from trimtab.xds.resources import Resource, metadata, resource
+from trimtab.xds.zone_views import Outlook
 
 MAX_BODY = 3_400_000
 """Bytes of a ClusterLoadAssignment: with its frame it stays under 3.5 MB, and gRPC's limit is 4."""
+
+_PARTS = 1_000_000  # a locality's weight is its share in so many parts, where there are shares
+_ONLY_IF_NONE = 1_000_000  # percent: Envoy leaves a priority when one usable in 10,000 is left
 
 _OVERHEAD = 512  # bytes for names and framing, and per locality
 
@@ -89,6 +93,7 @@ def assignment_resource(
     *,
     salt: str,
     endpoints: Sequence[Endpoint] | None = None,
+    outlook: Outlook | None = None,
 ) -> Resource:
     """The ClusterLoadAssignment of a snapshot, under the name that was asked for.
 
@@ -100,16 +105,22 @@ def assignment_resource(
         salt: the Cluster's version, which becomes part of this one's: Envoy waits 15 s for
             endpoints after a Cluster has changed, so they must count as changed as well.
         endpoints: a part of the view's endpoints, for a cluster above ``MAX_BODY``.
+        outlook: what it is to say of zones; None: nothing.
     """
     shown = endpoints_of(snapshot, view) if endpoints is None else endpoints
     if view is View.LEAN:
         shown = _each_address_once(shown)
     message = wire.ClusterLoadAssignment(cluster_name=name)
     groups = _grouped(shown)
+    if view is View.LEAN and outlook is not None and outlook.strict:
+        groups = {(int(at.zone != outlook.zone), at): group for (_, at), group in groups.items()}
+        message.policy.overprovisioning_factor.value = _ONLY_IF_NONE
     priorities = sorted({priority for priority, _ in groups})
     smaller = _shown_weights(shown) if view is View.LEAN else {}
+    parts = _parts(groups, outlook) if view is View.LEAN and outlook else {}
     for (priority, locality), members in sorted(groups.items()):
         weights = [smaller.get(e.weight, e.weight) for e in members]
+        weight = parts.get(locality) or min(sum(weights), MAX_WEIGHT)
         message.endpoints.append(
             wire.LocalityLbEndpoints(
                 locality=wire.Locality(
@@ -118,13 +129,15 @@ def assignment_resource(
                 lb_endpoints=[
                     fragments.of(e, weight) for e, weight in zip(members, weights, strict=True)
                 ],
-                load_balancing_weight=UInt32Value(value=min(sum(weights), MAX_WEIGHT)),
+                load_balancing_weight=UInt32Value(value=weight),
                 priority=priorities.index(priority),
-                metadata=_true_priority(priority, priorities.index(priority)),
+                metadata=_locality_facts(priority, priorities.index(priority), locality, outlook)
+                if view is View.FULL
+                else None,
             )
         )
     fragments.keep_only(shown)
-    return resource(type_urls.EDS, name, message, salt=salt)
+    return resource(type_urls.EDS, name, message, salt=salt, view=view.value)
 
 
 def subset(
@@ -199,9 +212,42 @@ def _shown_weights(endpoints: Sequence[Endpoint]) -> dict[int, int]:
     return {e.weight: max(1, e.weight * room // total) for e in endpoints}
 
 
-def _true_priority(priority: int, shown: int) -> wire.Metadata | None:
-    """What the field can't say, since priorities must be dense there."""
-    return None if priority == shown else metadata({"priority": float(priority)})
+def _parts(
+    groups: dict[tuple[int, Locality], list[Endpoint]], outlook: Outlook
+) -> dict[Locality, int]:
+    """The weights of localities that make their zones' shares; within a zone by capacity."""
+    if outlook.shares is None:
+        return {}
+    zones: dict[str, int] = {}
+    for (_, locality), members in groups.items():
+        zones[locality.zone] = zones.get(locality.zone, 0) + sum(e.weight for e in members)
+    return {
+        locality: max(
+            1,
+            round(
+                outlook.shares.get(locality.zone, 0.0)
+                * _PARTS
+                * sum(e.weight for e in members)
+                / zones[locality.zone]
+            ),
+        )
+        for (_, locality), members in groups.items()
+    }
+
+
+def _locality_facts(
+    priority: int, shown: int, locality: Locality, outlook: Outlook | None
+) -> wire.Metadata | None:
+    """What only trimtab clients read of a locality; see docs/architecture.md, "Zones"."""
+    facts: dict[str, Json] = {}
+    if priority != shown:
+        # The field can't say it, since priorities must be dense there.
+        facts["priority"] = float(priority)
+    if outlook is not None:
+        facts["client_zone"] = outlook.zone
+        if outlook.shares is not None:
+            facts["base"] = outlook.shares.get(locality.zone, 0.0)
+    return metadata(facts) if facts else None
 
 
 def _lb_endpoint(endpoint: Endpoint, weight: int, view: View) -> wire.LbEndpoint:

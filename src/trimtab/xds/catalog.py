@@ -6,94 +6,29 @@ which is not empty, and an empty answer takes a service down at once.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 from trimtab.model import Removed, ServicePort, Snapshot, SourceEvent, Synced
 from trimtab.xds import type_urls
-from trimtab.xds.assignments import (
-    MAX_BODY,
-    Fragments,
-    View,
-    assignment_resource,
-    subset,
-)
+from trimtab.xds.cluster_views import ClusterViews
 from trimtab.xds.names import Alias, NameTable, missing_among
 from trimtab.xds.resources import (
-    EdsSource,
     Resource,
-    cluster_resource,
-    listener_resource,
     missing_assignment_resource,
     missing_listener_resource,
     missing_route_resource,
-    route_resource,
 )
 from trimtab.xds.response_bytes import Responses
+from trimtab.xds.server_client import Audience, Client, ClientKind
+from trimtab.xds.zone_views import ServiceName, Surroundings
 
 __all__ = ["Audience", "Catalog", "Client", "ClientKind", "Resource"]
 
-_MAX_SUBSETS = 8  # per cluster: each is as large as a message may be
-_MAX_SOURCED = 32  # per cluster: clients choose the names in their EDS sources
 _MAX_DEPARTED = 10_000  # deleted clusters that are remembered
 _MAX_MISSING = 10_000  # answers for unknown names that are kept, about 600 B each
 _MAX_RESOLVED = 100_000  # names are chosen by clients, so what is remembered of them is bounded
 _NODE = "gRPC Node"  # how gRPC for Node begins its user_agent_name
-
-
-class ClientKind(enum.Enum):
-    """Which implementation a client is, by its ``user_agent_name``."""
-
-    TRIMTAB = "trimtab"
-    GRPC = "grpc"
-    ENVOY = "envoy"
-    OTHER = "other"
-
-    @classmethod
-    def of(cls, user_agent_name: str) -> ClientKind:
-        """Tell by the name: ``trimtab``, ``gRPC Go`` and the like, ``envoy``."""
-        name = user_agent_name.lower()
-        if name.startswith("trimtab"):
-            return cls.TRIMTAB
-        if name.startswith("grpc"):
-            return cls.GRPC
-        return cls.ENVOY if name == "envoy" else cls.OTHER
-
-
-class Audience(Protocol):
-    """What a client may know of. Its answers may change; then ``Catalog.reauthorize`` is called."""
-
-    def sees(self, service: ServicePort | None) -> bool:
-        """Whether the client may know of a Service; None is a cluster without one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Who is at the other end of a stream, from the node of its first request.
-
-    Attributes:
-        node_id: the node's id.
-        kind: the implementation.
-        namespace: from the node's metadata, ``namespace`` or ``NAMESPACE``; "" if absent.
-        user_agent: name and version as announced.
-        eds_source: what its Clusters say of where their endpoints are; None: on the same stream.
-        audience: what it may know of, by its verified identity; None: everything.
-    """
-
-    node_id: str = ""
-    kind: ClientKind = ClientKind.OTHER
-    namespace: str = ""
-    user_agent: str = ""
-    eds_source: EdsSource | None = None
-    audience: Audience | None = field(default=None, compare=False)
-
-    @property
-    def view(self) -> View:
-        """What of a snapshot it is sent."""
-        return View.FULL if self.kind is ClientKind.TRIMTAB else View.LEAN
 
 
 _HELPED = frozenset(
@@ -103,82 +38,6 @@ _HELPED = frozenset(
         (type_urls.RDS, ClientKind.ENVOY),
     }
 )
-
-
-class _Cluster:
-    """One cluster's snapshot and everything that has been encoded from it."""
-
-    __slots__ = ("assignments", "cluster", "fragments", "snapshot", "sourced", "static", "subsets")
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.cluster = snapshot.cluster
-        self.static: dict[tuple[str, str], Resource] = {}  # CDS, LDS, RDS: endpoints don't matter
-        self.sourced: dict[tuple[str, EdsSource], Resource] = {}  # CDS, with an EDS source
-        self.assignments: dict[tuple[str, View], Resource] = {}
-        self.subsets: dict[tuple[str, View, str], Resource] = {}
-        self.fragments = {view: Fragments(view) for view in View}
-
-    def replace(self, snapshot: Snapshot) -> None:
-        old, self.snapshot = self.snapshot, snapshot
-        if (old.policy, old.service) != (snapshot.policy, snapshot.service):
-            self.static.clear()
-            self.sourced.clear()
-        self.assignments.clear()
-        self.subsets.clear()
-
-    def get(self, type_url: str, name: str, client: Client) -> Resource:
-        if type_url == type_urls.EDS:
-            return self._assignment(name, client)
-        if type_url == type_urls.CDS and client.eds_source is not None:
-            return self._sourced(name, client.eds_source)
-        found = self.static.get((type_url, name))
-        if found is None:
-            if type_url == type_urls.CDS:
-                found = cluster_resource(name, self.snapshot)
-            elif type_url == type_urls.LDS:
-                found = listener_resource(name, self.cluster, self.snapshot.policy)
-            else:
-                found = route_resource(name, self.cluster, self.snapshot.policy)
-            self.static[type_url, name] = found
-        return found
-
-    def _sourced(self, name: str, source: EdsSource) -> Resource:
-        found = self.sourced.get((name, source))
-        if found is None:
-            found = cluster_resource(name, self.snapshot, source)
-            if len(self.sourced) >= _MAX_SOURCED:
-                self.sourced.pop(next(iter(self.sourced)))
-            self.sourced[name, source] = found
-        return found
-
-    def _assignment(self, name: str, client: Client) -> Resource:
-        view = client.view
-        found = self.assignments.get((name, view))
-        if found is None:
-            fragments = self.fragments[view]
-            salt = self.get(type_urls.CDS, name, client).version
-            found = assignment_resource(name, self.snapshot, fragments, view, salt=salt)
-            self.assignments[name, view] = found
-        return found if len(found.body) <= MAX_BODY else self._subset(name, client)
-
-    def _subset(self, name: str, client: Client) -> Resource:
-        key = (name, client.view, client.node_id)
-        found = self.subsets.get(key)
-        if found is None:
-            fragments = self.fragments[client.view]
-            found = assignment_resource(
-                name,
-                self.snapshot,
-                fragments,
-                client.view,
-                salt=self.get(type_urls.CDS, name, client).version,
-                endpoints=subset(self.snapshot, client.view, fragments, client.node_id),
-            )
-            if len(self.subsets) >= _MAX_SUBSETS:
-                self.subsets.pop(next(iter(self.subsets)))
-            self.subsets[key] = found
-        return found
 
 
 class Catalog:
@@ -192,14 +51,16 @@ class Catalog:
         responses: what the streams share of their responses.
     """
 
-    def __init__(self, aliases: Iterable[Alias] = ()) -> None:
+    def __init__(self, aliases: Iterable[Alias] = (), *, load_reports: bool = False) -> None:
+        self._load_reports = load_reports  # native gRPC shall report its load
         self.synced = False
         self.complete = False
         self.generation = 0
         self.names = NameTable(aliases)
         self.responses = Responses()
-        self._clusters: dict[str, _Cluster] = {}
+        self._clusters: dict[str, ClusterViews] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._surroundings = Surroundings(self._snapshots)
         self._departed = NameTable(aliases)
         self._departures: dict[
             str, ServicePort | None
@@ -208,7 +69,7 @@ class Catalog:
         self._missing: dict[tuple[str, str, bool], Resource] = {}
 
     def apply(self, event: SourceEvent) -> frozenset[str]:
-        """Take in what a source says; return the clusters whose content changed."""
+        """Take in what a source says; return the clusters of which somebody's view changed."""
         if isinstance(event, Synced):
             self.synced = self.complete = True
             return frozenset()
@@ -233,12 +94,16 @@ class Catalog:
         It is encoded once per type, name and view, until the cluster changes.
         """
         cluster = self.concerns(type_url, name, client)
-        return None if cluster is None else self._clusters[cluster].get(type_url, name, client)
+        return None if cluster is None else self.get_of(cluster, type_url, name, client)
 
     def get_of(self, cluster: str, type_url: str, name: str, client: Client) -> Resource | None:
         """As ``get``, for a name whose cluster is known already."""
         known = self._clusters.get(cluster)
-        return None if known is None else known.get(type_url, name, client)
+        return None if known is None else known.get(type_url, name, client, self._surroundings)
+
+    def ready_pods(self, service: ServiceName) -> Mapping[str, int]:
+        """A Service's ready pods by zone, as clients of others; empty if there are none."""
+        return self._surroundings.pods(service)
 
     def missing(self, type_url: str, name: str, client: Client) -> Resource | None:
         """What to send in place of a resource that never existed, if anything helps."""
@@ -317,7 +182,7 @@ class Catalog:
         cluster = snapshot.cluster
         known = self._clusters.get(cluster)
         if known is None:
-            self._clusters[cluster] = _Cluster(snapshot)
+            self._clusters[cluster] = ClusterViews(snapshot, load_reports=self._load_reports)
             self._departed.remove(cluster)
             self._departures.pop(cluster, None)
             _name(self.names, snapshot)
@@ -329,8 +194,7 @@ class Catalog:
                 _name(self.names, snapshot)
                 self._renamed()
             known.replace(snapshot)
-        self._snapshots[cluster] = snapshot
-        return frozenset((cluster,))
+        return self._surround(cluster, snapshot)
 
     def _remove(self, cluster: str) -> frozenset[str]:
         if self._clusters.pop(cluster, None) is None:
@@ -344,7 +208,19 @@ class Catalog:
             self._departed.remove(oldest)
         self.names.remove(cluster)
         self._renamed()
-        return frozenset((cluster,))
+        touched = self._surroundings.changed(cluster, snapshot, None)
+        return self._told(cluster, touched)
+
+    def _surround(self, cluster: str, snapshot: Snapshot) -> frozenset[str]:
+        old = self._snapshots.get(cluster)
+        self._snapshots[cluster] = snapshot
+        return self._told(cluster, self._surroundings.changed(cluster, old, snapshot))
+
+    def _told(self, cluster: str, touched: Collection[str]) -> frozenset[str]:
+        here = [other for other in touched if other in self._clusters]
+        for other in here:
+            self._clusters[other].forget_clients()
+        return frozenset((cluster, *here))
 
     def _renamed(self) -> None:
         self.generation += 1

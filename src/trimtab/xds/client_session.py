@@ -101,7 +101,7 @@ class ClientSession:
     """
 
     def __init__(self, *, node: NodeInfo) -> None:
-        self._node = _node_message(node)
+        self._node = node_message(node)
         self._types = {type_url: _Type(type_url) for type_url in _ASKING_ORDER}
         self._resources = Resources()
         self._watches: dict[str, _Watch] = {}
@@ -266,6 +266,7 @@ class _Watch:
             chain.assignment.endpoints,
             chain.cluster.policy,
             chain.cluster.service,
+            chain.assignment.zones,
         )
         if snapshot == self._told:
             return None
@@ -283,7 +284,12 @@ def _unpacked(type_url: str, body: bytes) -> bytes:
     return wrapped.value
 
 
-def _node_message(node: NodeInfo) -> wire.Node:
+def node_message(node: NodeInfo) -> wire.Node:
+    """The node as each first request carries it.
+
+    Raises:
+        ConfigError: its metadata is not JSON.
+    """
     metadata = struct_pb2.Struct()
     try:
         metadata.update(cast("Mapping[str, None]", node.metadata))  # its JSON type is recursive

@@ -57,12 +57,18 @@ def struct(values: Mapping[str, Json]) -> struct_pb2.Struct:
     return result
 
 
-def set_policy(cluster: wire.Cluster, policy: PolicyConfig | None) -> None:
-    """Put into a Cluster what a service's policy and parameters mean to each kind of client."""
+def set_policy(
+    cluster: wire.Cluster, policy: PolicyConfig | None, *, localities_first: bool = False
+) -> None:
+    """Put into a Cluster what a service's policy and parameters mean to each kind of client.
+
+    ``localities_first`` leaves out what would keep native gRPC from going by locality weights: its
+    RoundRobin and LeastRequest don't, unless they are WrrLocality's.
+    """
     params = dict(policy.params) if policy else {}
     name = policy.name if policy else ""
     judges = _judges(name, params)
-    cluster.load_balancing_policy.CopyFrom(_policies(policy, judges, params))
+    cluster.load_balancing_policy.CopyFrom(_policies(policy, judges, params, nest=localities_first))
     cluster.circuit_breakers.thresholds.append(_thresholds(_limit(params)))
     if judges.eject_s:
         cluster.outlier_detection.CopyFrom(_outlier_detection(judges.eject_s))
@@ -92,7 +98,7 @@ def _limit(params: Params) -> int:
 
 
 def _policies(
-    policy: PolicyConfig | None, judges: Judges, params: Params
+    policy: PolicyConfig | None, judges: Judges, params: Params, *, nest: bool
 ) -> wire.LoadBalancingPolicy:
     ramp = None
     if judges.slow_start_s:
@@ -103,10 +109,13 @@ def _policies(
         zones = wire.LocalityLbConfig(locality_weighted_lb_config=by_weight)
     entries = [_ours(policy)] if policy else []
     nested: list[any_pb2.Any] = []
+    whole = nested if nest else entries
     match policy.name if policy else "":
-        case "round_robin":
+        case "round_robin" if not nest:
             chosen = wire.RoundRobin(slow_start_config=ramp, locality_lb_config=zones)
             entries.append(packed(type_urls.ROUND_ROBIN, chosen))
+        case "round_robin":
+            pass  # it stands last in any case
         case "random":
             entries.append(packed(type_urls.RANDOM, wire.Random(locality_lb_config=zones)))
         case "ring_hash":
@@ -120,7 +129,7 @@ def _policies(
             nested.append(packed(type_urls.CLIENT_SIDE_WRR, _by_reports(params)))
         case _:
             least = wire.LeastRequest(slow_start_config=ramp, locality_lb_config=zones)
-            entries.append(packed(type_urls.LEAST_REQUEST, least))
+            whole.append(packed(type_urls.LEAST_REQUEST, least))
     nested.append(packed(type_urls.ROUND_ROBIN, wire.RoundRobin()))
     by_locality = wire.WrrLocality(endpoint_picking_policy=_listed(*nested))
     return _listed(*entries, packed(type_urls.WRR_LOCALITY, by_locality))

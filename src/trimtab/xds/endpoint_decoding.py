@@ -9,7 +9,7 @@ import ipaddress
 from dataclasses import dataclass, replace
 
 from trimtab.errors import ConfigError, ProtocolError
-from trimtab.model import MAX_WEIGHT, Endpoint, Health, Locality
+from trimtab.model import MAX_WEIGHT, Endpoint, Health, Locality, ZoneSplit
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.parsing import own_metadata, parsed, text_of, whole_number
@@ -27,10 +27,11 @@ _SCALE = 1000  # of weights that localities impose: the smallest endpoint gets t
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The endpoints of a ClusterLoadAssignment."""
+    """The endpoints of a ClusterLoadAssignment, and what it says of zones."""
 
     name: str
     endpoints: tuple[Endpoint, ...]
+    zones: ZoneSplit | None = None
 
 
 class AssignmentDecoder:
@@ -66,7 +67,7 @@ class AssignmentDecoder:
                     )
             groups.append((_locality_weight(locality, where), group))
         self._known = known
-        return Assignment(message.cluster_name, _weighted(groups))
+        return Assignment(message.cluster_name, _weighted(groups), _zones(message))
 
     def _locality(
         self,
@@ -117,6 +118,26 @@ def _true_priority(message: wire.LocalityLbEndpoints) -> int:
         if value is not None:
             return max(whole_number(value, "locality metadata priority"), message.priority)
     return message.priority
+
+
+def _zones(message: wire.ClusterLoadAssignment) -> ZoneSplit | None:
+    """What our control plane says on each locality: the client's zone, and each zone's base."""
+    client_zone, base = "", dict[str, float]()
+    for index, group in enumerate(message.endpoints):
+        facts = own_metadata(group.metadata)
+        client_zone = text_of(facts, "client_zone") or client_zone
+        value = facts.get("base")
+        if value is None:
+            continue
+        share = value.number_value
+        if not 0.0 <= share <= 1.0:
+            raise ProtocolError(
+                f"endpoints[{index}].metadata base: {share} is no part of the requests; give 0 to 1"
+            )
+        base[group.locality.zone] = share
+    if sum(base.values()) <= 0.0:
+        base = {}
+    return ZoneSplit(client_zone, tuple(sorted(base.items()))) if client_zone or base else None
 
 
 def _locality_weight(message: wire.LocalityLbEndpoints, where: str) -> int:

@@ -28,12 +28,14 @@ class Resource:
         name: exactly as it was asked for.
         version: a hash of the content, the same in every replica.
         body: the encoded ``google.protobuf.Any``.
+        view: which of a name's views it is, where there are several.
     """
 
     type_url: str
     name: str
     version: str
     body: bytes
+    view: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,12 @@ class EdsSource:
     delta: bool
 
 
-def resource(type_url: str, name: str, message: Message, *, salt: str = "") -> Resource:
+def resource(
+    type_url: str, name: str, message: Message, *, salt: str = "", view: str = ""
+) -> Resource:
     """Encode a message once. ``salt`` goes into the version, not into the body."""
     body = packed(type_url, message).SerializeToString()
-    return Resource(type_url, name, content_version(body, salt), body)
+    return Resource(type_url, name, content_version(body, salt), body, view)
 
 
 def content_version(body: bytes, salt: str = "") -> str:
@@ -66,7 +70,12 @@ def metadata(values: Mapping[str, Json]) -> wire.Metadata:
 
 
 def cluster_resource(
-    name: str, snapshot: Snapshot, eds_source: EdsSource | None = None
+    name: str,
+    snapshot: Snapshot,
+    eds_source: EdsSource | None = None,
+    *,
+    localities_first: bool = False,
+    load_reports: bool = False,
 ) -> Resource:
     """The Cluster of a snapshot, under the name that was asked for.
 
@@ -74,6 +83,9 @@ def cluster_resource(
         name: as it was asked for.
         snapshot: what is known of the cluster.
         eds_source: where its endpoints are to be asked for; None: on the aggregated stream.
+        localities_first: for native gRPC that is sent a split over zones: of what it knows only
+            WrrLocality goes by it.
+        load_reports: native gRPC shall report its load to the server that it has this from.
     """
     endpoints = _ads() if eds_source is None else _own_stream(eds_source)
     cluster = wire.Cluster(
@@ -84,7 +96,9 @@ def cluster_resource(
         # 0: Envoy must not fall back to endpoints that are known to be away.
         common_lb_config=wire.Cluster.CommonLbConfig(healthy_panic_threshold=wire.Percent()),
     )
-    set_policy(cluster, snapshot.policy)
+    set_policy(cluster, snapshot.policy, localities_first=localities_first)
+    if load_reports:
+        cluster.lrs_server.self.SetInParent()
     service = snapshot.service
     if service is not None:
         cluster.metadata.CopyFrom(metadata(_service_fields(service)))
@@ -97,7 +111,7 @@ def cluster_resource(
             cluster.typed_extension_protocol_options[_OPTIONS_NAME].CopyFrom(
                 packed(type_urls.HTTP_PROTOCOL_OPTIONS, options)
             )
-    return resource(type_urls.CDS, name, cluster)
+    return resource(type_urls.CDS, name, cluster, view="localities" if localities_first else "")
 
 
 def speaks_http2(service: ServicePort) -> bool:

@@ -21,7 +21,7 @@ class Responses:
 
     def __init__(self) -> None:
         self._number = 0
-        self._made: dict[tuple[str, str, bool], tuple[int, Resource, bytes]] = {}
+        self._made: dict[tuple[str, str, str, bool], tuple[int, Resource, bytes]] = {}
 
     def next_number(self) -> int:
         """A number that no response has yet."""
@@ -39,7 +39,7 @@ class Responses:
         Returns:
             Its number, which as ``nonce_of`` is its nonce, and its encoding.
         """
-        key = (resource.type_url, resource.name, delta)
+        key = (resource.type_url, resource.name, resource.view, delta)
         made = self._made.get(key)
         if made is not None and made[0] > above and made[1] is resource:
             return made[0], made[2]

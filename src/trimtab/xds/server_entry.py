@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from trimtab.xds.resources import Resource
 
+_MAX_ERROR = 2000  # characters of a NACK's text
+_MAX_REFUSED = 8  # versions of one resource: content that goes to and fro is not sent again
+
 
 class Entry:
     """One name of a subscription."""
@@ -23,6 +26,7 @@ class Entry:
         "refused",
         "resumed",
         "sent",
+        "since",
         "told",
     )
 
@@ -32,6 +36,7 @@ class Entry:
         self.explicit = False  # asked by name, not only by a wildcard
         self.sent = ""  # version sent last; "" if the client has nothing
         self.acked = ""  # version accepted last
+        self.since: float | None = None  # when its answer began to be what it is [s, loop time]
         self.refused: tuple[str, ...] = ()  # versions that were NACKed, the latest first
         self.error = ""  # the NACK's text
         self.good: Resource | None = None  # accepted last, where responses carry the full set
@@ -47,9 +52,23 @@ class Entry:
         self.resumed = True
         self.due = False
 
+    def accept(self, version: str, now: float) -> None:
+        """The client uses this version."""
+        if self.acked != version or self.error or self.since is None:
+            self.since = now
+        self.acked = version
+
+    def refuse(self, version: str, text: str, now: float) -> None:
+        """The client won't use this version."""
+        if not self.error:
+            self.since = now
+        self.refused = (version, *self.refused)[:_MAX_REFUSED]
+        self.error = text[-_MAX_ERROR:]
+
     def gone(self) -> None:
         """The client has been told that there is nothing."""
         self.sent = self.acked = ""
+        self.since = None
         self.good = None
         self.due = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -26,11 +26,14 @@ class Acked:
         type_url: the resources' type.
         names: of the resources in it that the client had not accepted before.
         version: the response's version (delta: of its only resource, else "").
+        replaced: the clusters of which it had an earlier state, and now has the latest that it was
+            sent.
     """
 
     type_url: str
     names: tuple[str, ...]
     version: str
+    replaced: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(slots=True)
@@ -89,6 +92,9 @@ class ResourceStatus:
         acked: the version that the client accepted last, "" if none.
         state: ``waiting`` (nothing sent yet), ``sent``, ``acked``, ``nacked``, ``absent``.
         error: the client's reason for a NACK, else "".
+        since: when it was first in this state [s, loop time]: accepted this version, or rejected
+            something (and accepted nothing newer); None if it is in neither, or was so already
+            before this stream.
     """
 
     type_url: str
@@ -98,3 +104,4 @@ class ResourceStatus:
     acked: str
     state: str
     error: str
+    since: float | None

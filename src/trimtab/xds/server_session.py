@@ -45,6 +45,9 @@ class ServerSession:
         type_url: of a service of one type, such as EDS; None for the aggregated service.
         limits: what the client may ask for.
         audience: what it may know of; None: everything.
+        patient: what a delta client of all resources brings along and this process has never heard
+            of is not told to be gone before ``believe``: the replica that it comes from may have
+            heard of it earlier.
 
     Attributes:
         last_type: the type URL of what ``next_response`` returned last; "" before.
@@ -58,10 +61,12 @@ class ServerSession:
         type_url: str | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         audience: Audience | None = None,
+        patient: bool = False,
     ) -> None:
         self.last_type = ""
         self._catalog = catalog
         self._stream = Stream(catalog, type_url, limits, delta=delta, audience=audience)
+        self._stream.patient = patient
         self._receive = server_delta.receive if delta else server_sotw.receive
         self._build = server_delta.build if delta else server_sotw.build
 
@@ -70,13 +75,18 @@ class ServerSession:
         """Who is at the other end; None before the first request."""
         return self._stream.client
 
-    def receive(self, request: bytes) -> None:
+    def receive(self, request: bytes, now: float = 0.0) -> None:
         """Take in a request.
+
+        Args:
+            request: as it came.
+            now: when [s, any steady clock]; ``ResourceStatus.since`` is in the same terms.
 
         Raises:
             ProtocolError: it breaks a rule or a limit. End the stream with INVALID_ARGUMENT.
         """
         self._stream.check_size(request)
+        self._stream.now = now
         self._receive(self._stream, request)
 
     def changed(self, clusters: Collection[str]) -> bool:
@@ -90,6 +100,18 @@ class ServerSession:
             sub.mark(clusters)
             waiting = waiting or sub.pending()
         return waiting and self._catalog.synced
+
+    def believe(self) -> bool:
+        """End the patience: what is unknown still is gone.
+
+        Returns:
+            as ``changed``.
+        """
+        self._stream.patient = False
+        for sub in self._stream.subscriptions.values():
+            sub.patient = False
+            sub.refresh()
+        return self.changed(())
 
     def next_response(self) -> bytes | None:
         """The next message to write; None if the client has everything.

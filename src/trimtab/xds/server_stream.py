@@ -13,6 +13,7 @@ from trimtab.xds.resources import EdsSource, Resource
 from trimtab.xds.response_bytes import nonce_of
 from trimtab.xds.server_events import Acked, Event, Nacked, Unserved
 from trimtab.xds.server_subscription import Subscription
+from trimtab.xds.zone_views import Place, ServiceName
 
 EDS_CLUSTER = "trimtab.dev/eds-cluster"
 """In an Envoy's ``node.metadata``: the cluster of its bootstrap that leads to trimtab. Clusters from
@@ -56,6 +57,8 @@ class Stream:
         self.subscriptions: dict[str, Subscription] = {}
         self.events: list[Event] = []
         self.limits = limits
+        self.now = 0.0  # of the request that is being read [s, loop time]
+        self.patient = False  # see Subscription
         self._only_type = type_url
         self._delta = delta
         self._audience = audience
@@ -126,6 +129,7 @@ class Stream:
                     self.events.append(Unserved(type_url))
                 return None
             found = Subscription(type_url, self.catalog, self.client)
+            found.patient = self.patient
             self.subscriptions[type_url] = found
         return found
 
@@ -159,12 +163,13 @@ class Stream:
         A NACK is known by its ``error_detail``, never by comparing versions.
         """
         if error is None:
-            accepted = sub.accept(nonce)
+            accepted = sub.accept(nonce, self.now)
             if accepted is not None:
-                names = tuple(entry.name for entry, _ in accepted.resources)
-                self.events.append(Acked(sub.type_url, names, accepted.version))
+                response, replaced = accepted
+                names = tuple(entry.name for entry, _ in response.resources)
+                self.events.append(Acked(sub.type_url, names, response.version, replaced))
             return
-        refused = sub.refuse(nonce, error.message)
+        refused = sub.refuse(nonce, error.message, self.now)
         if refused is not None:
             version, blamed = refused
             self.events.append(
@@ -191,7 +196,16 @@ def client_of(node: wire.Node | None) -> Client:
         kind=ClientKind.of(node.user_agent_name),
         namespace=namespace,
         user_agent=f"{node.user_agent_name} {node.user_agent_version}".strip(),
+        place=_place_of(node, namespace),
     )
+
+
+def _place_of(node: wire.Node, namespace: str) -> Place | None:
+    fields = node.metadata.fields
+    machine = next((fields[k].string_value for k in ("node_name", "NODE_NAME") if k in fields), "")
+    if not node.locality.zone and not machine:
+        return None
+    return Place(node.locality.zone, machine, ServiceName.parse(node.cluster, namespace))
 
 
 def resource_error(name: str, text: str) -> wire.ResourceError:

@@ -19,8 +19,6 @@ MAX_MESSAGE = 3_500_000
 """Bytes of a response. Native gRPC resets the stream above 4 MiB and asks again, for ever."""
 
 _MAX_OUTSTANDING = 1000  # responses without an answer that are remembered, per type
-_MAX_ERROR = 2000  # characters of a NACK's text
-_MAX_REFUSED = 8  # versions of one resource: content that goes to and fro is not sent again
 _NEAR_TEXTS = 20  # unknown names per stream and type for which similar ones are looked up
 _REJECT_WHOLE = frozenset({ClientKind.ENVOY, ClientKind.OTHER})
 # Envoy applies nothing of a response with one bad resource; gRPC applies the good ones (A46).
@@ -35,6 +33,7 @@ class Subscription:
         self.wildcard = False
         self.started = False  # a request was read
         self.named = False  # names were given once, so that an empty list means none
+        self.patient = False  # what the client has and this process never heard of may yet come
         self.fresh = False  # state of the world, and the client can't have had any of it before
         self.explicit = 0  # how many names were asked for
         self.answer_due = False
@@ -152,8 +151,12 @@ class Subscription:
         self.dirty.update(self._held)
         self._held.clear()
         if self._expanded:
-            self.farewells.update(dict.fromkeys(self._initial))
-            self._initial = {}
+            doubted = {n: v for n, v in self._initial.items() if self._doubts(n)}
+            self.farewells.update(dict.fromkeys(n for n in self._initial if n not in doubted))
+            self._initial = doubted
+
+    def _doubts(self, name: str) -> bool:
+        return self.patient and not self._catalog.was_deleted(name, self._client)
 
     def pending(self) -> bool:
         """Whether a message may be due."""
@@ -240,18 +243,26 @@ class Subscription:
 
     # ---- what the client answers ----
 
-    def accept(self, nonce: str) -> Sent | None:
-        """An ACK: all of the response is in use. None if nothing waits for this nonce."""
+    def accept(self, nonce: str, now: float) -> tuple[Sent, tuple[str, ...]] | None:
+        """An ACK at ``now``: all of the response is in use. None if nothing waits for this nonce.
+
+        Returns:
+            the response, and the clusters of which the client so replaced what it had before by
+            the latest that it was sent.
+        """
         answered = self.outstanding.pop(nonce, None)
+        replaced: list[str] = []
         if answered is not None:
             for entry, target in answered.resources:
-                entry.acked = target.version
+                if entry.acked not in ("", target.version) and target.version == entry.sent:
+                    replaced.append(entry.cluster or "")
+                entry.accept(target.version, now)
                 entry.error = ""
                 if self.full_set:
                     entry.good = target
-        return answered
+        return None if answered is None else (answered, tuple(replaced))
 
-    def refuse(self, nonce: str, text: str) -> tuple[str, list[Entry]] | None:
+    def refuse(self, nonce: str, text: str, now: float) -> tuple[str, list[Entry]] | None:
         """A NACK: quarantine the versions that it blames.
 
         The text names the resources in all clients that are known; without a name all that was new
@@ -264,14 +275,13 @@ class Subscription:
         version, sent, removed = answered
         blamed = [(e, r) for e, r in sent if _names(text, e.name)] or list(sent)
         for entry, target in blamed:
-            entry.refused = (target.version, *entry.refused)[:_MAX_REFUSED]
-            entry.error = text[-_MAX_ERROR:]
+            entry.refuse(target.version, text, now)
             if entry.good is not None and entry.good.version == target.version:
                 entry.good = None  # it was accepted once, and no longer is
         innocent = [(e, r) for e, r in sent if r.version not in e.refused]
         for entry, target in innocent:
             if self._client.kind not in _REJECT_WHOLE:
-                entry.acked = target.version
+                entry.accept(target.version, now)
                 if self.full_set:
                     entry.good = target
             elif self.entries.get(entry.name) is entry and entry.sent == target.version:
@@ -311,6 +321,7 @@ class Subscription:
                 entry.acked if entry.real else "",
                 state,
                 entry.error,
+                entry.since if state in ("acked", "nacked") else None,
             )
 
     # ---- inside ----

@@ -45,6 +45,10 @@ METADATA: Final = "trimtab.dev"
 """The ``filter_metadata`` key of what only trimtab clients read."""
 
 
+LATENCY: Final = "trimtab.dev/latency_seconds"
+"""The metric of load reports that says how long requests took, together."""
+
+
 def short(type_url: str) -> str:
     """``CDS``, ``EDS``, ``LDS``, ``RDS``, or the type's last word, for texts."""
     return _SHORT.get(type_url) or type_url.rpartition(".")[2]

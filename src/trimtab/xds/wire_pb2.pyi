@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -251,12 +252,19 @@ class TypedExtensionConfig(_message.Message):
     def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
 
 class ClusterLoadAssignment(_message.Message):
-    __slots__ = ("cluster_name", "endpoints")
+    __slots__ = ("cluster_name", "endpoints", "policy")
+    class Policy(_message.Message):
+        __slots__ = ("overprovisioning_factor",)
+        OVERPROVISIONING_FACTOR_FIELD_NUMBER: _ClassVar[int]
+        overprovisioning_factor: _wrappers_pb2.UInt32Value
+        def __init__(self, overprovisioning_factor: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
     CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     cluster_name: str
     endpoints: _containers.RepeatedCompositeFieldContainer[LocalityLbEndpoints]
-    def __init__(self, cluster_name: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[LocalityLbEndpoints, _Mapping]]] = ...) -> None: ...
+    policy: ClusterLoadAssignment.Policy
+    def __init__(self, cluster_name: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[LocalityLbEndpoints, _Mapping]]] = ..., policy: _Optional[_Union[ClusterLoadAssignment.Policy, _Mapping]] = ...) -> None: ...
 
 class LocalityLbEndpoints(_message.Message):
     __slots__ = ("locality", "lb_endpoints", "load_balancing_weight", "priority", "metadata")
@@ -318,7 +326,7 @@ class Percent(_message.Message):
     def __init__(self, value: _Optional[float] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("name", "type", "cluster_type", "eds_cluster_config", "connect_timeout", "circuit_breakers", "outlier_detection", "metadata", "common_lb_config", "typed_extension_protocol_options", "load_balancing_policy")
+    __slots__ = ("name", "type", "cluster_type", "eds_cluster_config", "connect_timeout", "circuit_breakers", "outlier_detection", "metadata", "common_lb_config", "typed_extension_protocol_options", "load_balancing_policy", "lrs_server")
     class DiscoveryType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATIC: _ClassVar[Cluster.DiscoveryType]
@@ -366,6 +374,7 @@ class Cluster(_message.Message):
     COMMON_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
     TYPED_EXTENSION_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     LOAD_BALANCING_POLICY_FIELD_NUMBER: _ClassVar[int]
+    LRS_SERVER_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: Cluster.DiscoveryType
     cluster_type: Cluster.CustomClusterType
@@ -377,7 +386,8 @@ class Cluster(_message.Message):
     common_lb_config: Cluster.CommonLbConfig
     typed_extension_protocol_options: _containers.MessageMap[str, _any_pb2.Any]
     load_balancing_policy: LoadBalancingPolicy
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., cluster_type: _Optional[_Union[Cluster.CustomClusterType, _Mapping]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., outlier_detection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., load_balancing_policy: _Optional[_Union[LoadBalancingPolicy, _Mapping]] = ...) -> None: ...
+    lrs_server: ConfigSource
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., cluster_type: _Optional[_Union[Cluster.CustomClusterType, _Mapping]] = ..., eds_cluster_config: _Optional[_Union[Cluster.EdsClusterConfig, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., outlier_detection: _Optional[_Union[OutlierDetection, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ..., load_balancing_policy: _Optional[_Union[LoadBalancingPolicy, _Mapping]] = ..., lrs_server: _Optional[_Union[ConfigSource, _Mapping]] = ...) -> None: ...
 
 class CircuitBreakers(_message.Message):
     __slots__ = ("thresholds",)
@@ -682,3 +692,184 @@ class WeightedCluster(_message.Message):
     CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     clusters: _containers.RepeatedCompositeFieldContainer[WeightedCluster.ClusterWeight]
     def __init__(self, clusters: _Optional[_Iterable[_Union[WeightedCluster.ClusterWeight, _Mapping]]] = ...) -> None: ...
+
+class LoadStatsRequest(_message.Message):
+    __slots__ = ("node", "cluster_stats")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_STATS_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    cluster_stats: _containers.RepeatedCompositeFieldContainer[ClusterStats]
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., cluster_stats: _Optional[_Iterable[_Union[ClusterStats, _Mapping]]] = ...) -> None: ...
+
+class LoadStatsResponse(_message.Message):
+    __slots__ = ("clusters", "load_reporting_interval", "report_endpoint_granularity", "send_all_clusters")
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_REPORTING_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    REPORT_ENDPOINT_GRANULARITY_FIELD_NUMBER: _ClassVar[int]
+    SEND_ALL_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    clusters: _containers.RepeatedScalarFieldContainer[str]
+    load_reporting_interval: _duration_pb2.Duration
+    report_endpoint_granularity: bool
+    send_all_clusters: bool
+    def __init__(self, clusters: _Optional[_Iterable[str]] = ..., load_reporting_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., report_endpoint_granularity: bool = ..., send_all_clusters: bool = ...) -> None: ...
+
+class ClusterStats(_message.Message):
+    __slots__ = ("cluster_name", "upstream_locality_stats", "load_report_interval", "cluster_service_name")
+    CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_LOCALITY_STATS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_REPORT_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_SERVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    cluster_name: str
+    upstream_locality_stats: _containers.RepeatedCompositeFieldContainer[UpstreamLocalityStats]
+    load_report_interval: _duration_pb2.Duration
+    cluster_service_name: str
+    def __init__(self, cluster_name: _Optional[str] = ..., upstream_locality_stats: _Optional[_Iterable[_Union[UpstreamLocalityStats, _Mapping]]] = ..., load_report_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cluster_service_name: _Optional[str] = ...) -> None: ...
+
+class UpstreamLocalityStats(_message.Message):
+    __slots__ = ("locality", "total_successful_requests", "total_requests_in_progress", "total_error_requests", "load_metric_stats", "upstream_endpoint_stats", "total_issued_requests")
+    LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SUCCESSFUL_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_REQUESTS_IN_PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ERROR_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_METRIC_STATS_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_ENDPOINT_STATS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ISSUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    locality: Locality
+    total_successful_requests: int
+    total_requests_in_progress: int
+    total_error_requests: int
+    load_metric_stats: _containers.RepeatedCompositeFieldContainer[EndpointLoadMetricStats]
+    upstream_endpoint_stats: _containers.RepeatedCompositeFieldContainer[UpstreamEndpointStats]
+    total_issued_requests: int
+    def __init__(self, locality: _Optional[_Union[Locality, _Mapping]] = ..., total_successful_requests: _Optional[int] = ..., total_requests_in_progress: _Optional[int] = ..., total_error_requests: _Optional[int] = ..., load_metric_stats: _Optional[_Iterable[_Union[EndpointLoadMetricStats, _Mapping]]] = ..., upstream_endpoint_stats: _Optional[_Iterable[_Union[UpstreamEndpointStats, _Mapping]]] = ..., total_issued_requests: _Optional[int] = ...) -> None: ...
+
+class UpstreamEndpointStats(_message.Message):
+    __slots__ = ("address", "total_successful_requests", "total_requests_in_progress", "total_error_requests", "load_metric_stats", "total_issued_requests")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SUCCESSFUL_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_REQUESTS_IN_PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ERROR_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_METRIC_STATS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_ISSUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    address: Address
+    total_successful_requests: int
+    total_requests_in_progress: int
+    total_error_requests: int
+    load_metric_stats: _containers.RepeatedCompositeFieldContainer[EndpointLoadMetricStats]
+    total_issued_requests: int
+    def __init__(self, address: _Optional[_Union[Address, _Mapping]] = ..., total_successful_requests: _Optional[int] = ..., total_requests_in_progress: _Optional[int] = ..., total_error_requests: _Optional[int] = ..., load_metric_stats: _Optional[_Iterable[_Union[EndpointLoadMetricStats, _Mapping]]] = ..., total_issued_requests: _Optional[int] = ...) -> None: ...
+
+class EndpointLoadMetricStats(_message.Message):
+    __slots__ = ("metric_name", "num_requests_finished_with_metric", "total_metric_value")
+    METRIC_NAME_FIELD_NUMBER: _ClassVar[int]
+    NUM_REQUESTS_FINISHED_WITH_METRIC_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_METRIC_VALUE_FIELD_NUMBER: _ClassVar[int]
+    metric_name: str
+    num_requests_finished_with_metric: int
+    total_metric_value: float
+    def __init__(self, metric_name: _Optional[str] = ..., num_requests_finished_with_metric: _Optional[int] = ..., total_metric_value: _Optional[float] = ...) -> None: ...
+
+class StringMatcher(_message.Message):
+    __slots__ = ("exact", "prefix", "suffix", "safe_regex", "contains", "custom", "ignore_case")
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    SUFFIX_FIELD_NUMBER: _ClassVar[int]
+    SAFE_REGEX_FIELD_NUMBER: _ClassVar[int]
+    CONTAINS_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_CASE_FIELD_NUMBER: _ClassVar[int]
+    exact: str
+    prefix: str
+    suffix: str
+    safe_regex: bytes
+    contains: str
+    custom: bytes
+    ignore_case: bool
+    def __init__(self, exact: _Optional[str] = ..., prefix: _Optional[str] = ..., suffix: _Optional[str] = ..., safe_regex: _Optional[bytes] = ..., contains: _Optional[str] = ..., custom: _Optional[bytes] = ..., ignore_case: bool = ...) -> None: ...
+
+class NodeMatcher(_message.Message):
+    __slots__ = ("node_id", "node_metadatas")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_METADATAS_FIELD_NUMBER: _ClassVar[int]
+    node_id: StringMatcher
+    node_metadatas: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, node_id: _Optional[_Union[StringMatcher, _Mapping]] = ..., node_metadatas: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ClientStatusRequest(_message.Message):
+    __slots__ = ("node_matchers", "exclude_resource_contents")
+    NODE_MATCHERS_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_RESOURCE_CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    node_matchers: _containers.RepeatedCompositeFieldContainer[NodeMatcher]
+    exclude_resource_contents: bool
+    def __init__(self, node_matchers: _Optional[_Iterable[_Union[NodeMatcher, _Mapping]]] = ..., exclude_resource_contents: bool = ...) -> None: ...
+
+class UpdateFailureState(_message.Message):
+    __slots__ = ("last_update_attempt", "details")
+    LAST_UPDATE_ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    last_update_attempt: _timestamp_pb2.Timestamp
+    details: str
+    def __init__(self, last_update_attempt: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., details: _Optional[str] = ...) -> None: ...
+
+class ClientConfig(_message.Message):
+    __slots__ = ("node", "generic_xds_configs", "client_scope")
+    class ConfigStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[ClientConfig.ConfigStatus]
+        SYNCED: _ClassVar[ClientConfig.ConfigStatus]
+        NOT_SENT: _ClassVar[ClientConfig.ConfigStatus]
+        STALE: _ClassVar[ClientConfig.ConfigStatus]
+        ERROR: _ClassVar[ClientConfig.ConfigStatus]
+    UNKNOWN: ClientConfig.ConfigStatus
+    SYNCED: ClientConfig.ConfigStatus
+    NOT_SENT: ClientConfig.ConfigStatus
+    STALE: ClientConfig.ConfigStatus
+    ERROR: ClientConfig.ConfigStatus
+    class GenericXdsConfig(_message.Message):
+        __slots__ = ("type_url", "name", "version_info", "xds_config", "last_updated", "config_status", "client_status", "error_state")
+        class ClientResourceStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+            __slots__ = ()
+            UNKNOWN: _ClassVar[ClientConfig.GenericXdsConfig.ClientResourceStatus]
+            REQUESTED: _ClassVar[ClientConfig.GenericXdsConfig.ClientResourceStatus]
+            DOES_NOT_EXIST: _ClassVar[ClientConfig.GenericXdsConfig.ClientResourceStatus]
+            ACKED: _ClassVar[ClientConfig.GenericXdsConfig.ClientResourceStatus]
+            NACKED: _ClassVar[ClientConfig.GenericXdsConfig.ClientResourceStatus]
+            RECEIVED_ERROR: _ClassVar[ClientConfig.GenericXdsConfig.ClientResourceStatus]
+            TIMEOUT: _ClassVar[ClientConfig.GenericXdsConfig.ClientResourceStatus]
+        UNKNOWN: ClientConfig.GenericXdsConfig.ClientResourceStatus
+        REQUESTED: ClientConfig.GenericXdsConfig.ClientResourceStatus
+        DOES_NOT_EXIST: ClientConfig.GenericXdsConfig.ClientResourceStatus
+        ACKED: ClientConfig.GenericXdsConfig.ClientResourceStatus
+        NACKED: ClientConfig.GenericXdsConfig.ClientResourceStatus
+        RECEIVED_ERROR: ClientConfig.GenericXdsConfig.ClientResourceStatus
+        TIMEOUT: ClientConfig.GenericXdsConfig.ClientResourceStatus
+        TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        VERSION_INFO_FIELD_NUMBER: _ClassVar[int]
+        XDS_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        LAST_UPDATED_FIELD_NUMBER: _ClassVar[int]
+        CONFIG_STATUS_FIELD_NUMBER: _ClassVar[int]
+        CLIENT_STATUS_FIELD_NUMBER: _ClassVar[int]
+        ERROR_STATE_FIELD_NUMBER: _ClassVar[int]
+        type_url: str
+        name: str
+        version_info: str
+        xds_config: _any_pb2.Any
+        last_updated: _timestamp_pb2.Timestamp
+        config_status: ClientConfig.ConfigStatus
+        client_status: ClientConfig.GenericXdsConfig.ClientResourceStatus
+        error_state: UpdateFailureState
+        def __init__(self, type_url: _Optional[str] = ..., name: _Optional[str] = ..., version_info: _Optional[str] = ..., xds_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., last_updated: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., config_status: _Optional[_Union[ClientConfig.ConfigStatus, str]] = ..., client_status: _Optional[_Union[ClientConfig.GenericXdsConfig.ClientResourceStatus, str]] = ..., error_state: _Optional[_Union[UpdateFailureState, _Mapping]] = ...) -> None: ...
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    GENERIC_XDS_CONFIGS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    generic_xds_configs: _containers.RepeatedCompositeFieldContainer[ClientConfig.GenericXdsConfig]
+    client_scope: str
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., generic_xds_configs: _Optional[_Iterable[_Union[ClientConfig.GenericXdsConfig, _Mapping]]] = ..., client_scope: _Optional[str] = ...) -> None: ...
+
+class ClientStatusResponse(_message.Message):
+    __slots__ = ("config",)
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    config: _containers.RepeatedCompositeFieldContainer[ClientConfig]
+    def __init__(self, config: _Optional[_Iterable[_Union[ClientConfig, _Mapping]]] = ...) -> None: ...

@@ -169,7 +169,7 @@ async def test_k8_a_refusal_names_verb_resource_and_rule_and_ends_by_itself(api)
             'API group "discovery.k8s.io"',
             "in all namespaces",
             'User "x" cannot list',
-            'resources: ["endpointslices"], verbs: ["get", "list", "watch"]',
+            'resources: ["endpointslices"], verbs: ["list", "watch"]',
             "ClusterRole",
             "--namespace",
         ):

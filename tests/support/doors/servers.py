@@ -28,7 +28,7 @@ class Servers:
 class EchoServer:
     """One server: one pod of the tests."""
 
-    def __init__(self, echo, name, port=0):
+    def __init__(self, echo, name, port=0, *, options=None, credentials=None):
         messages, stubs = echo
         self._reply = messages.Reply
         self.name = name
@@ -37,9 +37,13 @@ class EchoServer:
         self.holding = 0
         self.let_go = threading.Event()
         self._lock = threading.Lock()
-        self._server = grpc.server(futures.ThreadPoolExecutor(16))
+        self._server = grpc.server(futures.ThreadPoolExecutor(16), options=options)
         stubs.add_EchoServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        where = f"127.0.0.1:{port}"
+        if credentials is None:
+            self.port = self._server.add_insecure_port(where)
+        else:
+            self.port = self._server.add_secure_port(where, credentials)
         self._server.start()
 
     @property

@@ -29,7 +29,7 @@ def spec(endpoints, given):
     kind = ToldSpec if endpoints is None else ChannelSpec
     return kind.of(
         "orders.shop:80",
-        None,
+        given.get("credentials"),
         given.get("options"),
         given.get("compression"),
         policy=given.get("policy"),

@@ -63,6 +63,11 @@ class FakeApi:
 
     # ---- faults ----
 
+    def skip(self):
+        """Don't send what has changed so far on the watches that are open; later ones get it."""
+        for watch in self._watches:
+            watch.at = self.objects.version
+
     def fail(self, verb, times=1, *, plural=None, status=500, headers=None, body=b"", act=None):
         """Answer the next requests of that kind so; ``act(request)`` does it in its own way."""
         self._faults.append([verb, plural, times, status, headers or {}, body, act])

@@ -21,6 +21,7 @@ FAST = Timing(
     bookmark_idle_s=30.0,
     backoff_s=(0.002, 0.02),
     retry_after_max_s=0.2,
+    hold_s=0.0,
     healthy_s=0.2,
     short_watch_s=0.02,
     settle_s=0.01,

@@ -21,10 +21,10 @@ class Backends:
             self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"])
         return [Pod(n, self._talk.answer(opened=n)["port"], zone=zone) for n in names]
 
-    def open_slow(self, name, *, by_ms):
+    def open_slow(self, name, *, by_ms, zone="z1"):
         """Start a server that takes so much longer than it is asked to."""
         self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"], slower_ms=by_ms)
-        return Pod(name, self._talk.answer(opened=name)["port"])
+        return Pod(name, self._talk.answer(opened=name)["port"], zone=zone)
 
     def open_failing(self, name):
         """Start a server that answers every request with UNAVAILABLE."""

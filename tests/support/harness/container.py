@@ -24,12 +24,14 @@ class Container:
         root: an empty directory, which becomes the root.
         user: the numbers of the user and the group.
         mounts: further directories, by where they are seen.
+        writable: empty places that everybody may write to, as an ``emptyDir`` is.
         environment: all of it, but for PATH; there is no HOME.
     """
 
     root: Path
     user: tuple[int, int]
     mounts: dict[str, Path] = field(default_factory=dict)
+    writable: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
     def command(self, *inside):
@@ -53,6 +55,8 @@ class Container:
                 yield from self._mount(path, path)
         for path, source in self.mounts.items():
             yield from self._mount(source, path)
+        for path in self.writable:
+            yield f"mkdir -p {self._at(path)}; mount -t tmpfs -o mode=777 none {self._at(path)}"
         for path in LIVE:
             yield f"mkdir {self._at(path)}; mount --rbind {path} {self._at(path)}"
         yield f"mount -o remount,ro {self._at('')}"

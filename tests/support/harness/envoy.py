@@ -115,8 +115,11 @@ class Envoy:
             self._process.kill()
 
 
-def aggregated(name, address, transport):
-    """A bootstrap for ADS: clusters from CDS, endpoints from EDS, listeners asked for as well."""
+def aggregated(name, address, transport, *, zone="", service="tests"):
+    """A bootstrap for ADS: clusters from CDS, endpoints from EDS, listeners asked for as well.
+
+    ``zone`` and ``service`` are the Envoy's own.
+    """
     source = {"ads": {}, "resource_api_version": "V3"}
     return _bootstrap(
         name,
@@ -126,6 +129,8 @@ def aggregated(name, address, transport):
             "cds_config": source,
             "lds_config": source,
         },
+        zone=zone,
+        service=service,
     )
 
 
@@ -190,7 +195,17 @@ def _http2():
     }
 
 
-def _bootstrap(name, address, *, clusters=(), listeners=(), metadata=None, **more):
+def _bootstrap(
+    name,
+    address,
+    *,
+    clusters=(),
+    listeners=(),
+    metadata=None,
+    zone="",
+    service="tests",
+    **more,
+):
     host, port = address.rsplit(":", 1)
     control_plane = {
         "name": "control-plane",
@@ -203,7 +218,12 @@ def _bootstrap(name, address, *, clusters=(), listeners=(), metadata=None, **mor
         **_http2(),
     }
     bootstrap = {
-        "node": {"id": name, "cluster": "tests", "metadata": metadata or {}},
+        "node": {
+            "id": name,
+            "cluster": service,
+            "locality": {"zone": zone},
+            "metadata": metadata or {},
+        },
         "admin": {"address": _address("127.0.0.1", 0)},
         "static_resources": {
             "listeners": [_listener("tests", route_config=_BY_HEADER), *listeners],

@@ -1,11 +1,14 @@
-"""Random fleets, batch by batch, to a real Envoy in both transports and to native gRPC."""
+"""Random fleets, batch by batch, to a real Envoy in both transports and to native gRPC.
+
+All belong to one Service, in different zones, so that they are sent views of their own.
+"""
 
 import asyncio
 import contextlib
 import sys
 from pathlib import Path
 
-from fleets import fleet
+from fleets import fleet, front
 from harness.control_plane import printed_bootstrap
 from harness.envoy import Envoy, aggregated
 from harness.talk import Talk
@@ -15,6 +18,8 @@ from trimtab.model import Removed, Synced, Updated
 
 SUPPORT = Path(__file__).parent.parent
 _WITHIN_S = 120
+_SERVICE = "front.shop"
+_ZONES = {"sotw": "a", "delta": "b", "native": "c"}
 
 
 class Feeding:
@@ -29,14 +34,18 @@ class Feeding:
     async def feed(self, seeds):
         """Give all clients these fleets, and take them away again; 0 rejections."""
         fleets = {s.cluster: s for s in map(fleet, seeds)}
-        self._source.put(*map(Updated, fleets.values()))
+        clients = front(seeds[0])
+        self._source.put(Updated(clients), *map(Updated, fleets.values()))
         self._native.say(open=[f"xds:///{name}" for name in fleets])
         await asyncio.to_thread(self._native.answer, within=_WITHIN_S, opened=len(fleets))
-        everything = {node: set(fleets) for node in self._nodes} | {"native": set(fleets)}
+        everything = {node: {*fleets, clients.cluster} for node in self._nodes}
+        everything["native"] = set(fleets)
         await eventually(lambda: self._have(everything), within=_WITHIN_S)
+        self._source.put(Updated(front(seeds[-1] + 1)))
+        await eventually(lambda: self._settled() and self._have(everything), within=_WITHIN_S)
         self._native.say(open=[])
         await asyncio.to_thread(self._native.answer, within=_WITHIN_S, opened=0)
-        self._source.put(*map(Removed, fleets))
+        self._source.put(Removed(clients.cluster), *map(Removed, fleets))
         nothing = {node: set() for node in self._nodes}
         await eventually(lambda: self._have(nothing), within=_WITHIN_S)
         assert not self.rejected(), self.rejected()
@@ -51,6 +60,11 @@ class Feeding:
 
     def _values(self, metric):
         return next(values for m, values in self._plane.counters if m.name == metric)
+
+    def _settled(self):
+        """Whether all that was put in has been written."""
+        waiting = any(stream.session.changed(()) for stream in self._plane.server.streams)
+        return self._source.empty and not waiting
 
     def _have(self, wanted):
         """Whether each node has accepted the endpoints of exactly these clusters."""
@@ -78,11 +92,15 @@ async def feeding(directory):
         plane = await stack.enter_async_context(running(source))
         address = str(plane.xds_address)
         for transport in ("sotw", "delta"):
-            text = aggregated(f"envoy-{transport}", address, transport)
+            place = {"zone": _ZONES[transport], "service": _SERVICE}
+            text = aggregated(f"envoy-{transport}", address, transport, **place)
             envoy = await asyncio.to_thread(Envoy, transport, text, directory)
             stack.push_async_callback(asyncio.to_thread, envoy.stop)
         bootstrap = await asyncio.to_thread(
-            printed_bootstrap, "grpc", address, (("node_id", "native"),)
+            printed_bootstrap,
+            "grpc",
+            address,
+            (("node_id", "native"), ("zone", _ZONES["native"]), ("service", _SERVICE)),
         )
         native = Talk(
             "native",

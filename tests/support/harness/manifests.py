@@ -1,6 +1,6 @@
 """Ordinary Kubernetes objects in a directory, replaced as editors and kubelets do: by rename."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import yaml
 
@@ -19,10 +19,12 @@ class Pod:
     serving: bool = True
     terminating: bool = False
     zone: str = "z1"
+    labels: tuple[tuple[str, str], ...] = ()
+    node: str = ""
 
     def draining(self):
         """As Kubernetes shows a pod that was deleted and still answers."""
-        return Pod(self.name, self.port, ready=False, terminating=True, zone=self.zone)
+        return replace(self, ready=False, terminating=True)
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Manifests:
 
         Args:
             extra: ``annotations``, ``headless``, ``app_protocol``.
+
+        Pods with labels get an object of their own.
         """
         documents = [
             _service(service, namespace, port, port_name, **extra),
@@ -43,6 +47,7 @@ class Manifests:
                 _slice(service, namespace, port_name, number, pod)
                 for number, pod in enumerate(pods)
             ),
+            *(_pod(namespace, pod) for pod in pods if pod.labels),
         ]
         self.put(f"{namespace}-{service}.yaml", yaml.safe_dump_all(documents, sort_keys=False))
 
@@ -76,6 +81,19 @@ def _service(
     }
 
 
+def _pod(namespace, pod):
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod.name,
+            "namespace": namespace,
+            "uid": f"uid-{pod.name}",
+            "labels": dict(pod.labels),
+        },
+    }
+
+
 def _slice(service, namespace, port_name, number, pod):
     """One slice per pod: the pods of a test share an address and differ in their port."""
     return {
@@ -97,6 +115,7 @@ def _slice(service, namespace, port_name, number, pod):
                     "terminating": pod.terminating,
                 },
                 "zone": pod.zone,
+                **({"nodeName": pod.node} if pod.node else {}),
                 "targetRef": {
                     "kind": "Pod",
                     "name": pod.name,

@@ -11,6 +11,7 @@ from collections import deque
 KEPT_LINES = 2000
 SHOWN_LINES = 25
 END_WITHIN_S = 10
+LAST_WORDS_S = 3
 
 
 class Process:
@@ -32,7 +33,7 @@ class Process:
             text=True,
             bufsize=1,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={"PYTHONFAULTHANDLER": "1", **os.environ, **(env or {})},
         )
         self._readers = [
             threading.Thread(target=self._read, args=(pipe, which), daemon=True)
@@ -102,8 +103,7 @@ class Process:
         try:
             code = self._child.wait(within)
         except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+            self._last_words()
             raise AssertionError(
                 f"{self.name}: did not end in {within:g} s\n{self.tail()}"
             ) from None
@@ -113,6 +113,16 @@ class Process:
             self._child.stdout.close()
             self._child.stderr.close()
         return code
+
+    def _last_words(self):
+        """Where each thread of a Python process is stuck, on stderr; then the end."""
+        self._child.send_signal(signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(LAST_WORDS_S)
+        self._child.kill()
+        self._child.wait()
+        for reader in self._readers:
+            reader.join()
 
     def _read(self, pipe, which):
         for raw in pipe:

@@ -8,16 +8,17 @@ from harness.client import Client
 SUPPORT = Path(__file__).parent.parent
 
 
-def native_client(bootstrap):
-    """Native gRPC with this standard gRPC bootstrap (JSON)."""
-    return _client("native", "grpc.aio", bootstrap)
+def native_client(bootstrap, *, env=None):
+    """Native gRPC with this standard gRPC bootstrap (JSON) and further environment variables."""
+    return _client("native", "grpc.aio", bootstrap, env or {})
 
 
 def trimtab_client(bootstrap):
     """trimtab's channel in place of the native one, with the same bootstrap."""
-    return _client("trimtab", "trimtab.aio", bootstrap)
+    return _client("trimtab", "trimtab.aio", bootstrap, {})
 
 
-def _client(name, library, bootstrap):
+def _client(name, library, bootstrap, env):
     command = [sys.executable, "-m", "harness.load_process", library]
-    return Client(name, command, cwd=SUPPORT, env={"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap})
+    env = {"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap, **env}
+    return Client(name, command, cwd=SUPPORT, env=env)

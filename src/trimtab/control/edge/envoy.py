@@ -21,6 +21,7 @@ from typing import Any
 
 from trimtab.control.config import Address
 from trimtab.control.edge.model import Edge, Fallback, Route
+from trimtab.control.trust import PLAINTEXT, Trust
 
 _TYPE = "type.googleapis.com/envoy"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -35,7 +36,12 @@ Json = dict[str, Any]
 
 
 def envoy_config(
-    edge: Edge, server: Address, node: Mapping[str, Any], *, endpoints_only: bool
+    edge: Edge,
+    server: Address,
+    node: Mapping[str, Any],
+    *,
+    endpoints_only: bool,
+    trust: Trust = PLAINTEXT,
 ) -> Json:
     """The bootstrap.
 
@@ -45,8 +51,9 @@ def envoy_config(
         node: who this Envoy is.
         endpoints_only: no clusters and no ADS from trimtab, only EDS: for an Envoy whose ADS leads
             elsewhere. Policies of the Services then have no effect; balancing is least request.
+        trust: how it and the control plane know each other.
     """
-    clusters = [_control_plane(server)]
+    clusters = [{**_control_plane(server, trust), **trust.envoy_socket(server)}]
     if endpoints_only:
         clusters += map(_endpoints_cluster, {r.service: r for r in edge.routes}.values())
     for service, fallback in {r.service: r.fallback for r in edge.routes if r.fallback}.items():
@@ -199,16 +206,18 @@ def _endpoints_cluster(route: Route) -> Json:
     return cluster | _http2() if route.http2 else cluster
 
 
-def _control_plane(server: Address) -> Json:
+def _control_plane(server: Address, trust: Trust) -> Json:
     keepalive = {"interval": "30s", "timeout": "5s"}  # one that died without a word is noticed
     return {
         "name": _CONTROL_PLANE,
         "type": "STATIC" if _is_literal(server.host) else "STRICT_DNS",
+        # By default a name with an IPv6 address is asked at that one only.
+        "dns_lookup_family": "ALL",
         "connect_timeout": "2s",
         "load_assignment": _assignment(_CONTROL_PLANE, [server]),
         # A stream for each Service with endpoints only.
         "circuit_breakers": _BREAKERS,
-        **_http2({"connection_keepalive": keepalive}),
+        **_http2({"connection_keepalive": keepalive}, trust.envoy_filters()),
     }
 
 
@@ -230,12 +239,13 @@ def _api() -> Json:
     }
 
 
-def _http2(options: Json | None = None) -> Json:
+def _http2(options: Json | None = None, more: Json | None = None) -> Json:
     return {
         "typed_extension_protocol_options": {
             _HTTP_OPTIONS: {
                 "@type": f"type.googleapis.com/{_HTTP_OPTIONS}",
                 "explicit_http_config": {"http2_protocol_options": options or {}},
+                **(more or {}),
             }
         }
     }

@@ -293,7 +293,7 @@ class Api:
             f"{self._access.server} does not let {self._access.origin} {verb} {resource.plural} (API "
             f'group "{resource.group}") {where}: {said.message or "forbidden"}. Bind {role} with the '
             f'rule {{apiGroups: ["{resource.group}"], resources: ["{resource.plural}"], '
-            f'verbs: ["get", "list", "watch"]}} to it{narrower}'
+            f'verbs: ["list", "watch"]}} to it{narrower}'
         )
 
     def _retry_after(self, text: str) -> float | None:

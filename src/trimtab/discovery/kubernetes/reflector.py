@@ -22,13 +22,13 @@ from trimtab.discovery.kubernetes.api import Api, ApiError, Expired, Target
 from trimtab.discovery.kubernetes.lines import Lines
 from trimtab.discovery.kubernetes.timing import Timing
 from trimtab.discovery.kubernetes.turns import Turn
+from trimtab.discovery.kubernetes.versions import Versions
 from trimtab.discovery.kubernetes.wire import (
     Event,
     Failure,
     Key,
     decode_event,
     differences,
-    number,
 )
 from trimtab.errors import ProtocolError
 from trimtab.telemetry import Counters
@@ -37,7 +37,6 @@ _LOG = logging.getLogger(__name__)
 
 _EMPTY_ENDS = 3  # watches in a row that end at once, before the version is taken for too old
 _LISTS_AT_ONCE = 2  # lists in a row, before the next one has to wait its turn
-_DELETIONS = 10_000  # that are remembered where no bookmarks come
 _TRIES = 3  # lists begun anew because their pages expired, before it counts as a failure
 
 
@@ -98,12 +97,7 @@ class Reflector:
         self._report = report
         self._counters = counters
         self._label = label
-        self._version = ""  # "": list first
-        self._known: dict[Key, str] = {}  # resourceVersion by object
-        # Since the last list or bookmark: all up to _floor was delivered then.
-        self._floor: int | None = None
-        self._deleted: dict[Key, str] = {}
-        self._bookmarks = False
+        self._books = Versions()
         self._empty_ends = 0
         self._opened: float | None = None
         self._reading: asyncio.Timeout | None = None
@@ -114,7 +108,7 @@ class Reflector:
 
     def relist(self) -> None:
         """Take a new list at once: what is known is in doubt."""
-        self._version = ""
+        self._books.doubt()
         if self._reading is not None:
             with suppress(RuntimeError):  # it is ending just now
                 self._reading.reschedule(asyncio.get_running_loop().time())
@@ -150,7 +144,7 @@ class Reflector:
         Raises:
             ApiError: the list can't be had.
         """
-        version, known = self._version, dict(self._known)
+        version, known = self._books.reached, dict(self._books.known)
         if not version:
             return 0
         listed: dict[Key, str] = {}
@@ -181,7 +175,7 @@ class Reflector:
         lists = 0
         listed = self._clock()
         while True:
-            if not self._version:
+            if not self._books.reached:
                 now = self._clock()
                 lists = lists + 1 if now - listed < self._timing.healthy_s else 1
                 if lists > _LISTS_AT_ONCE:
@@ -198,14 +192,14 @@ class Reflector:
                         progress = True
                         yield batch
             except Expired:
-                self._version = ""
+                self._books.doubt()
                 continue
             lived = self._clock() - began
             if lived >= self._timing.short_watch_s:
                 self._well()  # a server that ends a watch in order is there
             if progress or lived >= self._timing.short_watch_s:
                 self._empty_ends = 0
-            elif self._version:
+            elif self._books.reached:
                 self._ended_at_once()
 
     def _ended_at_once(self) -> None:
@@ -214,7 +208,7 @@ class Reflector:
         self._empty_ends += 1
         if self._empty_ends >= _EMPTY_ENDS:
             self._empty_ends = 0
-            self._version = ""
+            self._books.doubt()
         raise ApiError(f"a watch of {self.target} ended at once", reason="empty_watch")
 
     async def _list(self) -> Batch:
@@ -237,9 +231,7 @@ class Reflector:
                     raise
         for problem in problems:
             self._report(problem)
-        gone = [Gone(key) for key in self._known if key not in seen]
-        self._known = seen
-        self._reached(version)
+        gone = [Gone(key) for key in self._books.list(version, seen)]
         self._count(metrics.LISTS)
         self._well()
         return Batch([*objects, *gone], complete=True)
@@ -248,16 +240,16 @@ class Reflector:
         """One watch, until it ends, falls silent, or a new list is wanted."""
         seconds = self._random.uniform(*self._timing.watch_s)
         lines = Lines()
-        async with self._api.watch(self.target, self._version, seconds) as chunks:
+        async with self._api.watch(self.target, self._books.reached, seconds) as chunks:
             self._opened = self._clock()
             self._count(metrics.WATCHES)
             async with self._lasting(), aclosing(chunks()) as reading:
-                while self._version:
+                while self._books.reached:
                     try:
                         async with asyncio.timeout(self._idle_s(seconds)) as self._reading:
                             chunk = await anext(reading, b"")
                     except TimeoutError:
-                        if not self._version:
+                        if not self._books.reached:
                             return
                         raise ApiError(
                             f"a watch of {self.target} fell silent for "
@@ -266,7 +258,7 @@ class Reflector:
                         ) from None
                     finally:
                         self._reading = None
-                    if not chunk or not self._version:
+                    if not chunk or not self._books.reached:
                         return  # nothing of what came with the wish for a new list counts
                     batch, error = await self._read(lines, chunk)
                     if batch.items:
@@ -290,7 +282,7 @@ class Reflector:
 
     def _idle_s(self, seconds: float) -> float:
         longest = seconds + self._timing.idle_extra_s
-        return min(longest, self._timing.bookmark_idle_s) if self._bookmarks else longest
+        return min(longest, self._timing.bookmark_idle_s) if self._books.bookmarks else longest
 
     async def _read(self, lines: Lines, chunk: bytes) -> tuple[Batch, ApiError | None]:
         """What a chunk brings, and why nothing after it is to be read.
@@ -305,7 +297,7 @@ class Reflector:
             for line in lines.feed(chunk):
                 if turn.over:
                     await turn.give()
-                if not self._version:
+                if not self._books.reached:
                     break
                 event = decode_event(self.target.resource, line)
                 if isinstance(event, Failure):
@@ -319,7 +311,7 @@ class Reflector:
                     items[event.key] = item
         except ProtocolError as broken:
             # Whatever the line was about, only a list tells.
-            self._version = ""
+            self._books.doubt()
             error = ApiError(str(broken), reason="garbage")
         return Batch(list(items.values())), error
 
@@ -328,53 +320,12 @@ class Reflector:
         return Expired(text) if failure.expired else ApiError(text, reason="watch_error")
 
     def _take(self, event: Event) -> Watched | Gone | None:
-        """Bring the books up to date; what follows, None for nothing."""
-        if event.type == "BOOKMARK":
-            self._bookmarks = True
-            if event.version:
-                self._reached(event.version)
-            return None
+        """What follows from an event, None for nothing."""
         if event.problem is not None:
             self._report(event.problem)
-        key = event.key
-        if key is None:
+        if not self._books.take(event) or event.key is None:
             return None
-        # A server may delete under the version that it wrote last: that is no duplicate.
-        last_words = event.type == "DELETED" and self._known.get(key) == event.version
-        if event.version and not last_words and self._stale(key, event.version):
-            return None
-        if event.type == "DELETED":
-            self._known.pop(key, None)
-            self._deleted[key] = event.version
-            if len(self._deleted) > _DELETIONS:
-                del self._deleted[next(iter(self._deleted))]
-        else:
-            self._known[key] = event.version
-            self._deleted.pop(key, None)
-        there, reached = number(event.version), number(self._version)
-        if event.version and (there is None or reached is None or there > reached):
-            self._version = event.version
-        return Gone(key) if event.type == "DELETED" else event.obj
-
-    def _stale(self, key: Key, version: str) -> bool:
-        """Whether an event tells of a moment that is past already: a duplicate, or out of order."""
-        at = number(version)
-        if at is None:
-            return False
-        last = self._known.get(key, self._deleted.get(key, ""))
-        if self._floor is not None and at <= self._floor:
-            if version != last:
-                # Not a duplicate of what is known, and yet of the time before the last list or
-                # bookmark: the server's data went back, as after a restored backup.
-                self._version = ""
-            return True
-        before = number(last)
-        return before is not None and at <= before
-
-    def _reached(self, version: str) -> None:
-        self._version = version
-        self._floor = number(version)
-        self._deleted.clear()
+        return Gone(event.key) if event.type == "DELETED" else event.obj
 
     def _count(self, metric: str) -> None:
         self._counters.add(metric, self._label, self.target.resource.plural)
@@ -402,7 +353,7 @@ class Reflector:
             self._label,
             self.target,
             error,
-            "what is known stays in use" if self._known else "nothing is known yet",
+            "what is known stays in use" if self._books.known else "nothing is known yet",
             delay,
         )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from random import Random
 
@@ -27,12 +28,15 @@ from trimtab.discovery.kubernetes.reflector import Batch, Gone, Reflector
 from trimtab.discovery.kubernetes.settling import Settling
 from trimtab.discovery.kubernetes.timing import Timing
 from trimtab.discovery.kubernetes.turns import Turn
-from trimtab.discovery.kubernetes.wire import SERVICES, SLICES
+from trimtab.discovery.kubernetes.wire import SERVICES, SLICES, Key
+from trimtab.discovery.kubernetes.withholding import Withholding
 from trimtab.discovery.latest import latest
 from trimtab.discovery.pods import PodFacts
 from trimtab.discovery.slices import SliceFold
 from trimtab.model import Removed, SourceEvent, Updated
 from trimtab.telemetry import Counters
+
+_LOG = logging.getLogger(__name__)
 
 _BUFFER = 1 << 20  # bytes; when a watch is twice as much ahead, it has to wait
 # A peer that vanished without a word is noticed after these: TCP's own probes [s, number, ms].
@@ -98,9 +102,12 @@ class Kubernetes:
         self._listed: set[Target] = set()
         # By the namespace that was read ("" for all), and cluster.
         self._untold: dict[str, dict[str, Updated | Removed]] = defaultdict(dict)
+        self._origins: dict[str, float] = {}  # by cluster: when what is told next happened
         self._pods = PodFacts(report)
         self._pod_watches: PodWatches | None = None
         self._settling = Settling(self._timing.settle_s)
+        self._withholding: Withholding[tuple[Target, Key]] = Withholding(self._timing.hold_s)
+        self._missed = asyncio.Event()
         self._applying = asyncio.Lock()
         self._news = asyncio.Event()
 
@@ -149,6 +156,7 @@ class Kubernetes:
                 self._tell_pods,
             )
             tasks = [asyncio.create_task(self._reflect(r)) for r in self._reflectors]
+            tasks.append(asyncio.create_task(self._give_up(clock)))
             if self._timing.check_s:
                 tasks += [asyncio.create_task(self._check(r)) for r in self._reflectors]
             try:
@@ -171,7 +179,7 @@ class Kubernetes:
                     self._news.clear()
                     turn = Turn()
                     for event in self._settling.tell(self._take_untold(), clock()):
-                        yield event
+                        yield self._dated(event)
                         if turn.over:
                             await turn.give()
                     everything = len(self._listed) == len(self._targets) and watches.ready
@@ -196,20 +204,21 @@ class Kubernetes:
         async for batch in reflector.batches():
             await self._apply(reflector.target, batch)
 
-    async def _apply(self, target: Target, batch: Batch) -> None:
+    async def _apply(self, target: Target, batch: Batch, *, given_up: bool = False) -> None:
         """Fold a batch; it is told as a whole, so that what moves within it is never absent."""
         changed: dict[str, Updated | Removed] = {}
         async with self._applying:
             turn = Turn()
-            for item in batch.items:
+            for item in self._given_up(target) if given_up else self._believed(target, batch):
                 if turn.over:
                     await turn.give()
                 if isinstance(item, Gone):
                     latest(self._deleted(target, item), changed)
                 elif not isinstance(item, Pod):
-                    latest(self._added(item), changed)
-                    if not batch.complete:
-                        self._measure_lag(item)
+                    events = self._pods.fold(self._fold, item)
+                    # What a list has may have changed long ago, before anybody watched.
+                    self._note_origin(events, None if batch.complete else self._measure_lag(item))
+                    latest(events, changed)
             enriched = {name: self._pods.enrich(event) for name, event in changed.items()}
             self._untold[target.namespace].update(enriched)
             if self._pod_watches is not None:
@@ -218,19 +227,65 @@ class Kubernetes:
             self._listed.add(target)
         self._news.set()
 
-    def _added(self, obj: KubeObject) -> list[Updated | Removed]:
-        asked = isinstance(obj, Service) and self._pods.ask(obj)
-        events = self._fold.apply(obj)
-        if asked and not events:
-            meta = obj.metadata
-            events = [
-                Updated(snapshot)
-                for snapshot in self._fold.clusters()
-                if snapshot.service
-                and (snapshot.service.namespace, snapshot.service.service)
-                == (meta.namespace, meta.name)
-            ]
-        return events
+    def _believed(self, target: Target, batch: Batch) -> Iterable[KubeObject | Pod | Gone]:
+        """The batch without the losses that are held back (``withholding``)."""
+        for item in batch.items if len(self._withholding) else ():
+            key = (
+                item.key
+                if isinstance(item, Gone)
+                else (item.metadata.namespace, item.metadata.name)
+            )
+            if self._withholding.seen((target, key)) and not isinstance(item, Gone):
+                _LOG.warning("%s: %s %s is there again", self._label, target.resource.kind, key)
+        gone = [i for i in batch.items if isinstance(i, Gone)] if batch.complete else []
+        if not gone or target.resource not in {SERVICES, SLICES}:
+            self._count_withheld()
+            return batch.items
+        kind = EndpointSlice if target.resource is SLICES else Service
+        keys = [item.key for item in gone]
+        lost, known = self._fold.endpoints_of(kind, keys), self._fold.all_endpoints()
+        now = asyncio.get_running_loop().time()
+        if not self._withholding.misses([(target, key) for key in keys], lost, known, now):
+            return batch.items
+        _LOG.error(
+            "%s: a list lacks %d objects (%s) with %d of %d endpoints, and no watch told of a deletion; "
+            "they are kept for %g s (--hold-down), in case that is the API server's mistake",
+            self._label,
+            len(gone),
+            target,
+            lost,
+            known,
+            self._timing.hold_s,
+        )
+        self._count_withheld()
+        self._missed.set()
+        return [item for item in batch.items if not isinstance(item, Gone)]
+
+    def _count_withheld(self) -> None:
+        self._counters.set(metrics.WITHHELD, len(self._withholding), self._label)
+
+    def _given_up(self, target: Target) -> Sequence[Gone]:
+        """What was kept long enough; asked under the lock, since it may be there again by now."""
+        now = asyncio.get_running_loop().time()
+        gone = [Gone(key) for _, key in self._withholding.over(now, lambda key: key[0] == target)]
+        if gone:
+            _LOG.warning("%s: %d objects (%s) are gone", self._label, len(gone), target)
+        self._count_withheld()
+        return gone
+
+    async def _give_up(self, clock: Callable[[], float]) -> None:
+        """Let go of what was kept long enough."""
+        while True:
+            due = self._withholding.due
+            try:
+                async with asyncio.timeout(None if due is None else max(0.0, due - clock())):
+                    await self._missed.wait()
+                self._missed.clear()
+                continue
+            except TimeoutError:
+                pass
+            for target in self._targets:
+                await self._apply(target, Batch([]), given_up=True)
 
     def _deleted(self, target: Target, gone: Gone) -> list[Updated | Removed]:
         if target.resource is SLICES:
@@ -245,17 +300,34 @@ class Kubernetes:
         untold.update({event.snapshot.cluster: event for event in events})
         self._news.set()
 
-    def _measure_lag(self, obj: KubeObject) -> None:
+    def _note_origin(self, events: Iterable[Updated | Removed], lag_s: float | None) -> None:
+        """What these tell happened ``lag_s`` ago; unknown, it counts from when it is told."""
+        for event in events:
+            if isinstance(event, Removed) or lag_s is None:
+                self._origins.pop(_cluster_of(event), None)
+            else:
+                happened = asyncio.get_running_loop().time() - lag_s
+                self._origins[event.snapshot.cluster] = happened
+
+    def _dated(self, event: SourceEvent) -> SourceEvent:
+        if isinstance(event, Updated):
+            return Updated(event.snapshot, self._origins.pop(event.snapshot.cluster, None))
+        return event
+
+    def _measure_lag(self, obj: KubeObject) -> float | None:
+        """How long ago an object's change was triggered [s], as it says itself; None: it doesn't."""
         if not isinstance(obj, EndpointSlice):
-            return
+            return None
         text = obj.metadata.annotation(CHANGED_ANNOTATION)
         if not text:
-            return
+            return None
         try:
             changed = datetime.fromisoformat(text).timestamp()
         except (ValueError, OverflowError):
-            return
-        self._counters.observe(metrics.EVENT_LAG, max(0.0, self._wall() - changed), self._label)
+            return None
+        lag_s = max(0.0, self._wall() - changed)
+        self._counters.observe(metrics.EVENT_LAG, lag_s, self._label)
+        return lag_s
 
     async def _check(self, reflector: Reflector) -> None:
         """Compare with the API server's state now and then; at different times in each replica."""
@@ -280,3 +352,7 @@ def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
     for level, option, value in _KEEPALIVE:
         made.setsockopt(level, option, value)
     return made
+
+
+def _cluster_of(event: Updated | Removed) -> str:
+    return event.cluster if isinstance(event, Removed) else event.snapshot.cluster

@@ -22,6 +22,8 @@ class Timing:
         healthy_s: a watch that lived this long makes the back-off begin anew.
         short_watch_s: a watch that ends sooner without an event has ended for no good reason.
         settle_s: a ready endpoint that vanishes without having been terminating is kept for so long.
+        hold_s: what a list lacks stays for so long, if a fifth of the endpoints went with it; 0 is not at
+            all.
         check_s: how often what is known is compared with a list, on average; 0 is never.
     """
 
@@ -36,4 +38,5 @@ class Timing:
     healthy_s: float = 5.0
     short_watch_s: float = 1.0
     settle_s: float = 0.2
+    hold_s: float = 120.0
     check_s: float = 600.0

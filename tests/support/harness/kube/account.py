@@ -3,7 +3,7 @@
 from harness.kube import objects
 from harness.kube.credentials import write_kubeconfig
 
-READ = ("get", "list", "watch")
+READ = ("list", "watch")
 SERVICES = {"apiGroups": [""], "resources": ["services"], "verbs": list(READ)}
 SLICES = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": list(READ)}
 

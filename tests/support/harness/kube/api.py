@@ -16,11 +16,21 @@ _PATHS = {
     "EndpointSlice": ("/apis/discovery.k8s.io/v1", "endpointslices", True),
     "Deployment": ("/apis/apps/v1", "deployments", True),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets", True),
+    "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers", True),
     "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies", True),
     "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles", False),
     "ClusterRoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings", False),
     "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles", True),
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings", True),
+    "CustomResourceDefinition": (
+        "/apis/apiextensions.k8s.io/v1",
+        "customresourcedefinitions",
+        False,
+    ),
+    "PodMonitor": ("/apis/monitoring.coreos.com/v1", "podmonitors", True),
+    "PrometheusRule": ("/apis/monitoring.coreos.com/v1", "prometheusrules", True),
+    "Issuer": ("/apis/cert-manager.io/v1", "issuers", True),
+    "Certificate": ("/apis/cert-manager.io/v1", "certificates", True),
 }
 REQUEST_WITHIN_S = 15
 
@@ -65,9 +75,10 @@ class Api:
         finally:
             connection.close()
 
-    def apply(self, document):
+    def apply(self, document, *, dry_run=False):
         """Server-side apply, as ``kubectl apply --server-side``; an unknown field is refused."""
         query = "?fieldManager=tests&force=true&fieldValidation=Strict"
+        query += "&dryRun=All" if dry_run else ""
         kind = "application/apply-patch+yaml"
         return self.request("PATCH", self._path(document) + query, document, kind=kind)
 

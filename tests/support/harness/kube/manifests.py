@@ -9,8 +9,9 @@ NAMESPACE, ACCOUNT = "trimtab-system", "trimtab"
 
 
 def documents():
-    """Every object, in the order of the files' names."""
-    texts = (path.read_text() for path in sorted(FOLDER.glob("*.yaml")))
+    """Every object, in the order of the kustomization."""
+    files = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["resources"]
+    texts = ((FOLDER / file).read_text() for file in files)
     return [document for text in texts for document in yaml.safe_load_all(text) if document]
 
 

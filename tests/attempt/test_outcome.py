@@ -1,7 +1,7 @@
 import grpc
 import pytest
 
-from trimtab.attempt import outcome_of_grpc, report_of
+from trimtab.attempt import outcome_of_grpc, pushback_of, report_of
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 
@@ -43,3 +43,18 @@ def test_a_status_that_gRPC_does_not_know_is_a_failure(code):  # noqa: N802 - it
 )
 def test_trailing_metadata_tells_the_load_and_the_pushback(trailing, report):
     assert report_of(trailing) == report
+
+
+@pytest.mark.parametrize(
+    ("trailing", "wait"),
+    [
+        (None, None),
+        ((("x", "y"),), None),
+        ((("grpc-retry-pushback-ms", "0"),), 0.0),
+        ((("grpc-retry-pushback-ms", "1500"),), 1.5),
+        ((("grpc-retry-pushback-ms", "-1"),), -1.0),
+        ((("grpc-retry-pushback-ms", "soon"),), -1.0),
+    ],
+)
+def test_pushback_says_when_to_try_again_or_never(trailing, wait):
+    assert pushback_of(trailing) == wait

@@ -1,7 +1,4 @@
-"""What the end of one attempt means to a policy. One table, so that all transports agree.
-
-Retries and budgets come on top of this later; what is here decides nothing but the outcome.
-"""
+"""What the end of one gRPC attempt means to a policy, and what its trailers say of another."""
 
 from __future__ import annotations
 
@@ -55,11 +52,26 @@ def report_of(trailing: Iterable[tuple[str, str | bytes]] | None) -> LoadReport 
     return found
 
 
+def pushback_of(trailing: Iterable[tuple[str, str | bytes]] | None) -> float | None:
+    """When the server wants the next attempt [s from now]; -1: never; None: it does not say.
+
+    gRFC A6: a negative or unreadable value means that there must be no retry.
+    """
+    for key, value in trailing or ():
+        if key == PUSHBACK:
+            try:
+                wait = int(value) / 1e3
+            except ValueError:
+                return -1.0
+            return wait if wait >= 0.0 else -1.0
+    return None
+
+
 def _with_pushback(report: LoadReport | None, value: str | bytes) -> LoadReport | None:
     try:
         seconds = float(value) / 1e3
     except ValueError:
         return report
     if not isfinite(seconds) or seconds <= 0.0:
-        return report  # a negative one says "do not retry", which is not for us
+        return report  # a negative one says "do not retry": see ``pushback_of``
     return replace(report or LoadReport(), retry_after=seconds)

@@ -1,0 +1,26 @@
+"""Attempts: what the end of one means, and whether a request may have another. Pure.
+
+No transport is known here: gRPC and HTTP bring their status numbers, a clock and randomness.
+"""
+
+from trimtab.attempt.budget import Budget, Throttle
+from trimtab.attempt.course import Course, Ended, Verdict
+from trimtab.attempt.latency import LatencyQuantile
+from trimtab.attempt.outcome import outcome_of_grpc, pushback_of, report_of
+from trimtab.attempt.retry import Retry
+from trimtab.attempt.service_config import MethodPlans, parse
+
+__all__ = [
+    "Budget",
+    "Course",
+    "Ended",
+    "LatencyQuantile",
+    "MethodPlans",
+    "Retry",
+    "Throttle",
+    "Verdict",
+    "outcome_of_grpc",
+    "parse",
+    "pushback_of",
+    "report_of",
+]

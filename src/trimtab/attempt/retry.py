@@ -1,0 +1,99 @@
+"""What a user declares of a method: that it may run more than once, and how to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from trimtab.errors import ConfigError
+
+GRPC_CODES = {
+    name: number
+    for number, name in enumerate(
+        (
+            "OK",
+            "CANCELLED",
+            "UNKNOWN",
+            "INVALID_ARGUMENT",
+            "DEADLINE_EXCEEDED",
+            "NOT_FOUND",
+            "ALREADY_EXISTS",
+            "PERMISSION_DENIED",
+            "RESOURCE_EXHAUSTED",
+            "FAILED_PRECONDITION",
+            "ABORTED",
+            "OUT_OF_RANGE",
+            "UNIMPLEMENTED",
+            "INTERNAL",
+            "UNAVAILABLE",
+            "DATA_LOSS",
+            "UNAUTHENTICATED",
+        )
+    )
+}
+"""gRPC's status numbers by name (grpc/doc/statuscodes.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Declares calls safe to run more than once, and says when to try again.
+
+    With ``hedge_after_s`` or ``hedge_quantile`` further attempts leave while earlier ones run, and
+    the first good answer wins; without, after a failure.
+
+    Attributes:
+        attempts: the most attempts, the first included; 1: none but the first.
+        on: statuses after which another attempt may follow: gRPC names, or numbers (HTTP's too).
+        backoff_s: the first pause between attempts [s]; they vary by 20 % (gRFC A6).
+        most_backoff_s: the longest [s].
+        multiplier: of the pause, per attempt.
+        attempt_timeout_s: how long one attempt may take [s]; None: as long as the call.
+        hedge_after_s: when the next attempt leaves although no answer came [s].
+        hedge_quantile: the same, at this part of the latencies seen lately, such as 0.95.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    attempts: int = 3
+    on: frozenset[int] | Iterable[str | int] = frozenset({14})
+    backoff_s: float = 0.005
+    most_backoff_s: float = 1.0
+    multiplier: float = 2.0
+    attempt_timeout_s: float | None = None
+    hedge_after_s: float | None = None
+    hedge_quantile: float | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.attempts) is not int or not 1 <= self.attempts <= 5:  # noqa: PLR2004 - gRFC A6
+            raise _bad("attempts", self.attempts, "a whole number from 1 to 5")
+        object.__setattr__(self, "on", frozenset(map(_number, self.on)))
+        if not 0.0 <= self.backoff_s <= self.most_backoff_s:
+            raise _bad("backoff_s", self.backoff_s, "seconds from 0 to most_backoff_s")
+        if not 0.0 < self.multiplier <= 100.0:  # noqa: PLR2004 - beyond sense
+            raise _bad("multiplier", self.multiplier, "a number above 0, up to 100")
+        if self.attempt_timeout_s is not None and not self.attempt_timeout_s > 0.0:
+            raise _bad("attempt_timeout_s", self.attempt_timeout_s, "seconds above 0, or None")
+        if self.hedge_after_s is not None and not self.hedge_after_s >= 0.0:
+            raise _bad("hedge_after_s", self.hedge_after_s, "seconds from 0, or None")
+        if self.hedge_quantile is not None:
+            if not 0.0 < self.hedge_quantile < 1.0:
+                raise _bad("hedge_quantile", self.hedge_quantile, "a number between 0 and 1")
+            if self.hedge_after_s is not None:
+                raise _bad("hedge_quantile", self.hedge_quantile, "None beside hedge_after_s")
+
+    @property
+    def hedges(self) -> bool:
+        """Whether attempts overlap."""
+        return self.hedge_after_s is not None or self.hedge_quantile is not None
+
+
+def _number(code: str | int) -> int:
+    found = GRPC_CODES.get(code) if isinstance(code, str) else code
+    if found is None or found == 0:
+        raise _bad("on", code, "a gRPC status such as UNAVAILABLE, not OK, or a status number")
+    return found
+
+
+def _bad(field: str, value: object, wanted: str) -> ConfigError:
+    return ConfigError(f"Retry: {field}={value!r} is not {wanted}")

@@ -1,0 +1,196 @@
+"""One cluster as an HTTP client sees it: whom to send to, whom to leave alone, whom to let go.
+
+HTTP pools tell nobody whether they are connected. So an endpoint counts as connected until a
+connection to it fails; then it rests for a while, and the next request after that tries it anew.
+All doors share this class, asyncio's too, so it has a lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
+
+from trimtab.attempt import Budget
+from trimtab.backoff import Backoff
+from trimtab.balancer import Balancer, Node, Pick
+from trimtab.client.channel_spec import ChannelSpec
+from trimtab.client.watching import Closable, Fixed, Watch
+from trimtab.errors import NoEndpoints
+from trimtab.model import Snapshot
+from trimtab.policies.selection import Labels
+
+_LEAST_REST_S = 0.5
+_MOST_REST_S = 10.0
+
+
+class Unknown(NoEndpoints):
+    """No endpoints were received yet: waiting may help."""
+
+
+class HttpCluster:
+    """The endpoints of one cluster, each with a pool that ``pool`` makes at its first request.
+
+    Args:
+        spec: what the caller asked for.
+        pool: makes the pool of an endpoint.
+
+    Raises:
+        ConfigError: the policy is unknown or has a bad parameter.
+    """
+
+    def __init__(self, spec: ChannelSpec, pool: Callable[[Node], Any]) -> None:
+        self.clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
+        self.lock = threading.RLock()
+        self.balancer = Balancer(
+            spec.service,
+            clock=self.clock,
+            random=Random(),
+            wall=time.time,  # noqa: TID251 - as above
+            zone=spec.zone,
+            labels=spec.labels,
+            policy=spec.policy,
+            lock=self.lock,
+        )
+        self.service = spec.service
+        self.budget = Budget()
+        self._spec = spec
+        self._pool = pool
+        self._resting: list[tuple[float, Node]] = []
+        self._backoffs: dict[Node, Backoff] = {}
+        self._left: deque[Node] = deque()
+        self._waiters: set[Callable[[], None]] = set()
+        self._failure = ""
+        self._watch: Watch = Fixed()
+        self._reporting: Closable = Fixed()
+
+    def start(self) -> None:
+        """Begin to follow the endpoints.
+
+        Raises:
+            ConfigError: a wrong endpoint or bootstrap.
+        """
+        self._watch = self._spec.watch(self)
+        self._reporting = self._spec.report(self.balancer)
+
+    # What the watch calls, from any thread.
+
+    def updated(self, snapshot: Snapshot) -> None:
+        """See ``Watcher``."""
+        with self.lock:
+            change = self.balancer.update(snapshot)
+            self._failure = ""
+            for node in change.added:
+                self.balancer.set_connected(node, True)
+            for node in change.removed:
+                self._backoffs.pop(node, None)
+                self._left.append(node)
+            waiters = list(self._waiters)
+        for wake in waiters:
+            wake()
+
+    def failed(self, reason: str) -> None:
+        """See ``Watcher``."""
+        with self.lock:
+            self._failure = reason
+            waiters = list(self._waiters)
+        for wake in waiters:
+            wake()
+
+    # What a door calls for each request.
+
+    def pick(self, key: str | None = None, labels: Labels | None = None) -> Pick:
+        """Choose an endpoint; its pool is in ``pick.node.transport``.
+
+        Raises:
+            Unknown: nothing is known yet, ``add_waiter`` and try again.
+            NoEndpoints: nobody can be asked; the text says why.
+        """
+        if self._resting:
+            self._wake_rested()
+        self.balancer.take_back()
+        try:
+            pick = self.balancer.pick(key, labels)
+        except NoEndpoints as error:
+            if self.balancer.snapshot is not None:
+                raise
+            if self._failure:
+                raise NoEndpoints(self._failure) from None
+            raise Unknown(
+                f"{error} from {self._watch.origin}; check that it runs and knows the service"
+            ) from None
+        node = pick.node
+        if node.transport is None:
+            with self.lock:
+                if node.transport is None:
+                    node.transport = self._pool(node)
+        return pick
+
+    def rest(self, node: Node) -> None:
+        """A connection to it failed: leave it alone for a while, if others are there."""
+        with self.lock:
+            if not node.connected or self.balancer.nodes.get(node.endpoint.key) is not node:
+                return  # it rests already, or it has left
+            backoff = self._backoffs.setdefault(
+                node, Backoff(Random(), first_s=_LEAST_REST_S, cap_s=_MOST_REST_S)
+            )
+            until = self.clock() + _LEAST_REST_S + backoff.next()
+            self.balancer.set_connected(node, False)
+            self._resting.append((until, node))
+
+    def answered(self, node: Node) -> None:
+        """It gave a response, so the next rest is a short one again."""
+        if self._backoffs:
+            self._backoffs.pop(node, None)
+
+    def _wake_rested(self) -> None:
+        now = self.clock()
+        with self.lock:
+            rested = [node for until, node in self._resting if until <= now]
+            if rested:
+                self._resting = [item for item in self._resting if item[0] > now]
+                for node in rested:
+                    self.balancer.set_connected(node, True)
+
+    def leavers(self) -> Iterable[Any]:
+        """Pools of endpoints that have left with nothing in flight; each is returned once."""
+        if not self._left:
+            return ()
+        with self.lock:
+            idle = [node for node in self._left if not node.in_flight]
+            for node in idle:
+                self._left.remove(node)
+            return [node.transport for node in idle if node.transport is not None]
+
+    def pools(self) -> list[Any]:
+        """All pools, those of endpoints that have left too."""
+        with self.lock:
+            nodes = [*self.balancer.nodes.values(), *self._left]
+            self._left.clear()
+            return [node.transport for node in nodes if node.transport is not None]
+
+    def add_waiter(self, wake: Callable[[], None]) -> None:
+        """Call ``wake``, from any thread, when something is told of the endpoints."""
+        with self.lock:
+            self._waiters.add(wake)
+
+    def remove_waiter(self, wake: Callable[[], None]) -> None:
+        """Call it no more."""
+        with self.lock:
+            self._waiters.discard(wake)
+
+    def explain(self, node: Node, problem: object) -> str:
+        """What a caller reads of a failed attempt: service, endpoint, and how many are ready."""
+        usable = sum(n.usable for n in self.balancer.nodes.values())
+        return (
+            f"{self.service}: endpoint {node.endpoint.target}: {problem} "
+            f"({usable} of {len(self.balancer.nodes)} endpoints ready)"
+        )
+
+    def close(self) -> None:
+        """Hear no more of the endpoints. Idempotent, from any thread."""
+        self._watch.close()
+        self._reporting.close()

@@ -1,0 +1,73 @@
+"""Waiting for the first endpoints of a cluster, on an event loop or in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from trimtab.balancer import Pick
+from trimtab.client.http_cluster import HttpCluster, Unknown
+from trimtab.client.request_labels import wanted_labels
+
+
+async def pick_soon(cluster: HttpCluster, key: str | None, patience: float | None) -> Pick:
+    """Choose an endpoint; while none is known, wait.
+
+    Args:
+        cluster: whose.
+        key: see ``Balancer.pick``.
+        patience: the longest wait [s]; None: for ever.
+
+    Raises:
+        Unknown: none became known in time.
+        NoEndpoints: nobody can be asked; the text says why.
+    """
+    labels = wanted_labels()
+    try:
+        return cluster.pick(key, labels)
+    except Unknown as error:
+        last = error
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(told.set)
+
+    cluster.add_waiter(wake)
+    try:
+        async with asyncio.timeout(patience):
+            while True:
+                told.clear()
+                try:
+                    return cluster.pick(key, labels)
+                except Unknown as error:
+                    last = error
+                await told.wait()
+    except TimeoutError:
+        raise last from None
+    finally:
+        cluster.remove_waiter(wake)
+
+
+def pick_blocking(cluster: HttpCluster, key: str | None, patience: float | None) -> Pick:
+    """``pick_soon`` for threads."""
+    labels = wanted_labels()
+    try:
+        return cluster.pick(key, labels)
+    except Unknown as error:
+        last = error
+    told = threading.Event()
+    cluster.add_waiter(told.set)
+    until = None if patience is None else cluster.clock() + patience
+    try:
+        while True:
+            told.clear()
+            try:
+                return cluster.pick(key, labels)
+            except Unknown as error:
+                last = error
+            left = None if until is None else until - cluster.clock()
+            if (left is not None and left <= 0.0) or not told.wait(left):
+                raise last from None
+    finally:
+        cluster.remove_waiter(told.set)

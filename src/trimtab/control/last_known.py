@@ -1,0 +1,122 @@
+"""Keeps the state file up to date, and says what it held at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab.control import metrics
+from trimtab.control.logs import printable
+from trimtab.control.state_file import Saved, StateError, read_state, write_state
+from trimtab.control.store import Store
+from trimtab.telemetry import Counters
+
+_LOG = logging.getLogger(__name__)
+
+WRITE_S = 10.0
+RENEW_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class StateOptions:
+    """What ``trimtab serve`` is told of its state file.
+
+    Attributes:
+        file: where it is; None: there is none.
+        max_age_s: what is older is not believed.
+        after_s: how long sources may take at the start before it is used in their place.
+    """
+
+    file: Path | None = None
+    max_age_s: float = 86_400.0
+    after_s: float = 5.0
+
+
+class LastKnown:
+    """See the module.
+
+    Args:
+        options: where, and how long it is good.
+        store: whose state.
+        counters: what is counted.
+        wall: Unix seconds.
+        write_s: how often a changed state is written [s].
+        renew_s: and one that is the same, so that it stays young while it is true.
+    """
+
+    def __init__(
+        self,
+        options: StateOptions,
+        store: Store,
+        counters: Counters,
+        *,
+        wall: Callable[[], float],
+        write_s: float = WRITE_S,
+        renew_s: float = RENEW_S,
+    ) -> None:
+        self._options = options
+        self._store = store
+        self._counters = counters
+        self._wall = wall
+        self._write_s = write_s
+        self._renew_s = renew_s
+        self._written: tuple[int, float] | None = None
+        self._failure = ""
+
+    def load(self) -> Saved:
+        """What the file holds; nothing if there is none that can be used."""
+        if self._options.file is None:
+            return {}
+        try:
+            saved = read_state(self._options.file, self._wall(), self._options.max_age_s)
+        except StateError as error:
+            _LOG.error("%s (the start goes on without it)", printable(str(error), limit=1000))
+            return {}
+        return saved or {}
+
+    async def keep(self) -> None:
+        """Write the file whenever there is something new, for ever."""
+        if self._options.file is None:
+            return
+        loop = asyncio.get_running_loop()
+        while True:
+            due = asyncio.Event()
+            timer = loop.call_later(self._write_s, due.set)
+            try:
+                await due.wait()
+            finally:
+                timer.cancel()
+            await self.write()
+
+    async def write(self) -> None:
+        """Write it now, if the state is certain and the file is not what it should be."""
+        path, store = self._options.file, self._store
+        if path is None or not store.certain:
+            return
+        now = self._wall()
+        if self._written is not None:
+            revision, when = self._written
+            if revision == store.revision and (now - when < self._renew_s or store.out_of_contact):
+                return
+        revision, known = store.revision, store.known()
+        try:
+            await asyncio.to_thread(write_state, path, known, now)
+        except OSError as error:
+            self._counters.add(metrics.STATE_WRITES, "failed")
+            text = f"{type(error).__name__}: {error.strerror or error}"
+            if text != self._failure:
+                self._failure = text
+                _LOG.error(
+                    "state file %s can't be written (%s); the old one stays, and gets old",
+                    path,
+                    text,
+                )
+            return
+        self._counters.add(metrics.STATE_WRITES, "written")
+        self._written = (revision, now)
+        if self._failure:
+            _LOG.info("state file %s is written again", path)
+            self._failure = ""

@@ -1,0 +1,64 @@
+"""For programs that use httpx2: transports that pick an endpoint for every request.
+
+::
+
+    async with httpx2.AsyncClient(transport=AsyncTransport(hosts=["*.shop"])) as client:
+        await client.get("http://orders.shop:8080/orders/7")
+
+Needs the extra ``httpx2``.
+"""
+
+from __future__ import annotations
+
+try:
+    import httpx2
+except ImportError as error:
+    raise ImportError(
+        "trimtab.httpx2 needs httpx2; install it with: pip install 'trimtab[httpx2]'"
+    ) from error
+
+from trimtab.client.httpx_core import AsyncBody, AsyncCore, SyncBody, SyncCore
+
+__all__ = ["AsyncTransport", "Transport"]
+
+
+class _AsyncBody(AsyncBody, httpx2.AsyncByteStream):
+    pass
+
+
+class _SyncBody(SyncBody, httpx2.SyncByteStream):
+    pass
+
+
+class AsyncTransport(AsyncCore, httpx2.AsyncBaseTransport):
+    """Give it to ``httpx2.AsyncClient(transport=...)``; see ``Transport`` for the arguments."""
+
+    _library = httpx2
+    _inner = httpx2.AsyncHTTPTransport
+    _body = _AsyncBody
+
+
+class Transport(SyncCore, httpx2.BaseTransport):
+    """Give it to ``httpx2.Client(transport=...)``. Safe to use from several threads.
+
+    Args:
+        hosts: whose ``http://`` and ``https://`` URLs name clusters: ``orders.shop:8080``,
+            ``orders.shop`` (all ports) or ``*.shop``. ``xds://`` URLs always do. All other
+            URLs go where they say.
+        policy: a policy's name or configuration; None follows the control plane.
+        endpoints: fixed lists of endpoints by cluster, ``{"orders.shop:8080": ["10.0.0.1:8080"]}``;
+            no control plane is asked for these.
+        bootstrap: as for ``trimtab.insecure_channel``.
+        locality: as for ``trimtab.insecure_channel``.
+        labels: as for ``trimtab.insecure_channel``.
+        options: of each endpoint's ``httpx2.HTTPTransport`` (``http2``, ``verify``, ``limits``,
+            ...), and of the one for all other URLs; only that one uses ``proxy``.
+
+    Raises:
+        ConfigError: a wrong host; with the first request to a cluster, a wrong policy, endpoint or
+            bootstrap.
+    """
+
+    _library = httpx2
+    _inner = httpx2.HTTPTransport
+    _body = _SyncBody

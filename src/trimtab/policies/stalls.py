@@ -1,0 +1,149 @@
+"""Give no new requests to an endpoint that has fallen silent: frozen, hung, or cut off without a word.
+
+Formula: silence = the time since the first request was sent there of which, and since which, nothing
+    has been heard. An endpoint whose silence exceeds its patience gets no more requests, until it shows
+    life: the end of any request that it served, or the answer to one question of the door's.
+    patience = twice the usual time, at least ``least_s`` and at most ``most_s``; the usual time is the
+    longest latency lately, of all endpoints together (a new peak counts at once and fades by a
+    hundredth of the difference per request). An endpoint that was only slow gets twice the patience,
+    for as long as it stays.
+Time: only time in which this process was awake counts. What passes between two picks beyond
+    ``blink_s`` does not: a client that was itself stopped must not find everybody silent.
+Bounds: at most half of the endpoints are out, never the last one. Where more have fallen silent the
+    fault is not theirs: all come back. Nobody stays out longer than ``longest_s`` without being tried.
+Sources: the age of the oldest request as a sign of a dead peer, as TCP_USER_TIMEOUT does for segments;
+half and panic as Envoy's panic threshold. HTTP/2 pings can't do this: servers allow one in five minutes.
+Weakness: an endpoint whose proxy answers for a frozen application is asked again and again, at growing
+intervals; what its requests' deadlines say is left to ejection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from trimtab.load_report import LoadReport
+from trimtab.policies import Node, Outcome, Policy
+
+_MUTE = frozenset({Outcome.TIMEOUT, Outcome.CANCELLED})  # ends that the endpoint had no part in
+
+
+class Stalls:
+    """Wraps a policy; see the module.
+
+    Args:
+        inner: picks among those that are left.
+        stalled: called with each endpoint that has fallen silent; somebody may ask it for a sign of
+            life, and tell ``alive``. Must not block. None: nobody does.
+        least_s: the shortest patience [s].
+        most_s: the longest [s].
+        blink_s: what counts of the time between two picks [s].
+        longest_s: the longest time out [s]; 300 if somebody asks, else 5.
+
+    Attributes:
+        found: how often an endpoint fell silent.
+    """
+
+    def __init__(
+        self,
+        inner: Policy,
+        stalled: Callable[[Node], None] | None,
+        *,
+        least_s: float = 0.05,
+        most_s: float = 0.5,
+        blink_s: float = 0.02,
+        longest_s: float | None = None,
+    ) -> None:
+        self.inner = inner
+        self._stalled = stalled
+        self._least_s = least_s
+        self._most_s = most_s
+        self._blink_s = blink_s
+        if longest_s is None:
+            longest_s = 5.0 if stalled is None else 300.0
+        self._longest_s = longest_s
+        self._nodes: Sequence[Node] = ()
+        self._asked: dict[Node, float] = {}  # the first unanswered request, in waking time
+        self._patience: dict[Node, float] = {}  # of those that were only slow
+        self._out: dict[Node, float] = {}  # until when, by the clock
+        self._next_return = 0.0
+        self._last = 0.0
+        self._asleep = 0.0
+        self._usual_s = 0.0
+        self.found = 0
+
+    @property
+    def silent(self) -> frozenset[Node]:
+        """Who is out now."""
+        return frozenset(self._out)
+
+    def update(self, nodes: Sequence[Node], now: float) -> None:
+        """Replace the candidates; those that left are forgotten."""
+        self._nodes = tuple(nodes)
+        there = set(nodes)
+        self._asked = {n: asked for n, asked in self._asked.items() if n in there}
+        self._patience = {n: patience for n, patience in self._patience.items() if n in there}
+        self._out = {n: until for n, until in self._out.items() if n in there}
+        self._apply(now)
+
+    def pick(self, now: float, key: str | None = None) -> Node:
+        """The inner policy's choice among those that are not silent."""
+        blink = self._last + self._blink_s
+        self._last = now
+        if now > blink:
+            self._asleep += now - blink
+        if self._out and now >= self._next_return:
+            for node in [n for n, until in self._out.items() if now >= until]:
+                del self._out[node]
+            self._apply(now)
+        awake = now - self._asleep
+        while True:
+            node = self.inner.pick(now, key)
+            silence = awake - self._asked.setdefault(node, awake)
+            if silence <= self._least_s or silence <= self._patience_with(node):
+                return node
+            if not self._take_out(node, now):
+                return node
+
+    def done(
+        self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
+    ) -> None:
+        """Every end that comes from the endpoint is a sign of life."""
+        if outcome not in _MUTE:
+            usual = self._usual_s
+            self._usual_s = latency if latency > usual else usual + 0.01 * (latency - usual)
+            if node in self._asked:
+                del self._asked[node]
+            if self._out and node in self._out:
+                self.alive(node, now)
+        self.inner.done(node, outcome, latency, now, report)
+
+    def alive(self, node: Node, now: float) -> None:
+        """It has shown life: it was slow, or is well again."""
+        self._asked.pop(node, None)
+        if self._out.pop(node, None) is not None:
+            self._patience[node] = min(self._most_s, 2.0 * self._patience_with(node))
+            self._apply(now)
+
+    def _patience_with(self, node: Node) -> float:
+        usual = min(self._most_s, max(self._least_s, 2.0 * self._usual_s))
+        return max(usual, self._patience.get(node, 0.0))
+
+    def _take_out(self, node: Node, now: float) -> bool:
+        """Whether it is out now; if not, everybody gets another chance."""
+        n = len(self._nodes)
+        if 2 * (len(self._out) + 1) > max(n, 2) or n < 2:  # noqa: PLR2004 - half, but one of two
+            self._asked.clear()
+            self._out.clear()
+        else:
+            del self._asked[node]
+            self._out[node] = now + self._longest_s
+            self.found += 1
+            if self._stalled is not None:
+                self._stalled(node)
+        self._apply(now)
+        return node in self._out
+
+    def _apply(self, now: float) -> None:
+        out = self._out
+        self._next_return = min(out.values(), default=0.0)
+        self.inner.update([n for n in self._nodes if n not in out] if out else self._nodes, now)

@@ -1,0 +1,184 @@
+"""One cluster, encoded: each resource once per name and view, until what it is made of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trimtab.model import Endpoint, Snapshot
+from trimtab.xds import type_urls
+from trimtab.xds.assignments import MAX_BODY, Fragments, View, assignment_resource, subset
+from trimtab.xds.resources import (
+    EdsSource,
+    Resource,
+    cluster_resource,
+    listener_resource,
+    route_resource,
+)
+from trimtab.xds.server_client import Client
+from trimtab.xds.zone_views import (
+    RESERVE,
+    Outlook,
+    Surroundings,
+    Vantage,
+    capacity_of,
+    mode_of,
+    outlook,
+)
+
+_MAX_SUBSETS = 8  # per cluster: each is as large as a message may be
+_MAX_SOURCED = 32  # per cluster: clients choose the names in their EDS sources
+
+
+class ClusterViews:
+    """One cluster's snapshot and everything that has been encoded from it."""
+
+    __slots__ = (
+        "_capacity",
+        "_zones",
+        "assignments",
+        "cluster",
+        "fragments",
+        "load_reports",
+        "snapshot",
+        "sourced",
+        "static",
+        "subsets",
+    )
+
+    def __init__(self, snapshot: Snapshot, *, load_reports: bool = False) -> None:
+        self.snapshot = snapshot
+        self.load_reports = load_reports
+        self.cluster = snapshot.cluster
+        # CDS, LDS, RDS: endpoints don't matter
+        self.static: dict[tuple[str, str, bool], Resource] = {}
+        self.sourced: dict[tuple[str, EdsSource], Resource] = {}  # CDS, with an EDS source
+        self.assignments: dict[tuple[str, View, Vantage | None], Resource] = {}
+        self.subsets: dict[tuple[str, View, Vantage | None, str], Resource] = {}
+        self.fragments = {view: Fragments(view) for view in View}
+        self._zones: str | None = None
+        self._capacity: Mapping[str, int] | None = None
+
+    def replace(self, snapshot: Snapshot) -> None:
+        """Take the cluster's next state; what doesn't depend on what changed stays encoded."""
+        old, self.snapshot = self.snapshot, snapshot
+        if (old.policy, old.service) != (snapshot.policy, snapshot.service):
+            self.static.clear()
+            self.sourced.clear()
+            self._zones = None
+        self._capacity = None
+        self.assignments.clear()
+        self.subsets.clear()
+
+    def forget_clients(self) -> None:
+        """Some client Service has changed: what hangs on how many clients there are."""
+        for views in (self.assignments, self.subsets):
+            for key in [k for k in views if k[2] is not None and k[2].clients is not None]:
+                del views[key]  # type: ignore[arg-type]  # it is one of its own
+
+    @property
+    def zones(self) -> str:
+        """How clients go by zones: see ``policies.stack.zone_mode``."""
+        if self._zones is None:
+            self._zones = mode_of(self.snapshot.policy)
+        return self._zones
+
+    @property
+    def capacity(self) -> Mapping[str, int]:
+        """Sums of weights by zone."""
+        if self._capacity is None:
+            self._capacity = capacity_of(self.snapshot)
+        return self._capacity
+
+    def get(self, type_url: str, name: str, client: Client, surroundings: Surroundings) -> Resource:
+        """What a client is sent under a name."""
+        if type_url == type_urls.EDS:
+            return self._assignment(name, client, surroundings)
+        if type_url == type_urls.CDS and client.eds_source is not None:
+            return self._sourced(name, client.eds_source)
+        nested = type_url == type_urls.CDS and client.goes_by_localities and self.zones == "prefer"
+        return self._static(type_url, name, nested=nested)
+
+    def _static(self, type_url: str, name: str, *, nested: bool = False) -> Resource:
+        found = self.static.get((type_url, name, nested))
+        if found is None:
+            if type_url == type_urls.CDS:
+                found = cluster_resource(
+                    name,
+                    self.snapshot,
+                    localities_first=nested,
+                    load_reports=self.load_reports,
+                )
+            elif type_url == type_urls.LDS:
+                found = listener_resource(name, self.cluster, self.snapshot.policy)
+            else:
+                found = route_resource(name, self.cluster, self.snapshot.policy)
+            self.static[type_url, name, nested] = found
+        return found
+
+    def _sourced(self, name: str, source: EdsSource) -> Resource:
+        found = self.sourced.get((name, source))
+        if found is None:
+            found = cluster_resource(name, self.snapshot, source, load_reports=self.load_reports)
+            if len(self.sourced) >= _MAX_SOURCED:
+                self.sourced.pop(next(iter(self.sourced)))
+            self.sourced[name, source] = found
+        return found
+
+    def _assignment(self, name: str, client: Client, surroundings: Surroundings) -> Resource:
+        view = client.view
+        vantage = None if client.place is None else self._vantage(client, surroundings)
+        found = self.assignments.get((name, view, vantage))
+        if found is None:
+            found = self._encoded(name, view, vantage, surroundings)
+            self.assignments[name, view, vantage] = found
+        if len(found.body) <= MAX_BODY:
+            return found
+        key = (name, view, vantage, client.node_id)
+        part = self.subsets.get(key)
+        if part is None:
+            chosen = subset(self.snapshot, view, self.fragments[view], client.node_id)
+            part = self._encoded(name, view, vantage, surroundings, chosen)
+            if len(self.subsets) >= _MAX_SUBSETS:
+                self.subsets.pop(next(iter(self.subsets)))
+            self.subsets[key] = part
+        return part
+
+    def _encoded(
+        self,
+        name: str,
+        view: View,
+        vantage: Vantage | None,
+        surroundings: Surroundings,
+        endpoints: Sequence[Endpoint] | None = None,
+    ) -> Resource:
+        return assignment_resource(
+            name,
+            self.snapshot,
+            self.fragments[view],
+            view,
+            # Of the Cluster as most are sent it: what some are sent instead changes with it.
+            salt=self._static(type_urls.CDS, name).version,
+            endpoints=endpoints,
+            outlook=None if vantage is None else self._outlook(view, vantage, surroundings),
+        )
+
+    def _vantage(self, client: Client, surroundings: Surroundings) -> Vantage | None:
+        if client.place is None:
+            return None
+        audience = client.audience
+        own_client = client.view is View.FULL
+        found = surroundings.vantage(
+            self.cluster,
+            client.place,
+            self.zones,
+            own_client=own_client,
+            visible=audience.sees if audience else None,
+        )
+        if found is None or own_client or self.zones != "strict" or found.zone in self.capacity:
+            return found
+        return None  # without an endpoint in the own zone strict says nothing
+
+    def _outlook(self, view: View, vantage: Vantage, surroundings: Surroundings) -> Outlook:
+        pods = surroundings.pods(vantage.clients) if vantage.clients else {}
+        reserve = 0.0 if view is View.FULL else RESERVE
+        return outlook(vantage, self.zones, pods, self.capacity, reserve=reserve)

@@ -1,0 +1,270 @@
+"""From where a client looks at a cluster: its zone, its peers, and what follows for its view. Pure.
+
+There are at most as many views of a cluster as there are zones times client Services that ask. What is
+kept here is made when the first client needs it, so that services without zones cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from trimtab.errors import ConfigError
+from trimtab.model import Health, PolicyConfig, ServicePort, Snapshot
+from trimtab.policies.stack import zone_mode
+from trimtab.policies.zone_split import UNKNOWN, Shares, with_reserve, zone_split
+
+RESERVE = 0.01
+"""Of the requests of clients that can't spill over by load: it goes everywhere by capacity, so that
+where the own zone's endpoints fail the client knows the others, and in good proportion."""
+
+_MAX_SERVICES = 10_000  # names that clients made up
+_MAX_NODES = 100_000
+
+
+class ServiceName(NamedTuple):
+    """A Service, whatever its ports."""
+
+    name: str
+    namespace: str
+
+    def __str__(self) -> str:
+        return f"{self.name}.{self.namespace}"
+
+    @classmethod
+    def of(cls, port: ServicePort) -> ServiceName:
+        """The Service of a port."""
+        return cls(port.service, port.namespace)
+
+    @classmethod
+    def parse(cls, text: str, namespace: str) -> ServiceName | None:
+        """``SERVICE.NAMESPACE``, more after that or a port making no difference.
+
+        A bare ``SERVICE`` is in ``namespace``; None if that is not known, either.
+        """
+        name, _, rest = text.partition(":")[0].partition(".")
+        namespace = rest.partition(".")[0] or namespace
+        return cls(name, namespace) if name and namespace else None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a client runs, in its own words.
+
+    Attributes:
+        zone: its zone, "" if it doesn't know.
+        node: the name of its Kubernetes node, "" likewise.
+        service: the Service that it belongs to; None likewise.
+    """
+
+    zone: str = ""
+    node: str = ""
+    service: ServiceName | None = None
+
+
+class Vantage(NamedTuple):
+    """What makes one view of a cluster differ from another.
+
+    Attributes:
+        zone: the client's.
+        clients: its Service; None: how many clients there are makes no difference.
+    """
+
+    zone: str
+    clients: ServiceName | None = None
+
+    def __str__(self) -> str:
+        return f"from {self.zone}" + (f" of {self.clients}" if self.clients else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What an assignment says of zones to the clients at one vantage.
+
+    Attributes:
+        zone: theirs.
+        shares: of their requests, by server zone; None: unknown.
+        strict: the others are for when their own zone has nothing to use.
+    """
+
+    zone: str
+    shares: Shares | None = None
+    strict: bool = False
+
+
+def capacity_of(snapshot: Snapshot) -> Mapping[str, int]:
+    """Sums of weights by zone, of what may be used."""
+    found: dict[str, int] = {}
+    for endpoint in snapshot.usable():
+        zone = endpoint.locality.zone
+        found[zone] = found.get(zone, 0) + endpoint.weight
+    return found
+
+
+def pods_of(snapshot: Snapshot) -> Mapping[str, int]:
+    """Ready pods by zone."""
+    found: dict[str, int] = {}
+    for endpoint in snapshot.endpoints:
+        if endpoint.health is Health.READY:
+            zone = endpoint.locality.zone
+            found[zone] = found.get(zone, 0) + 1
+    return found
+
+
+def mode_of(policy: PolicyConfig | None) -> str:
+    """As ``zone_mode``; parameters that are out of range count as absent."""
+    try:
+        return zone_mode(policy)
+    except ConfigError:
+        return zone_mode(None)
+
+
+def outlook(
+    vantage: Vantage,
+    mode: str,
+    clients: Mapping[str, int],
+    servers: Mapping[str, int],
+    *,
+    reserve: float,
+) -> Outlook:
+    """What follows from both sides' counts.
+
+    Args:
+        vantage: whose view.
+        mode: see ``zone_mode``.
+        clients: pods by zone.
+        servers: capacity by zone.
+        reserve: see ``RESERVE``; 0 for a client that spills over by itself.
+    """
+    strict = mode == "strict" and vantage.zone in servers
+    if vantage.clients is None or mode != "prefer":
+        return Outlook(vantage.zone, strict=strict)
+    rows = zone_split(clients, servers)
+    row = rows.get(vantage.zone, rows[UNKNOWN])
+    return Outlook(vantage.zone, with_reserve(row, servers, reserve) if reserve else row)
+
+
+class Surroundings:
+    """Who is where: the zones of nodes and of client Services, from all snapshots.
+
+    Args:
+        snapshots: the catalog's, by cluster; read when needed.
+    """
+
+    def __init__(self, snapshots: Mapping[str, Snapshot]) -> None:
+        self._snapshots = snapshots
+        self._ports: dict[ServiceName, set[str]] = {}
+        self._pods: dict[ServiceName, Mapping[str, int]] = {}
+        self._readers: dict[ServiceName, set[str]] = {}
+        self._nodes: dict[str, str] | None = None  # None: nobody has asked yet
+        self._unread: set[str] = set()
+        self._sought: dict[str, set[str]] = {}
+
+    def changed(self, cluster: str, old: Snapshot | None, new: Snapshot | None) -> Collection[str]:
+        """Take in that a cluster changed; ``snapshots`` say so already.
+
+        Returns:
+            The clusters some of whose views change with it.
+        """
+        touched: set[str] = set()
+        for service in _services(old, new):
+            ports = self._ports.setdefault(service, set())
+            ports.discard(cluster)
+            if new is not None and new.service and ServiceName.of(new.service) == service:
+                ports.add(cluster)
+            if not ports:
+                del self._ports[service]
+            before = self._pods.pop(service, {})
+            if service in self._readers and self.pods(service) != before:
+                # Who still wants it asks again.
+                touched |= self._readers.pop(service)
+        if self._nodes is not None:
+            self._unread.add(cluster)
+        if new is not None and self._sought:
+            found = {e.node for e in new.endpoints if e.locality.zone and e.node in self._sought}
+            for node in sorted(found):
+                touched |= self._sought.pop(node)
+        return touched
+
+    def pods(self, service: ServiceName) -> Mapping[str, int]:
+        """A Service's ready pods by zone; empty if there are none, or no such Service."""
+        known = self._pods.get(service)
+        if known is None:
+            ports = (self._snapshots[c] for c in sorted(self._ports.get(service, ())))
+            counts = [pods_of(snapshot) for snapshot in ports]
+            # All ports of a Service have the same pods, but for one that some pods don't name.
+            known = max(counts, key=lambda count: sum(count.values()), default={})
+            self._pods[service] = known
+        return known
+
+    def vantage(
+        self,
+        cluster: str,
+        place: Place,
+        mode: str,
+        *,
+        own_client: bool,
+        visible: Callable[[ServicePort | None], bool] | None = None,
+    ) -> Vantage | None:
+        """From where a client sees a cluster; None: as one that says nothing of itself.
+
+        Args:
+            cluster: what it looks at.
+            place: where it runs.
+            mode: see ``zone_mode``.
+            own_client: it is one of trimtab's, which goes by zones itself.
+            visible: which Services it may know of; None: all.
+        """
+        zone = place.zone or self._zone_of(place.node, cluster)
+        if not zone:
+            return None
+        clients = None
+        if mode == "prefer" and place.service is not None:
+            clients = self._counted(cluster, place.service, zone, visible)
+        looked_up = own_client and not place.zone
+        strict = not own_client and mode == "strict"
+        return Vantage(zone, clients) if clients or looked_up or strict else None
+
+    def _counted(
+        self,
+        cluster: str,
+        service: ServiceName,
+        zone: str,
+        visible: Callable[[ServicePort | None], bool] | None,
+    ) -> ServiceName | None:
+        if service in self._readers or len(self._readers) < _MAX_SERVICES:
+            self._readers.setdefault(service, set()).add(cluster)
+        if zone not in self.pods(service):
+            return None
+        if visible is not None:
+            ports = (self._snapshots[c].service for c in self._ports[service])
+            return service if any(map(visible, ports)) else None
+        return service
+
+    def _zone_of(self, node: str, cluster: str) -> str:
+        if not node:
+            return ""
+        if self._nodes is None or len(self._nodes) > _MAX_NODES:
+            self._nodes = {}
+            self._unread = set(self._snapshots)
+        if node not in self._nodes:
+            self._read_nodes()
+        zone = self._nodes.get(node)
+        if zone is None and (node in self._sought or len(self._sought) < _MAX_NODES):
+            self._sought.setdefault(node, set()).add(cluster)
+        return zone or ""
+
+    def _read_nodes(self) -> None:
+        assert self._nodes is not None  # noqa: S101 - the caller made it
+        for cluster in self._unread:
+            snapshot = self._snapshots.get(cluster)
+            for endpoint in snapshot.endpoints if snapshot else ():
+                node, zone = endpoint.node, endpoint.locality.zone
+                if node and zone and self._nodes.setdefault(node, zone) != zone:
+                    self._nodes[node] = ""  # two clusters of pods have a node of that name
+        self._unread.clear()
+
+
+def _services(*snapshots: Snapshot | None) -> set[ServiceName]:
+    return {ServiceName.of(s.service) for s in snapshots if s is not None and s.service is not None}

@@ -1,0 +1,309 @@
+"""What every HTTP door promises: httpx and httpx2, on a loop and in threads, and aiohttp."""
+
+import asyncio
+import socket
+import ssl
+from collections import Counter
+
+import pytest
+
+import trimtab
+from certificates import Authority
+from harness.waiting import Deadline, pause
+from trimtab.errors import ConfigError
+from trimtab.load_codec import encode
+from trimtab.load_report import LoadReport
+from trimtab.model import Endpoint, PolicyConfig
+from trimtab.testing import ControlPlane
+
+URL = "http://orders.shop:8080"
+
+
+def unused_target():
+    """A port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def in_flight(client):
+    return sum(
+        node.in_flight
+        for cluster in client.transport._clusters
+        for node in cluster.balancer.nodes.values()
+    )
+
+
+def fixed(*targets):
+    return {"orders.shop:8080": list(targets)}
+
+
+async def until(look):
+    deadline = Deadline(10)
+    while not await look():
+        assert not deadline.passed, look.__name__
+        await asyncio.to_thread(pause)
+
+
+async def test_each_request_picks_and_the_service_s_name_stays_everywhere(door, servers):
+    opened = servers.open("a", "b", "c")
+    client = door(endpoints=fixed(*(s.target for s in opened)), policy="round_robin")
+    answers = [await client.send("GET", f"{URL}/who%2Fis/it?q=a%20b&q=c") for _ in range(9)]
+    assert Counter(a.seen["server"] for a in answers) == {"a": 3, "b": 3, "c": 3}
+    for answer in answers:
+        assert answer.status == 200
+        assert answer.seen["host"] == "orders.shop:8080"
+        assert answer.seen["target"] == "/who%2Fis/it?q=a%20b&q=c"
+        assert answer.url.startswith(f"{URL}/who%2Fis/it")
+    assert in_flight(client) == 0
+
+
+async def test_the_default_policy_reaches_every_endpoint(door, servers):
+    opened = servers.open("a", "b", "c")
+    client = door(endpoints=fixed(*(s.target for s in opened)))
+    answers = [await client.send("GET", URL + "/") for _ in range(40)]
+    assert {a.seen["server"] for a in answers} == {"a", "b", "c"}
+
+
+async def test_the_control_plane_s_changes_are_followed(door, servers):
+    a, b = servers.open("a", "b")
+    with ControlPlane() as plane:
+        plane.set("orders.shop:8080", [a.target])
+        client = door(hosts=["*.shop"], bootstrap=plane.bootstrap(), policy="round_robin")
+        assert (await client.send("GET", URL + "/")).seen["server"] == "a"
+        plane.set("orders.shop:8080", [b.target])
+
+        async def moved():
+            return (await client.send("GET", URL + "/")).seen["server"] == "b"
+
+        await until(moved)
+        plane.set("orders.shop:8080", [])
+
+        async def gone():
+            try:
+                await client.send("GET", URL + "/")
+            except client.errors as error:
+                return "orders.shop:8080" in str(error)
+            return False
+
+        await until(gone)
+
+
+async def test_other_hosts_are_left_alone(door, servers):
+    other = servers.open("other")
+    client = door(hosts=["*.shop"], endpoints=fixed(unused_target()))
+    answer = await client.send("GET", f"http://{other.target}/")
+    assert answer.seen["server"] == "other"
+    assert answer.seen["host"] == other.target
+
+
+async def test_an_endpoint_that_nobody_answers_for_costs_no_request(door, servers):
+    a, b = servers.open("a", "b")
+    client = door(endpoints=fixed(unused_target(), a.target, b.target), policy="round_robin")
+    answers = [await client.send("POST", URL + "/", content=b"once") for _ in range(12)]
+    counts = Counter(a.seen["server"] for a in answers)
+    assert set(counts) == {"a", "b"}
+    assert max(counts.values()) <= 8
+    assert {a.seen["body"] for a in answers} == {"once"}
+    assert in_flight(client) == 0
+
+
+async def test_when_nobody_answers_the_error_is_the_library_s_and_names_the_endpoint(door):
+    target = unused_target()
+    client = door(endpoints=fixed(target))
+    with pytest.raises(client.errors) as refused:
+        await client.send("GET", URL + "/")
+    assert target.rpartition(":")[2] in str(refused.value)
+    assert in_flight(client) == 0
+
+
+async def test_a_server_that_stops_under_load_fails_nothing_that_may_be_repeated(door, servers):
+    a, b = servers.open("a", "b")
+    client = door(endpoints=fixed(a.target, b.target), policy="round_robin")
+    for _ in range(4):
+        await client.send("GET", URL + "/")
+    await asyncio.to_thread(a.stop)
+    answers = [await client.send("GET", URL + "/") for _ in range(10)]
+    assert {x.seen["server"] for x in answers} == {"b"}
+
+
+async def test_503_is_asked_elsewhere_once_and_only_of_safe_methods(door, servers):
+    a, b = servers.open("a", "b")
+    a.status["/"] = 503
+    client = door(
+        endpoints=fixed(a.target, b.target),
+        policy=PolicyConfig.of("round_robin", judges=False),
+    )
+    assert {(await client.send("GET", URL + "/")).status for _ in range(6)} == {200}
+    before = a.served["/"] + b.served["/"]
+    statuses = Counter([(await client.send("POST", URL + "/")).status for _ in range(6)])
+    assert statuses == {200: 3, 503: 3}
+    assert a.served["/"] + b.served["/"] == before + 6
+
+
+async def test_a_whole_outage_is_not_multiplied(door, servers):
+    opened = servers.open("a", "b", "c")
+    for server in opened:
+        server.status["/"] = 503
+    client = door(endpoints=fixed(*(s.target for s in opened)))
+    for _ in range(100):
+        assert (await client.send("GET", URL + "/")).status == 503
+    # The floor of the budget is 10, and a fifth of 100 is 20.
+    assert sum(s.served["/"] for s in opened) <= 130
+
+
+async def test_retry_after_keeps_requests_away(door, servers):
+    a, b = servers.open("a", "b")
+    a.status["/"] = 429
+    a.headers["retry-after"] = "30"
+    client = door(endpoints=fixed(a.target, b.target))
+    for _ in range(30):
+        await client.send("GET", URL + "/")
+    assert a.served["/"] <= 3
+
+
+async def test_what_is_in_flight_counts_until_the_body_ends(door, servers):
+    a = servers.open("a")
+    client = door(endpoints=fixed(a.target))
+    response = await client.begin(URL + "/parts")
+    assert in_flight(client) == 1
+    await response.aclose()
+    assert in_flight(client) == 0
+
+
+async def test_a_response_that_is_dropped_unread_is_no_longer_in_flight(door, servers):
+    a = servers.open("a")
+    client = door(endpoints=fixed(a.target), timeout=2.0)
+    response = await client.begin(URL + "/parts")
+    assert in_flight(client) == 1
+    a.let_go.set()
+    await response.aclose()
+    del response
+    assert in_flight(client) == 0
+
+
+async def test_a_request_that_is_given_up_is_no_longer_in_flight(door, servers):
+    a = servers.open("a")
+    client = door(endpoints=fixed(a.target), timeout=0.3)
+    with pytest.raises(client.errors):
+        await client.send("GET", URL + "/hold")
+    assert in_flight(client) == 0
+
+
+async def test_load_reports_of_the_servers_reach_the_policy(door, servers):
+    a, b = servers.open("a", "b")
+    # Both say that they are as quick; a says that 50 others wait there, so it is hot.
+    for server, waiting in ((a, 50), (b, 0)):
+        server.headers["endpoint-load-metrics"] = encode(
+            LoadReport(in_flight=waiting, latency=0.01)
+        )
+    client = door(endpoints=fixed(a.target, b.target), policy=PolicyConfig.of("token", explore=0.0))
+    for _ in range(40):
+        await client.send("GET", URL + "/")
+    assert a.served["/"] < b.served["/"] / 2
+
+
+async def test_keys_keep_to_one_endpoint(door, servers):
+    opened = servers.open("a", "b", "c")
+    client = door(
+        endpoints=fixed(*(s.target for s in opened)),
+        policy=PolicyConfig.of("ring_hash", hash_key="x-user"),
+    )
+    for user in ("ann", "bob", "cem", "dora"):
+        answers = [await client.send("GET", URL + "/", headers={"x-user": user}) for _ in range(5)]
+        assert len({a.seen["server"] for a in answers}) == 1
+
+
+async def test_labels_of_a_request_choose_the_endpoints(door, servers):
+    a, b = servers.open("a", "b")
+    endpoints = [
+        Endpoint("127.0.0.1", s.port, labels=frozenset({("shard", shard)}))
+        for s, shard in ((a, "1"), (b, "2"))
+    ]
+    client = door(endpoints={"orders.shop:8080": endpoints})
+    for server, shard in ((a, "1"), (b, "2")):
+        with trimtab.request_labels({"shard": shard}):
+            answers = [await client.send("GET", URL + "/") for _ in range(4)]
+        assert {x.seen["server"] for x in answers} == {server.name}
+
+
+async def test_redirects_are_followed_to_where_they_lead(door, servers):
+    a, other = servers.open("a", "other")
+    a.status["/"] = 307
+    a.headers["location"] = f"http://{other.target}/there"
+    client = door(endpoints=fixed(a.target), redirects=True)
+    answer = await client.send("GET", URL + "/")
+    assert (answer.seen["server"], answer.seen["host"]) == ("other", other.target)
+    a.headers["location"] = "/here"  # relative: to the service, not to the endpoint
+    answer = await client.send("GET", URL + "/")
+    assert answer.seen["host"] == "orders.shop:8080"
+    assert answer.url == URL + "/here"
+
+
+async def test_tls_is_checked_against_the_service_s_name(door, servers, tmp_path):
+    authority = Authority()
+    chain, key = authority.issue()
+    (tmp_path / "cert.pem").write_bytes(chain)
+    (tmp_path / "key.pem").write_bytes(key)
+    certificate = (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    a = servers.open("a", certificate=certificate)
+    trusting = ssl.create_default_context(cadata=authority.pem.decode())
+    endpoints = {"localhost:8443": [a.target], "orders.shop:8443": [a.target]}
+    client = door(endpoints=endpoints, verify=trusting)
+    assert (await client.send("GET", "https://localhost:8443/")).seen["server"] == "a"
+    with pytest.raises(client.errors, match=r"(?i)hostname mismatch|certificate"):
+        await client.send("GET", "https://orders.shop:8443/")
+    assert in_flight(client) == 0
+
+
+async def test_nothing_is_known_in_time(door):
+    with ControlPlane() as plane:
+        client = door(hosts=["orders.shop"], bootstrap=plane.bootstrap(), timeout=1.0)
+        with pytest.raises(client.errors) as refused:
+            await client.send("GET", URL + "/")
+        assert "orders.shop:8080" in str(refused.value)
+
+
+async def test_a_wrong_policy_is_told_at_the_first_request(door, servers):
+    a = servers.open("a")
+    client = door(endpoints=fixed(a.target), policy="no_such_policy")
+    with pytest.raises(ConfigError, match="no_such_policy"):
+        await client.send("GET", URL + "/")
+
+
+async def test_many_requests_at_once_leave_nothing_behind(door, servers):
+    opened = servers.open("a", "b", "c")
+    client = door(endpoints=fixed(*(s.target for s in opened)))
+    answers = await asyncio.gather(*(client.send("GET", URL + "/") for _ in range(60)))
+    counts = Counter(a.seen["server"] for a in answers)
+    assert set(counts) == {"a", "b", "c"}
+    assert in_flight(client) == 0
+
+
+async def test_pods_that_left_leave_nothing_behind(door, servers):
+    a, b = servers.open("a", "b")
+    with ControlPlane() as plane:
+        plane.set("orders.shop:8080", [a.target, b.target])
+        client = door(hosts=["*.shop"], bootstrap=plane.bootstrap(), policy="round_robin")
+        await client.send("GET", URL + "/")
+        (cluster,) = client.transport._clusters
+        (gone,) = (n for n in cluster.balancer.nodes.values() if n.endpoint.port == a.port)
+        plane.set("orders.shop:8080", [b.target])
+
+        async def left():
+            await client.send("GET", URL + "/")
+            return len(cluster.balancer.nodes) == 1
+
+        await until(left)
+        cluster.rest(gone)  # a request that was under way there breaks
+        assert gone not in cluster._backoffs
+
+
+async def test_a_body_counts_though_the_server_offers_another_protocol(door, servers):
+    a = servers.open("a")
+    a.headers["upgrade"] = "h2c"
+    client = door(endpoints=fixed(a.target))
+    response = await client.begin(URL + "/parts")
+    assert in_flight(client) == 1
+    await response.aclose()
+    assert in_flight(client) == 0

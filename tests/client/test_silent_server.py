@@ -1,0 +1,278 @@
+"""Servers that stop without a word: frozen, cut off, never greeting, always saying goodbye."""
+
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+import trustme
+
+from doors import loop, threads
+from doors.servers import EchoServer, Servers
+from doors.swallower import Swallower
+from doors.victim import Victims
+from harness.waiting import eventually, pause
+
+DOORS = {**threads.DOORS, **loop.DOORS}
+CALLERS = 8
+
+# See test_doors.
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+
+
+@pytest.fixture(params=DOORS)
+def door(request, echo):
+    made = DOORS[request.param](echo)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def servers(echo):
+    made = Servers(echo)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def victim(echo):
+    """One process for the module: it is frozen and thawed, never harmed."""
+    victims = Victims(echo)
+    yield victims.start()
+    victims.close()
+
+
+class Frozen:
+    """The process is stopped; the kernel goes on acknowledging what comes."""
+
+    def __init__(self, victim):
+        self._process, self.port = victim
+
+    def fall_silent(self):
+        self._process.freeze()
+
+    def speak(self):
+        self._process.thaw()
+
+    def close(self):
+        self._process.thaw()
+
+
+class CutOff:
+    """The process is well, and what is on the way to it and from it is lost."""
+
+    def __init__(self, victim):
+        self._swallower = Swallower(victim[1])
+        self.port = self._swallower.port
+
+    def fall_silent(self):
+        self._swallower.swallow()
+
+    def speak(self):
+        self._swallower.pass_on()
+
+    def close(self):
+        self._swallower.close()
+
+
+@pytest.fixture(params=[Frozen, CutOff])
+def silencer(request, victim):
+    made = request.param(victim)
+    yield made
+    made.close()
+
+
+class Load:
+    """Callers that call again and again, each waiting for its answer."""
+
+    def __init__(self, channel, request):
+        self.replies = []
+        self.errors = []
+        self._channel = channel
+        self._request = request
+        self._stop = threading.Event()
+        self._callers = ThreadPoolExecutor(CALLERS)
+        self._running = [self._callers.submit(self._call) for _ in range(CALLERS)]
+
+    def _call(self):
+        while not self._stop.is_set():
+            try:
+                self.replies.append(self._channel.say(self._request(), timeout=30).server)
+            except grpc.RpcError as error:
+                self.errors.append(error)
+
+    def more(self, n):
+        """Wait for so many replies more, and return them."""
+        before = len(self.replies)
+        eventually(lambda: len(self.replies) >= before + n, within=20, what=f"{n} replies more")
+        return self.replies[before:]
+
+    def stop(self):
+        self._stop.set()
+        for caller in self._running:
+            caller.result()
+        self._callers.shutdown()
+
+
+def node_at(channel, port):
+    return channel.balancer.nodes["127.0.0.1", port]
+
+
+def connected(channel, n):
+    def count():
+        return sum(node.connected for node in channel.balancer.nodes.values()) == n
+
+    eventually(count, within=10, what=f"{n} endpoints connected")
+
+
+def test_a_policy_that_does_not_look_at_endpoints_leaves_a_silent_one_out_all_the_same(
+    door, silencer, servers, echo
+):
+    three = servers.open("a", "b", "c")
+    channel = door.open(
+        [*(s.target for s in three), f"127.0.0.1:{silencer.port}"], policy="round_robin"
+    )
+    connected(channel, 4)
+    node = node_at(channel, silencer.port)
+    request = echo[0].Request
+    running = []
+
+    def noticed():
+        running.append(channel.begin("Say", request(), timeout=60))
+        pause(0.005)
+        return channel.balancer.is_silent(node)
+
+    for _ in range(8):
+        channel.say(request(), timeout=10)
+    silencer.fall_silent()
+    try:
+        eventually(noticed, within=15, what="it is noticed")
+        sent = node.picks
+        assert "victim" not in [channel.say(request(), timeout=10).server for _ in range(200)]
+        assert node.picks == sent
+    finally:
+        silencer.speak()
+    assert all(call.code() is grpc.StatusCode.OK for call in running)
+    eventually(
+        lambda: channel.say(request(), timeout=10).server == "victim",
+        within=15,
+        what="it is used again",
+    )
+
+
+def test_a_server_that_falls_silent_gets_no_new_requests_and_is_used_again_when_it_speaks(
+    door, silencer, servers, echo
+):
+    three = servers.open("a", "b", "c")
+    channel = door.open([*(s.target for s in three), f"127.0.0.1:{silencer.port}"])
+    connected(channel, 4)
+    node = node_at(channel, silencer.port)
+    load = Load(channel, echo[0].Request)
+    try:
+        eventually(lambda: "victim" in load.replies, within=15, what="the victim has load")
+        silencer.fall_silent()
+
+        def left_alone():
+            before = node.picks
+            load.more(600)
+            return node.picks == before
+
+        eventually(left_alone, within=15, what="it is noticed")
+        sent = node.picks
+        assert "victim" not in load.more(1000)
+        assert node.picks == sent
+        assert 0 < node.in_flight < CALLERS  # the others were never held up
+        silencer.speak()
+        eventually(lambda: not channel.balancer.is_silent(node), within=15, what="it is forgiven")
+        eventually(lambda: "victim" in load.more(20), within=15, what="it is used again")
+    finally:
+        silencer.speak()
+        load.stop()
+    assert load.errors == []
+
+
+def test_a_busy_server_is_asked_and_keeps_getting_requests(door, servers, echo):
+    slow, other = servers.open("slow", "other")
+    channel = door.open([slow.target, other.target])
+    connected(channel, 2)
+    request = echo[0].Request
+    held = []
+    while slow.holding == 0:  # a call that takes long, and nothing else from that server
+        held.append(channel.begin("Count", request(replies=1)))
+        held.append(channel.begin("Say", request(hold=True)))
+        pause()
+    load = Load(channel, request)
+    try:
+        load.more(200)
+        eventually(lambda: "slow" in load.more(20), within=15, what="the slow one is used")
+        node = node_at(channel, slow.port)
+        eventually(lambda: not channel.balancer.is_silent(node), within=10, what="it is forgiven")
+    finally:
+        load.stop()
+        slow.let_go.set()
+        other.let_go.set()
+    assert load.errors == []
+
+
+def test_servers_that_end_every_connection_soon_fail_no_request(door, servers, echo):
+    options = [("grpc.max_connection_age_ms", 100)]
+    three = [EchoServer(echo, name, options=options) for name in "abc"]
+    channel = door.open([s.target for s in three])
+    connected(channel, 3)
+    load = Load(channel, echo[0].Request)
+    try:
+        load.more(1500)
+    finally:
+        load.stop()
+        for server in three:
+            server.stop()
+    assert load.errors == []
+
+
+def test_a_server_that_never_greets_gets_no_requests_and_is_given_up_soon(door, servers, echo):
+    deaf = socket.create_server(("127.0.0.1", 0))
+    try:
+        port = deaf.getsockname()[1]
+        good = servers.open("good")
+        channel = door.open([good.target, f"127.0.0.1:{port}"])
+        connected(channel, 1)
+        node = node_at(channel, port)
+        assert {channel.say(echo[0].Request(), timeout=10).server for _ in range(50)} == {"good"}
+        # gRPC's own patience is 20 s.
+        eventually(lambda: node.transport.failing, within=10, what="it is given up")
+        assert node.picks == 0
+    finally:
+        deaf.close()
+
+
+def test_tls_that_never_completes_holds_up_nobody(door, echo):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("orders.shop")
+    credentials = grpc.ssl_server_credentials(
+        [
+            (
+                certificate.private_key_pem.bytes(),
+                b"".join(blob.bytes() for blob in certificate.cert_chain_pems),
+            )
+        ]
+    )
+    good = EchoServer(echo, "good", credentials=credentials)
+    deaf = socket.create_server(("127.0.0.1", 0))
+    try:
+        port = deaf.getsockname()[1]
+        channel = door.open(
+            [good.target, f"127.0.0.1:{port}"],
+            credentials=grpc.ssl_channel_credentials(authority.cert_pem.bytes()),
+            options=[("grpc.ssl_target_name_override", "orders.shop")],
+        )
+        connected(channel, 1)
+        assert {channel.say(echo[0].Request(), timeout=10).server for _ in range(50)} == {"good"}
+        node = node_at(channel, port)
+        eventually(lambda: node.transport.failing, within=10, what="it is given up")
+    finally:
+        deaf.close()
+        good.stop()

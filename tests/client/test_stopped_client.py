@@ -1,0 +1,111 @@
+"""A client process that is itself stopped for a while, as in a pause of its machine."""
+
+import json
+import sys
+
+import pytest
+
+from doors.servers import Servers
+from harness.process import Process
+from harness.waiting import pause
+
+pytestmark = pytest.mark.processes
+
+CALLERS = 32
+CLIENT = """
+import asyncio, json, sys
+import grpc
+sys.path.insert(0, sys.argv[1])
+import echo_pb2, echo_pb2_grpc
+import trimtab, trimtab.aio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+replies, errors = [], []
+stop = False
+def tell(channel):
+    ejection = channel.trimtab._stack.ejection
+    print(json.dumps({"replies": replies, "errors": errors, "ejections": ejection.ejections}), flush=True)
+    replies.clear(), errors.clear()
+def by_threads():
+    channel = trimtab.insecure_channel("orders.shop:80", endpoints=sys.argv[3:])
+    stub = echo_pb2_grpc.EchoStub(channel)
+    def call():
+        while not stop:
+            try:
+                replies.append(stub.Say(echo_pb2.Request(), timeout=0.5).server)
+            except grpc.RpcError as error:
+                errors.append(error.code().name)
+    threads = [Thread(target=call) for _ in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    return channel, threads
+async def on_loop():
+    async with trimtab.aio.insecure_channel("orders.shop:80", endpoints=sys.argv[3:]) as channel:
+        stub = echo_pb2_grpc.EchoStub(channel)
+        async def call():
+            while not stop:
+                try:
+                    replies.append((await stub.Say(echo_pb2.Request(), timeout=0.5)).server)
+                except grpc.RpcError as error:
+                    errors.append(error.code().name)
+        calls = [asyncio.create_task(call()) for _ in range(CALLERS)]
+        while await asyncio.to_thread(sys.stdin.readline):
+            tell(channel)
+        globals()["stop"] = True
+        await asyncio.gather(*calls)
+if sys.argv[2] == "loop":
+    asyncio.run(on_loop())
+else:
+    channel, threads = by_threads()
+    while sys.stdin.readline():
+        tell(channel)
+    stop = True
+    for thread in threads:
+        thread.join()
+    channel.close()
+""".replace("CALLERS", str(CALLERS))
+
+
+@pytest.fixture
+def servers(echo):
+    made = Servers(echo)
+    yield made.open("a", "b", "c")
+    made.close()
+
+
+@pytest.mark.parametrize("door", ["threads", "loop"])
+def test_a_client_that_was_stopped_ejects_nobody(door, servers, echo):
+    stubs = echo[0].__file__.rpartition("/")[0]
+    told = []
+    client = Process(
+        "client",
+        [sys.executable, "-c", CLIENT, stubs, door, *(s.target for s in servers)],
+        on_line=lambda line: told.append(json.loads(line)),
+    )
+
+    def heard():
+        before = len(told)
+        client.write("tell")
+        while len(told) == before:
+            assert client.running, client.tail()
+            pause()
+        return told[-1]
+
+    try:
+        while {"a", "b", "c"} - set(heard()["replies"]):
+            pause()
+        client.freeze()
+        pause(3)
+        client.thaw()
+        pause(0.5)
+        after = heard()
+        assert set(after["errors"]) <= {"DEADLINE_EXCEEDED"}
+        assert len(after["errors"]) <= CALLERS  # those that were under way when it was stopped
+        assert after["ejections"] == 0
+        pause(0.5)
+        later = heard()
+        assert (later["errors"], later["ejections"]) == ([], 0)
+        assert set(later["replies"]) == {"a", "b", "c"}
+    finally:
+        client.thaw()
+        client.end_of_input()

@@ -1,0 +1,87 @@
+"""The alerts and the dashboard speak of metrics that exist, and each alert has its remedy."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trimtab.control.metrics import METRICS
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "deploy" / "monitoring"
+
+
+def rules(file):
+    groups = yaml.safe_load((MONITORING / file).read_text())["spec"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+RULES = rules("alerts.yaml")
+RECORDED = rules("recording.yaml")
+PANELS = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
+QUERIES = [(rule["alert"], rule["expr"]) for rule in RULES] + [
+    (panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]
+]
+QUERIES += [(r["record"], r["expr"]) for r in RECORDED if "trimtab_" in r["expr"]]
+# Of Prometheus, not of a metric.
+GIVEN = {"le", "pod"}
+SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
+LABELS = {m.name + suffix: set(m.labels) for m in METRICS for suffix in SUFFIXES[m.kind]}
+KINDS = {m.name: m.kind for m in METRICS}
+
+
+@pytest.mark.parametrize(("title", "query"), QUERIES)
+def test_a_query_asks_for_metrics_and_labels_that_there_are(title, query):
+    names = set(re.findall(r"trimtab_\w+", query))
+    assert names, title
+    assert names <= LABELS.keys()
+    known = set.union(*(LABELS[name] for name in names)) | GIVEN
+    asked = set(re.findall(r"(\w+)\s*(?:=~|!=|=)\s*\"", query))
+    for group in re.findall(r"by \(([^)]*)\)", query):
+        asked |= set(group.replace(" ", "").split(","))
+    assert asked <= known
+    for name in names:
+        counted = KINDS.get(name) == "counter" or name.endswith("_bucket")
+        assert counted == bool(re.search(rf"(?:rate|increase)\({name}\b", query)), name
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_s_summary_names_labels_that_it_has(rule):
+    (name,) = re.findall(r"trimtab_\w+", rule["expr"])
+    shown = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+    assert shown <= LABELS[name] | GIVEN
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+
+
+def test_a_recorded_series_joins_the_replicas_and_is_built_on_those_before_it():
+    known = {}
+    for rule in RECORDED:
+        name, expr = rule["record"], rule["expr"]
+        assert re.fullmatch(r"trimtab(:\w+)+", name), name
+        groups = [set(g.replace(" ", "").split(",")) for g in re.findall(r"by \(([^)]*)\)", expr)]
+        assert groups, name
+        assert not any({"pod", "instance"} & labels for labels in groups), name
+        for used in re.findall(r"trimtab:[\w:]+", expr):
+            assert used in known, f"{name} uses {used}, which is not recorded before it"
+            assert groups[0] <= known[used], name
+        known[name] = groups[0] - {"le"}
+
+
+def test_every_recorded_series_is_explained():
+    page = (ROOT / "docs" / "operations.md").read_text().split("### Recorded series")[1]
+    explained = re.findall(r"`(trimtab:[\w:]+)`", page.split("\n## ")[0])
+    assert explained == [rule["record"] for rule in RECORDED]
+
+
+def test_every_alert_has_its_remedy():
+    page = (ROOT / "docs" / "operations.md").read_text().split("## Alerts")[1].split("\n## ")[0]
+    remedies = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", page, re.MULTILINE)
+    assert remedies == [rule["alert"] for rule in RULES]
+
+
+def test_the_kustomization_lists_every_file():
+    folder = ROOT / "deploy" / "kubernetes"
+    listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
+    assert [*listed, "kustomization.yaml"] == sorted(path.name for path in folder.glob("*.yaml"))

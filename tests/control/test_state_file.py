@@ -1,0 +1,93 @@
+"""What was known last, written and read again; or refused with a reason."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.control.state_file import StateError, read_state, write_state
+from trimtab.model import Endpoint, Health, Locality, PolicyConfig, ServicePort, Snapshot
+
+ENDPOINTS = st.builds(
+    Endpoint,
+    address=st.ip_addresses(v=4).map(str),
+    port=st.integers(1, 65535),
+    locality=st.builds(Locality, st.text(max_size=3), st.text(max_size=3)),
+    health=st.sampled_from(Health),
+    weight=st.integers(1, 1000),
+    labels=st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2).map(
+        lambda found: tuple(sorted(found.items()))
+    ),
+    ready_since=st.none() | st.floats(0, 2e9),
+    uid=st.text(max_size=3),
+)
+SNAPSHOTS = st.builds(
+    Snapshot,
+    st.text(min_size=1, max_size=5),
+    st.lists(ENDPOINTS, max_size=4, unique_by=lambda e: e.key).map(tuple),
+    st.none() | st.just(PolicyConfig.of("token", zone="off", size=4, judges=False)),
+    st.none() | st.just(ServicePort("orders", "shop", 8080, "grpc", exported_to=("a", "*"))),
+)
+ONE = {"here": {"orders.shop:80": Snapshot("orders.shop:80", (Endpoint("10.0.0.1", 80),))}}
+
+
+@given(st.lists(SNAPSHOTS, max_size=3, unique_by=lambda s: s.cluster))
+def test_what_is_written_is_read_again(tmp_path_factory, snapshots):
+    path = tmp_path_factory.getbasetemp() / "any.state"
+    known = {"here": {s.cluster: s for s in snapshots}, "there": {}}
+    write_state(path, known, 1000.0)
+    assert read_state(path, 1010.0, 60.0) == known
+
+
+def test_no_file_is_nothing(tmp_path):
+    assert read_state(tmp_path / "none", 0.0, 60.0) is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda content: content[:-1], "its checksum is wrong"),
+        (lambda content: content.replace(b"10.0.0.1", b"10.0.0.2"), "its checksum is wrong"),
+        (lambda content: content.replace(b"state-1", b"state-9"), "does not begin with"),
+        (lambda _: b"", "does not begin with"),
+        (lambda _: os.urandom(100), "does not begin with"),
+        (lambda content: content.replace(b" 1000.000", b" never"), "is no time"),
+        (lambda content: content.replace(b" 1000.000", b" nan"), "is not believed"),
+    ],
+)
+def test_what_is_damaged_is_refused_with_its_name(tmp_path, spoil, reason):
+    path = tmp_path / "state"
+    write_state(path, ONE, 1000.0)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(StateError, match=rf"state file {path}: .*{reason}"):
+        read_state(path, 1000.0, 60.0)
+
+
+def test_what_is_too_old_is_refused(tmp_path):
+    write_state(tmp_path / "state", ONE, 1000.0)
+    with pytest.raises(StateError, match="61 s old, and more than 60 s is not believed"):
+        read_state(tmp_path / "state", 1061.0, 60.0)
+
+
+def test_what_can_t_be_read_is_refused(tmp_path):
+    with pytest.raises(StateError, match="Is a directory"):
+        read_state(tmp_path, 0.0, 60.0)
+
+
+def test_a_write_that_fails_leaves_the_old_one_and_no_draft(tmp_path):
+    path = tmp_path / "state"
+    write_state(path, ONE, 1000.0)
+    (tmp_path / ".state.draft").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_state(path, {}, 2000.0)
+    assert read_state(path, 1000.0, 60.0) == ONE
+
+
+def test_writers_at_once_leave_a_whole_file(tmp_path):
+    path = tmp_path / "state"
+    with ThreadPoolExecutor(4) as writers:
+        done = [writers.submit(write_state, path, ONE, 1000.0 + i) for i in range(40)]
+    assert [one.result() for one in done] == [None] * 40
+    assert read_state(path, 1040.0, 60.0) == ONE
