@@ -24,6 +24,7 @@ class Process:
         self.name = name
         self._on_line = on_line
         self._lines = deque(maxlen=KEPT_LINES)
+        self._errors = deque(maxlen=SHOWN_LINES)  # which many lines of stdout would push out
         self._news = threading.Condition()
         self._child = subprocess.Popen(
             [str(part) for part in command],
@@ -73,7 +74,9 @@ class Process:
 
     def tail(self):
         with self._news:
-            return "\n".join(f"    {line}" for line in list(self._lines)[-SHOWN_LINES:])
+            shown = list(self._lines)[-SHOWN_LINES:]
+            errors = [line for line in self._errors if line not in shown]
+        return "\n".join(f"    {line}" for line in (*errors, *shown))
 
     def freeze(self):
         """SIGSTOP: it does nothing more, and keeps its connections."""
@@ -131,6 +134,8 @@ class Process:
                 self._on_line(line)
             with self._news:
                 self._lines.append(line)
+                if which == "err":
+                    self._errors.append(line)
                 self._news.notify_all()
         with self._news:
             self._news.notify_all()

@@ -11,6 +11,10 @@ AT_ONCE = 50
 # gRPC draws a locality for each request: four standard deviations, at the most.
 TOLERANCE = 4 * sqrt(0.25 / CALLS)
 NOBODY_S_PORT = 9
+# gRPC for Java (1.75 to 1.85) now and then never ends a call that begins while its endpoint leaves, not
+# even at its deadline; a family with https://github.com/grpc/grpc-java/issues/12185. Its client says so.
+LOST = "lost: gRPC let its deadline pass"
+MOST_LOST = 5
 
 
 def front(manifests, control_plane, **zones):
@@ -31,11 +35,16 @@ def front(manifests, control_plane, **zones):
 def shares(client, road):
     """The zones' parts of so many requests; the server ``a`` alone is in zone a."""
     served = Counter()
+    lost = 0
     for _ in range(CALLS // AT_ONCE):
         for number in [client.begin_call(road) for _ in range(AT_ONCE)]:
             answer = client.end_call(number)
+            if LOST in (answer.error or ""):
+                lost += 1
+                continue
             assert answer.server, answer
             served["a" if answer.server == "a" else "b"] += 1
+    assert lost <= MOST_LOST, f"{lost} of {CALLS} calls were lost"
     return {zone: served[zone] / served.total() for zone in "ab"}
 
 

@@ -20,6 +20,10 @@ import java.util.concurrent.TimeUnit;
 
 /** io.grpc:grpc-xds; one channel per target. */
 final class GrpcCaller implements Main.Caller {
+  /** tests/support/harness/zones.py knows it. */
+  private static final String LOST = "lost: gRPC let its deadline pass without an end";
+  private static final long GRACE_MS = 1000;
+
   /** Passes bytes through: the server has no schema. */
   private static final MethodDescriptor.Marshaller<byte[]> AS_IS =
       new MethodDescriptor.Marshaller<>() {
@@ -80,6 +84,9 @@ final class GrpcCaller implements Main.Caller {
           @Override
           public void onCompleted() {}
         });
+    // A call that begins while its endpoint leaves is now and then never ended, deadline or not.
+    CompletableFuture.delayedExecutor((long) (within * 1e3) + GRACE_MS, TimeUnit.MILLISECONDS)
+        .execute(() -> answer.completeExceptionally(new IllegalStateException(LOST)));
     return answer;
   }
 }
