@@ -85,3 +85,11 @@ def test_the_kustomization_lists_every_file():
     folder = ROOT / "deploy" / "kubernetes"
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
     assert [*listed, "kustomization.yaml"] == sorted(path.name for path in folder.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ["alerts.yaml", "dashboard.json", "recording.yaml"])
+def test_the_chart_has_the_same_files(name):
+    copy = ROOT / "deploy" / "helm" / "trimtab" / "files" / name
+    assert copy.read_bytes() == (MONITORING / name).read_bytes(), (
+        f"cp deploy/monitoring/{name} {copy}"
+    )
