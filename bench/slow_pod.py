@@ -42,9 +42,13 @@ PEERS = ("trimtab token", "trimtab p2c", "native round_robin", "Envoy least requ
 
 
 async def passed(seconds: float) -> None:
-    done = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(seconds, done.set_result, None)
-    await done
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    timer = loop.call_later(seconds, done.set_result, None)
+    try:
+        await done
+    finally:
+        timer.cancel()  # a hedge that lost is cancelled
 
 
 # The servers

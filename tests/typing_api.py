@@ -21,6 +21,7 @@ def threads() -> None:
         [("grpc.max_receive_message_length", 1 << 24)],
         grpc.Compression.Gzip,
         policy=trimtab.PolicyConfig.of("p2c"),
+        retry=trimtab.Retry(attempts=2, on=["UNAVAILABLE"], hedge_quantile=0.95),
         bootstrap={"xds_servers": [{"server_uri": "10.0.0.1:18000"}]},
     ) as channel:
         stub = OrdersStub(channel)

@@ -10,6 +10,8 @@ Use ``trimtab`` where you use ``grpc``, and ``trimtab.aio`` where you use ``grpc
 
 from importlib.metadata import version
 
+from trimtab.attempt import Retry
+from trimtab.client.channel_states import debug
 from trimtab.client.grpc_sync import insecure_channel, secure_channel
 from trimtab.client.last_good import LastGood
 from trimtab.client.request_key import request_key
@@ -34,10 +36,12 @@ __all__ = [
     "NoEndpoints",
     "PolicyConfig",
     "ProtocolError",
+    "Retry",
     "Snapshot",
     "TransportError",
     "TrimtabError",
     "__version__",
+    "debug",
     "insecure_channel",
     "request_key",
     "request_labels",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
@@ -26,6 +26,7 @@ from trimtab.policies.stack import Stack, disables
 
 BEAT_S = 1.0  # how often a door says that the process is awake
 _LATE_S = 0.5  # a beat that is later by this much was held up: the process was stopped
+_REDRAWS = 16  # how often the policy is asked for another node than those of earlier attempts
 _MOST_SELECTIONS = 1024  # sets of labels whose statistics are kept
 
 _BAD = frozenset({Outcome.FAILURE, Outcome.TIMEOUT})
@@ -209,6 +210,7 @@ class Balancer:
         self._beat = math.inf
         self._woke = -math.inf
         self._leaving: set[Node] = set()
+        self._updated: float | None = None
         self.snapshot: Snapshot | None = None
         self.policy_error: str = ""
 
@@ -218,6 +220,7 @@ class Balancer:
             self._follow_policy(snapshot.policy)
             self._follow_zones(snapshot.zones)
             self._whole = snapshot
+            self._updated = self._clock()
             if self._labels:
                 fit = tuple(e for e in snapshot.endpoints if self._labels.issubset(e.labels))
                 snapshot = Snapshot.presorted(
@@ -305,6 +308,42 @@ class Balancer:
         """
         with self._lock:
             return self._pick(key, labels)
+
+    def pick_apart(
+        self, avoided: Collection[Node], key: str | None = None, labels: Labels | None = None
+    ) -> Pick:
+        """Pick for a further attempt: another node than ``avoided``, if the policy has one.
+
+        It is asked anew while the picks that it must not keep are still in flight, which turns
+        policies that count to other nodes, and without the key, which would lead to the same one.
+
+        Args:
+            avoided: where the request has been.
+            key: see ``pick``.
+            labels: likewise.
+
+        Raises:
+            NoEndpoints: no endpoint may get a request.
+        """
+        with self._lock:
+            pick = self._pick(key, labels)
+            refused: list[Pick] = []
+            while pick.node in avoided and len(refused) < _REDRAWS:
+                refused.append(pick)
+                pick = self._pick(None, labels)
+            for each in refused:
+                self._withdraw(each)
+            return pick
+
+    def withdraw(self, pick: Pick) -> None:
+        """The request did not leave for this node, and is not counted there."""
+        with self._lock:
+            self._withdraw(pick)
+
+    def _withdraw(self, pick: Pick) -> None:
+        if pick.open:
+            pick.node.picks -= 1
+            self._finish(pick, Outcome.CANCELLED)
 
     def _pick(self, key: str | None = None, labels: Labels | None = None) -> Pick:
         if labels:
@@ -473,6 +512,33 @@ class Balancer:
             if stalls is not None and node in stalls.silent:
                 return True
             return any(selection.is_silent(node) for selection in self._selections.values())
+
+    def state_of(self, node: Node) -> str:
+        """A node's state in one word: ready, connecting, silent, ejected or unused."""
+        if not node.usable:
+            return "unused"
+        if not node.connected:
+            return "connecting"
+        if self.is_silent(node):
+            return "silent"
+        with self._lock:
+            ejection = self._stack.ejection
+            return "ejected" if ejection is not None and node in ejection.ejected else "ready"
+
+    @property
+    def cluster(self) -> str:
+        """The name it was made with."""
+        return self._cluster
+
+    @property
+    def policy(self) -> str:
+        """The name of the policy in use."""
+        return policies.DEFAULT if self._config is None else self._config.name
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last snapshot came; None: none did."""
+        return None if self._updated is None else self._clock() - self._updated
 
     def _stalled(self, node: policies.Node) -> None:
         if self._tell_stalled is not None:

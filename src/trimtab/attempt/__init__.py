@@ -8,14 +8,16 @@ from trimtab.attempt.course import Course, Ended, Verdict
 from trimtab.attempt.latency import LatencyQuantile
 from trimtab.attempt.outcome import outcome_of_grpc, pushback_of, report_of
 from trimtab.attempt.retry import Retry
-from trimtab.attempt.service_config import MethodPlans, parse
+from trimtab.attempt.service_config import NO_PLANS, MethodPlans, Plan, parse
 
 __all__ = [
+    "NO_PLANS",
     "Budget",
     "Course",
     "Ended",
     "LatencyQuantile",
     "MethodPlans",
+    "Plan",
     "Retry",
     "Throttle",
     "Verdict",

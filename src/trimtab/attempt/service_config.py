@@ -61,6 +61,9 @@ class MethodPlans:
         return None if self.throttle is None else Throttle(*self.throttle)
 
 
+NO_PLANS = MethodPlans()
+
+
 def parse(text: str) -> MethodPlans:
     """Read a service config.
 

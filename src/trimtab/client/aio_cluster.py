@@ -81,6 +81,8 @@ class AioCluster:
             policy=spec.policy,
             stalled=self._question,
         )
+        self.clock = clock
+        self.attempts = spec.attempts(Random())
         self.availability = Availability(spec.service, self.balancer, clock)
         self._questions = AioQuestions(loop)
         self.probes = AioProbes(self.balancer, loop, clock)

@@ -22,9 +22,11 @@ import grpc.aio
 
 from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.balancer import Pick
+from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Waiting
+from trimtab.client.attempts import trail
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
@@ -157,7 +159,12 @@ class Picker:
             raise grpc.aio.UsageError(_CLOSED)
         balancer = self._cluster.balancer
         key = None if balancer.hash_key is None else key_of(None, "")
-        pick = self._pick(key, wanted_labels())
+        been = trail.get() if self._cluster.attempts is not None else None
+        if been is None:
+            pick = self._pick(key, wanted_labels())
+        else:
+            pick = balancer.pick_apart(been, key, wanted_labels())
+            been.append(pick.node)
         link: PickingLink = pick.node.transport
         try:
             if handle:
@@ -233,6 +240,8 @@ class Gate:
 
     def start(self, cluster: AioCluster) -> None:
         """Nothing can leave yet."""
+        if cluster.attempts is not None:
+            self._lists[0].append(Retrying(cluster.attempts, cluster.clock))  # unary calls
         waiting = Waiting(cluster)
         for interceptors in self._lists:
             interceptors.append(waiting)

@@ -21,9 +21,11 @@ import grpc
 import grpc.aio
 
 from trimtab.attempt import outcome_of_grpc, report_of
+from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Continuation, Details, Waiting
+from trimtab.client.attempts import trail
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
@@ -80,7 +82,12 @@ class PublicCalls:
         cluster = self._channel.cluster
         wanted = cluster.balancer.hash_key
         key = None if wanted is None else key_of(more.get("metadata"), wanted)
-        pick = cluster.balancer.pick(key, wanted_labels())
+        been = trail.get() if cluster.attempts is not None else None
+        if been is None:
+            pick = cluster.balancer.pick(key, wanted_labels())
+        else:
+            pick = cluster.balancer.pick_apart(been, key, wanted_labels())
+            been.append(pick.node)
         link: PublicLink = pick.node.transport
         kind = (self._arity, method, *self._codec)
         try:
@@ -149,7 +156,7 @@ class PublicChannel(Face, grpc.aio.Channel):
     ) -> None:
         loop = _working_loop()
         self.open: set[Any] = set()
-        self._intercepted = bool(interceptors)
+        self._intercepted = bool(interceptors) or bool(spec.plans)
         self._closing = False
         self.cluster = self._cluster = AioCluster(spec, loop, PublicLink, lambda _ready: None)
         placing = (
@@ -161,7 +168,10 @@ class PublicChannel(Face, grpc.aio.Channel):
                 _PlacingStreamStream,
             )
         )
-        where, all_interceptors = "ipv4:127.0.0.1:1", [*(interceptors or ()), *placing]
+        attempts = self._cluster.attempts
+        retrying = [] if attempts is None else [Retrying(attempts, self._cluster.clock)]
+        where = "ipv4:127.0.0.1:1"
+        all_interceptors = [*(interceptors or ()), *retrying, *placing]
         self.front = (
             grpc.aio.insecure_channel(where, spec.options, spec.compression, all_interceptors)
             if spec.credentials is None

@@ -6,12 +6,16 @@ import ipaddress
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
+from trimtab.attempt import NO_PLANS, MethodPlans, Plan, Retry, parse
+from trimtab.client.attempts import Attempts
 from trimtab.client.bootstrap import ZONE_VARIABLE, Bootstrap, load
+from trimtab.client.channel_states import Listed
 from trimtab.client.fallback import NONE, Fallback, Given, WithFallback
 from trimtab.client.last_good import LastGood
 from trimtab.client.request_labels import texts
@@ -29,6 +33,7 @@ Fallbacks = LastGood | Iterable[Given]
 BootstrapSource = str | Mapping[str, Any] | Bootstrap
 
 LAST_GOOD_VARIABLE = "TRIMTAB_LAST_GOOD"
+_SERVICE_CONFIG = "grpc.service_config"
 _NEVER_MS = 2**31 - 1
 _PONG_MS = 5_000
 _CONNECT_MS = 2_000
@@ -52,6 +57,7 @@ class ChannelSpec:
         zone: where this process runs, "" if unknown.
         labels: endpoints without all of these are left out.
         fallback: whom to call while there is nobody.
+        plans: what may run more than once, by method.
     """
 
     target: str
@@ -65,6 +71,7 @@ class ChannelSpec:
     zone: str
     labels: Mapping[str, str]
     fallback: Fallback = NONE
+    plans: MethodPlans = NO_PLANS
 
     @classmethod
     def of(
@@ -80,6 +87,7 @@ class ChannelSpec:
         locality: str | Locality | None = None,
         labels: Mapping[str, str] | None = None,
         fallback: Fallbacks | None = None,
+        retry: Retry | None = None,
     ) -> Self:
         """From a factory's arguments.
 
@@ -100,6 +108,7 @@ class ChannelSpec:
                 f"channel {target!r}: policy={policy!r} is neither a policy's name, such as 'p2c', "
                 "nor a PolicyConfig"
             )
+        plans, options = _plans(target, options, retry)
         return cls(
             target=target,
             service=service,
@@ -112,7 +121,12 @@ class ChannelSpec:
             zone=_zone(target, locality, bootstrap),
             labels={} if labels is None else texts(f"channel {target!r}", labels),
             fallback=Fallback.of(service, fallback, os.environ.get(LAST_GOOD_VARIABLE, "")),
+            plans=plans,
         )
+
+    def attempts(self, random: Random) -> Attempts | None:
+        """The rules of further attempts; None: nothing may run more than once."""
+        return Attempts(self.plans, random) if self.plans else None
 
     def watch(self, watcher: Watcher) -> Watch:
         """Begin to tell ``watcher`` of the endpoints; see ``watching.watch``."""
@@ -124,10 +138,10 @@ class ChannelSpec:
         return standing
 
     def report(self, balancer: Balancer) -> Closable:
-        """Have what ``balancer`` does reported to the control plane, if there is one."""
+        """Have what ``balancer`` does reported to the control plane, if there is one, and shown."""
         if self.endpoints is not None or not isinstance(self.bootstrap, Bootstrap):
-            return Fixed()
-        return report(balancer, self.bootstrap)
+            return Listed(balancer, Fixed())
+        return Listed(balancer, report(balancer, self.bootstrap))
 
     def _seated(self, watcher: Watcher) -> Watch:
         """Watch the target, and where the policy wants a subset, who else calls it."""
@@ -142,6 +156,28 @@ class ChannelSpec:
         seated = Seated(watcher, service, address, self.policy)
         seated.start(self.target, begin)
         return seated
+
+
+def _plans(
+    target: str, options: Options | None, retry: Retry | None
+) -> tuple[MethodPlans, Options | None]:
+    """What is ours of the service config, and the options with what is left of it."""
+    if retry is not None and not isinstance(retry, Retry):
+        raise ConfigError(
+            f"channel {target!r}: retry={retry!r} is no trimtab.Retry, such as "
+            "trimtab.Retry(attempts=3, on=['UNAVAILABLE'])"
+        )
+    plans = NO_PLANS
+    said = dict(options or ()).get(_SERVICE_CONFIG)
+    if said is not None:
+        try:
+            plans = parse(said)
+        except ConfigError as error:
+            raise ConfigError(f"channel {target!r}: {error}") from None
+        options = [(k, plans.rest if k == _SERVICE_CONFIG else v) for k, v in options or ()]
+    if retry is not None:
+        plans = replace(plans, plans={"": Plan(retry), **plans.plans})
+    return plans, options
 
 
 def _zone(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import grpc
 import grpc.aio
 
+from trimtab.attempt import Retry
 from trimtab.client.aio_picking import PickingChannel, missing_hook
 from trimtab.client.aio_public import PublicChannel
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
@@ -49,6 +50,7 @@ def insecure_channel(
     locality: str | Locality | None = None,
     labels: Mapping[str, str] | None = None,
     fallback: Fallbacks | None = None,
+    retry: Retry | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -68,6 +70,8 @@ def insecure_channel(
         fallback: whom to call while the control plane says nothing, or has no endpoint: a list of
             ``"host:port"``, ``Endpoint`` and at most one ``LastGood``. ``TRIMTAB_LAST_GOOD`` names a
             directory for every channel.
+        retry: declares unary calls safe to run more than once, and says when to; by method in the
+            service config (``grpc.service_config``), whose word goes first.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -86,6 +90,7 @@ def insecure_channel(
         locality=locality,
         labels=labels,
         fallback=fallback,
+        retry=retry,
     )
     return _make(spec, interceptors)
 
@@ -103,6 +108,7 @@ def secure_channel(
     locality: str | Locality | None = None,
     labels: Mapping[str, str] | None = None,
     fallback: Fallbacks | None = None,
+    retry: Retry | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -125,5 +131,6 @@ def secure_channel(
         locality=locality,
         labels=labels,
         fallback=fallback,
+        retry=retry,
     )
     return _make(spec, interceptors)

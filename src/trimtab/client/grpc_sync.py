@@ -10,9 +10,11 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from trimtab.attempt import Retry
 from trimtab.balancer import Balancer
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
 from trimtab.client.kill_switch import disabled, native
+from trimtab.client.sync_attempts import RetryingUnaryUnary
 from trimtab.client.sync_calls import (
     Calls,
     StreamStream,
@@ -104,8 +106,10 @@ class BalancedChannel(grpc.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryUnary:
         """See ``grpc.Channel``."""
+        attempts = self._cluster.attempts
+        again = attempts is not None and attempts.declares(method)
         return self._made(
-            UnaryUnary,
+            RetryingUnaryUnary if again else UnaryUnary,
             "unary_unary",
             method,
             request_serializer,
@@ -181,7 +185,12 @@ class BalancedChannel(grpc.Channel):
                 method, request_serializer, response_deserializer, _registered_method=registered
             )
 
-        return kind(self, self._cluster, make, drop_counts=drop_counts, end=self._end)
+        made = kind(self, self._cluster, make, drop_counts=drop_counts, end=self._end)
+        if isinstance(made, RetryingUnaryUnary):
+            attempts = self._cluster.attempts
+            assert attempts is not None  # noqa: S101 - for the type checker: see ``unary_unary``
+            made.attempts, made.method = attempts, method
+        return made
 
     def subscribe(
         self,
@@ -227,6 +236,7 @@ def insecure_channel(
     locality: str | Locality | None = None,
     labels: Mapping[str, str] | None = None,
     fallback: Fallbacks | None = None,
+    retry: Retry | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -245,6 +255,8 @@ def insecure_channel(
         fallback: whom to call while the control plane says nothing, or has no endpoint: a list of
             ``"host:port"``, ``Endpoint`` and at most one ``LastGood``. ``TRIMTAB_LAST_GOOD`` names a
             directory for every channel.
+        retry: declares unary calls safe to run more than once, and says when to; by method in the
+            service config (``grpc.service_config``), whose word goes first.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -264,6 +276,7 @@ def insecure_channel(
             locality=locality,
             labels=labels,
             fallback=fallback,
+            retry=retry,
         )
     )
 
@@ -280,6 +293,7 @@ def secure_channel(
     locality: str | Locality | None = None,
     labels: Mapping[str, str] | None = None,
     fallback: Fallbacks | None = None,
+    retry: Retry | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -303,5 +317,6 @@ def secure_channel(
             locality=locality,
             labels=labels,
             fallback=fallback,
+            retry=retry,
         )
     )

@@ -22,7 +22,7 @@ def wanted(environ: Mapping[str, str] | None = None) -> bool:
 class Tally:
     """One balancer's numbers, read from the subscription's thread while calls go on.
 
-    The balancer only counts upwards; differences are made here. It is not kept alive: a channel
+    The balancer counts upwards, but for picks that were withdrawn; differences are made here. It is not kept alive: a channel
     that was dropped just reports no more.
 
     Args:
@@ -55,8 +55,9 @@ class Tally:
                 node.in_flight,
                 node.picks,
             )
-            ended = picks - in_flight
             before = self._seen.get(node, (0, 0, 0, 0.0))
+            picks = max(picks, before[0])  # one may have been withdrawn
+            ended = max(picks - in_flight, before[1])
             seen[node] = (picks, ended, errors, seconds)
             where = node.endpoint
             yield (

@@ -22,6 +22,7 @@ from typing import Any
 import grpc
 
 from trimtab.balancer import BEAT_S, Balancer, Node, Pick
+from trimtab.client.attempts import trail
 from trimtab.client.availability import Availability, Link
 from trimtab.client.channel_spec import ChannelSpec, target_of
 from trimtab.client.connectivity_callbacks import ConnectivityCallbacks
@@ -127,6 +128,7 @@ class SyncCluster:
             stalled=self._stalled,
             lock=lock,
         )
+        self.attempts = spec.attempts(Random())
         self.availability = Availability(spec.service, self.balancer, self.clock)
         self._questions = SyncQuestions()
         self._silent: deque[Node] = deque()
@@ -189,9 +191,13 @@ class SyncCluster:
         """
         if self.availability.closed:
             raise ValueError(CLOSED)
+        been = None if self.attempts is None else trail.get()
         for _ in _PICKS:
             try:
-                pick = self.balancer.pick(key, labels)
+                if been is None:
+                    pick = self.balancer.pick(key, labels)
+                else:
+                    pick = self.balancer.pick_apart(been, key, labels)
             except NoEndpoints:
                 return None
             link: SyncLink | None = pick.node.transport
@@ -199,11 +205,13 @@ class SyncCluster:
                 if link is not None and link.ask(False) == READY:
                     if self.balancer.probing:
                         self.probes.send()
+                    if been is not None:
+                        been.append(pick.node)
                     return pick
             except ValueError:  # the channel was closed meanwhile
-                pick.finish(Outcome.CANCELLED)
+                self.balancer.withdraw(pick)
                 raise ValueError(CLOSED) from None
-            pick.finish(Outcome.CANCELLED)
+            self.balancer.withdraw(pick)
             if not pick.node.connected:  # then no other one is
                 return None
             self.balancer.set_connected(pick.node, connected=False)

@@ -37,4 +37,5 @@ def spec(endpoints, given):
         bootstrap=NOWHERE if endpoints is None else None,
         locality=given.get("locality"),
         labels=given.get("labels"),
+        retry=given.get("retry"),
     )

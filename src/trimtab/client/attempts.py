@@ -1,0 +1,95 @@
+"""What a channel knows of further attempts: what was declared, the budget, where a request was."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from trimtab.attempt import Budget, Course, Ended, LatencyQuantile, MethodPlans, pushback_of
+
+if TYPE_CHECKING:
+    from trimtab.balancer import Node
+
+_DEADLINE_EXCEEDED = 4
+
+trail: ContextVar[list[Node] | None] = ContextVar("trimtab_trail", default=None)
+"""The endpoints that the request being placed has been at; None: it has one attempt only."""
+
+
+class Attempts:
+    """The rules of one channel. Requests that nothing was declared of have nothing to do with it.
+
+    Args:
+        plans: by method.
+        random: for the pauses.
+    """
+
+    def __init__(self, plans: MethodPlans, random: Random) -> None:
+        self._plans = plans
+        self._random = random
+        self._budget = Budget(throttle=plans.made_throttle())
+        self._latencies: dict[str, LatencyQuantile] = {}
+
+    def declares(self, method: str) -> bool:
+        """Whether ``/package.Service/Method`` may run more than once."""
+        return self._plans.of(method).retry is not None
+
+    def begin(self, method: str, timeout: float | None, now: float) -> Request:
+        """A request of a method that ``declares`` something begins.
+
+        Args:
+            method: ``/package.Service/Method``.
+            timeout: the caller's [s]; the configuration's own may be shorter.
+            now: [s, monotonic].
+        """
+        plan = self._plans.of(method)
+        limits = [each for each in (timeout, plan.timeout_s) if each is not None]
+        deadline = now + min(limits) if limits else None
+        latency = None
+        if plan.retry is not None and plan.retry.hedge_quantile is not None:
+            latency = self._latencies.get(method)
+            if latency is None:
+                latency = self._latencies[method] = LatencyQuantile(plan.retry.hedge_quantile)
+        hedge_s = None if latency is None else latency.seconds()
+        course = Course(plan.retry, self._budget, self._random, now, deadline, hedge_s)
+        return Request(course, now, deadline, latency)
+
+
+class Request:
+    """One request on its course.
+
+    Attributes:
+        course: what may follow.
+        trail: where it has been.
+    """
+
+    __slots__ = ("_begin", "_deadline", "_latency", "course", "trail")
+
+    def __init__(
+        self, course: Course, begin: float, deadline: float | None, latency: LatencyQuantile | None
+    ) -> None:
+        self.course = course
+        self.trail: list[Node] = []
+        self._begin = begin
+        self._deadline = deadline
+        self._latency = latency
+
+    def ended(self, now: float, code: int, trailing: Any) -> Ended:
+        """How an attempt ended.
+
+        Args:
+            now: [s, monotonic].
+            code: gRPC's status number.
+            trailing: its trailing metadata.
+        """
+        good = code == 0
+        if good and self._latency is not None:
+            self._latency.record(now - self._begin)
+        in_time = self._deadline is None or now < self._deadline
+        return Ended(
+            code,
+            good=good,
+            pushback=None if good else pushback_of(trailing),
+            timed_out=code == _DEADLINE_EXCEEDED and in_time,
+        )

@@ -1,0 +1,90 @@
+"""What all channels of this process do now, as a text for people."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+from trimtab.balancer import Balancer, Node
+from trimtab.client.watching import Closable
+
+_lock = threading.Lock()
+_open: weakref.WeakSet[Balancer] = weakref.WeakSet()
+
+_COLUMNS = ("endpoint", "zone", "state", "in flight", "requests", "errors", "mean", "share")
+
+
+class Listed:
+    """Shows a channel in ``debug`` until it is closed, and closes ``inner`` with it.
+
+    Args:
+        balancer: of the channel; not kept alive.
+        inner: what ends with the channel.
+    """
+
+    def __init__(self, balancer: Balancer, inner: Closable) -> None:
+        self._balancer = weakref.ref(balancer)
+        self._inner = inner
+        with _lock:
+            _open.add(balancer)
+
+    def close(self) -> None:
+        """Show it no more. Idempotent, from any thread."""
+        balancer = self._balancer()
+        if balancer is not None:
+            with _lock:
+                _open.discard(balancer)
+        self._inner.close()
+
+
+def debug() -> str:
+    """The state of all open channels and HTTP clients of this process, for people to read.
+
+    For each: policy, zone, how old its list of endpoints is; and by endpoint: its zone, its state
+    (``ready``; ``connecting``; ``silent`` or ``ejected``: left out for now; ``unused``: not ready,
+    or another has priority), requests in flight, requests and errors so far, the mean latency, and
+    the share of its fair part that it gets (slow start, error bias). Read now, kept nowhere; the
+    text may change with any version.
+    """
+    with _lock:
+        balancers = sorted(_open, key=lambda each: each.cluster)
+    if not balancers:
+        return "trimtab: no channel is open\n"
+    return "\n".join(_channel(each) for each in balancers)
+
+
+def _channel(balancer: Balancer) -> str:
+    age = balancer.age
+    heard = "no list of endpoints yet" if age is None else f"list changed {age:.1f} s ago"
+    zone = f"zone {balancer.zone}" if balancer.zone else "zone unknown"
+    lines = [f"{balancer.cluster}: {balancer.policy}, {zone}, {heard}"]
+    nodes = sorted(balancer.nodes.values(), key=lambda each: each.endpoint.key)
+    rows = [_COLUMNS, *(_row(balancer, node) for node in nodes)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if nodes:
+        lines += [
+            "  " + "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+    zones = ", ".join(
+        f"{zone or 'unknown'} {n}" for zone, n in sorted(balancer.zone_picks.items()) if n
+    )
+    if zones:
+        lines.append(f"  requests by zone: {zones}")
+    if balancer.policy_error:
+        lines.append(f"  policy refused: {balancer.policy_error}")
+    return "\n".join(lines) + "\n"
+
+
+def _row(balancer: Balancer, node: Node) -> tuple[str, ...]:
+    ended = node.picks - node.in_flight
+    return (
+        node.endpoint.target,
+        node.endpoint.locality.zone or "-",
+        balancer.state_of(node),
+        f"{node.in_flight}",
+        f"{node.picks}",
+        f"{node.errors}",
+        f"{node.seconds / ended * 1e3:.1f} ms" if ended > 0 else "-",
+        f"{node.share:.2f}",
+    )

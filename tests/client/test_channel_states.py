@@ -1,0 +1,69 @@
+"""``trimtab.debug``: what a process's channels do, over every door."""
+
+import gc
+
+import grpc
+import pytest
+
+import trimtab
+from doors import loop, threads
+from doors.servers import Servers
+from harness.waiting import eventually
+
+DOORS = {**threads.DOORS, **loop.DOORS}
+
+# See test_doors.
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+
+
+@pytest.fixture(params=DOORS)
+def door(request, echo):
+    made = DOORS[request.param](echo)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def servers(echo):
+    made = Servers(echo)
+    yield made
+    made.close()
+
+
+def rows(service="orders.shop:80"):
+    """By endpoint, the words of its line."""
+    gc.collect()  # channels of other tests that were dropped
+    text = trimtab.debug()
+    assert text.count(f"{service}: ") == 1, text
+    lines = text[text.index(f"{service}: ") :].split("\n\n")[0].splitlines()
+    return {line.split()[0]: line.split() for line in lines[2:] if ":" in line.split()[0]}
+
+
+def test_each_endpoint_has_a_line_with_what_it_did(door, servers, echo):
+    live = servers.open("a")
+    channel = door.open([live.target, "127.0.0.1:1"], policy="round_robin")
+    for _ in range(3):
+        channel.say(echo[0].Request(), timeout=10)
+    found = rows()
+    assert found[live.target][2:6] == ["ready", "0", "3", "0"]
+    assert found["127.0.0.1:1"][2:6] == ["connecting", "0", "0", "0"]
+    assert "round_robin, zone unknown, list changed" in trimtab.debug()
+    channel.close()
+    assert "orders.shop:80: " not in trimtab.debug()
+
+
+def test_an_ejected_endpoint_is_shown_as_such(door, servers, echo):
+    bad, good = servers.open("a", "b")
+    channel = door.open([bad.target, good.target], policy="round_robin")
+
+    def ejected():
+        for _ in range(2):
+            channel.begin("Say", echo[0].Request(), timeout=10).code()
+        return rows()[bad.target][2] == "ejected"
+
+    bad._answer = lambda _request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "no")
+    eventually(ejected, within=20, what="it is ejected")
+    assert rows()[good.target][2] == "ready"
