@@ -9,8 +9,8 @@ import pytest
 
 from doors import loop, threads
 from doors.servers import EchoServer
-from harness.waiting import eventually
-from trimtab import ConfigError, Retry
+from harness.waiting import eventually, pause
+from trimtab import ConfigError, Endpoint, Retry, Snapshot
 
 DOORS = {**threads.DOORS, **loop.DOORS}
 UNAVAILABLE, NOT_FOUND = 14, 5
@@ -177,6 +177,27 @@ def test_a_hedge_answers_while_the_first_attempt_hangs_and_the_other_is_cancelle
         within=10,
         what="nothing is in flight",
     )
+
+
+def test_a_hedge_that_finds_no_endpoint_leaves_the_first_attempt_alone(door, pods, echo):
+    (pod, _) = pods
+    there = Snapshot("orders.shop:80", (Endpoint("127.0.0.1", pod.port),))
+    channel = door.open(None, retry=Retry(hedge_after_s=0.2))
+    channel.update(there)
+    done = []
+    caller = threading.Thread(
+        target=lambda: done.append(
+            channel.say(echo[0].Request(text="x", hold=True), timeout=9).server
+        )
+    )
+    caller.start()
+    eventually(lambda: pod.holding, within=10, what="the first attempt hangs")
+    channel.update(Snapshot("orders.shop:80", ()))
+    pause(0.5)  # the hedge is tried meanwhile; nothing outside shows it
+    pod.let_go.set()
+    caller.join()
+    assert done == [pod.name]
+    assert executions(pods) == Counter(x=1)
 
 
 def test_an_attempt_has_its_own_time_and_all_share_the_calls(door, pods, echo):

@@ -47,7 +47,7 @@ class Retrying(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class _Run:
-    """One request's attempts."""
+    """One request's attempts, each in a task of its own: one that waits for an endpoint holds up none."""
 
     def __init__(
         self,
@@ -62,37 +62,63 @@ class _Run:
         self._continuation = continuation
         self._details = details
         self._request = request
-        self._running: set[Any] = set()
-        self._ended: asyncio.Queue[Any] = asyncio.Queue()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._ended: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
 
     async def to_its_end(self) -> Any:
+        """The call that ends the request; raises the error of an attempt that found no endpoint."""
         course = self._state.course
         last = None
         try:
-            await self._start()
+            self._start()
             while True:
-                call = await self._next_end()
-                if call is None:
+                attempt = await self._next_end()
+                if attempt is None:
                     if course.due(self._clock()):
-                        await self._start()
+                        self._start()
                     elif not self._running:
-                        return last
+                        return self._call_of(last)
                     continue
-                self._running.discard(call)
-                last = call
-                code = (await call.code()).value[0]
-                trailing = await call.trailing_metadata()
-                now = self._clock()
-                verdict = course.ended(now, self._state.ended(now, code, trailing))
+                self._running.discard(attempt)
+                last = attempt
+                verdict = await self._verdict(attempt)
                 if verdict is Verdict.FINAL:
-                    return call
+                    return self._call_of(attempt)
                 if verdict is Verdict.AGAIN:
-                    await self._start()
+                    self._start()
         finally:
-            for call in self._running:
-                call.cancel()
+            for attempt in self._running:
+                attempt.cancel()
 
-    async def _next_end(self) -> Any:
+    def _start(self) -> None:
+        attempt = asyncio.create_task(self._attempt())
+        self._running.add(attempt)
+        attempt.add_done_callback(self._ended.put_nowait)
+
+    async def _attempt(self) -> Any:
+        """A call that has ended; raises ``AioRpcError`` if none was made."""
+        details = self._details
+        call = None
+        trail.set(self._state.trail)
+        try:
+            call = await self._continuation(
+                grpc.aio.ClientCallDetails(
+                    method=details.method,
+                    timeout=self._state.course.attempt_timeout(self._clock()),
+                    metadata=details.metadata,
+                    credentials=details.credentials,
+                    wait_for_ready=details.wait_for_ready,
+                ),
+                self._request,
+            )
+            await call.code()
+        except asyncio.CancelledError:
+            if call is not None:
+                call.cancel()
+            raise
+        return call
+
+    async def _next_end(self) -> asyncio.Task[Any] | None:
         """The attempt that ended; None: it is time to look whether another is due."""
         at = self._state.course.next_at
         try:
@@ -101,21 +127,19 @@ class _Run:
         except TimeoutError:
             return None
 
-    async def _start(self) -> None:
-        details = self._details
-        state = self._state
-        timeout = state.course.attempt_timeout(self._clock())
-        attempt = grpc.aio.ClientCallDetails(
-            method=details.method,
-            timeout=timeout,
-            metadata=details.metadata,
-            credentials=details.credentials,
-            wait_for_ready=details.wait_for_ready,
-        )
-        token = trail.set(state.trail)
-        try:
-            call = await self._continuation(attempt, self._request)
-        finally:
-            trail.reset(token)
-        self._running.add(call)
-        call.add_done_callback(self._ended.put_nowait)
+    async def _verdict(self, attempt: asyncio.Task[Any]) -> Verdict:
+        error = attempt.exception()
+        if error is None:
+            call = attempt.result()
+            code, trailing = await call.code(), await call.trailing_metadata()
+        elif isinstance(error, grpc.aio.AioRpcError):
+            code, trailing = error.code(), error.trailing_metadata()
+        else:
+            raise error
+        now = self._clock()
+        return self._state.course.ended(now, self._state.ended(now, code.value[0], trailing))
+
+    @staticmethod
+    def _call_of(attempt: asyncio.Task[Any] | None) -> Any:
+        assert attempt is not None  # noqa: S101 - for the type checker: one has ended
+        return attempt.result()
