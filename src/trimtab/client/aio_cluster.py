@@ -27,6 +27,7 @@ from trimtab.model import Snapshot
 
 # What a channel in TRANSIENT_FAILURE answers to any call at once names the connection error, which
 # gRPC gives nowhere else. If it connects at that very moment, the server sees a health check.
+_CLOSED = "Channel is closed."
 _PROBE = "/grpc.health.v1.Health/Check"
 _PROBE_S = 1.0
 
@@ -82,6 +83,7 @@ class AioCluster:
             stalled=self._question,
         )
         self.clock = clock
+        self.closed_text = _CLOSED
         self.attempts = spec.attempts(Random())
         self.availability = Availability(spec.service, self.balancer, clock)
         self._questions = AioQuestions(loop)
@@ -263,7 +265,7 @@ class AioCluster:
         if availability.ready(labels):
             return budget
         if availability.closed:
-            raise grpc.aio.UsageError("Channel is closed.")
+            raise grpc.aio.UsageError(self.closed_text)
         begin = self._loop.time()
         try:
             async with asyncio.timeout(budget):

@@ -28,6 +28,7 @@ from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Waiting
 from trimtab.client.attempts import trail
 from trimtab.client.channel_spec import ChannelSpec
+from trimtab.client.forking import FORKED, watch_forks
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.load_report import LoadReport
@@ -45,7 +46,6 @@ _LISTS = (
 )
 _CANCELLED = grpc.StatusCode.CANCELLED.value[0]
 _UnaryUnaryCall: Any = getattr(_native, "UnaryUnaryCall", None)
-_CLOSED = "Channel is closed."
 _CANCELLED_BY_CLOSE = "Locally cancelled by application!"
 
 
@@ -156,7 +156,7 @@ class Picker:
     ) -> Any:
         """Pick an endpoint and make the native call there."""
         if self._closed:
-            raise grpc.aio.UsageError(_CLOSED)
+            raise grpc.aio.UsageError(self._cluster.closed_text)
         balancer = self._cluster.balancer
         key = None if balancer.hash_key is None else key_of(None, "")
         been = trail.get() if self._cluster.attempts is not None else None
@@ -200,6 +200,11 @@ class Picker:
         """Let no new call leave."""
         self._closed = True
 
+    def forked(self) -> None:
+        """See ``forking.Copied``: each call fails with the reason."""
+        self._cluster.closed_text = FORKED
+        self._closed = True
+
     def closed(self) -> bool:
         """Whether no call may leave."""
         return self._closed
@@ -226,7 +231,8 @@ class Interceptors(list[Any]):
 
     def __bool__(self) -> bool:
         """Whether a call has to pass through them."""
-        return not self.direct or len(self) > 1 or wanted_labels() is not None
+        n = len(self)
+        return n > 1 or (n == 1 and (not self.direct or wanted_labels() is not None))
 
 
 class Gate:
@@ -278,6 +284,13 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         self._calls: weakref.WeakSet[grpc.aio.Call] = weakref.WeakSet()
         gate.start(self._cluster)
         self._cluster.start()
+        watch_forks(self)
+
+    def forked(self) -> None:
+        """See ``forking.Copied``: each call fails at once, since the loop is the parent's, too."""
+        self._picker.forked()
+        for name in _LISTS:
+            getattr(self, name).clear()
 
     def _register_call(self, call: grpc.aio.Call) -> None:
         """Remember calls that ``close`` must cancel as a whole; unary ones end with their attempt.

@@ -27,6 +27,7 @@ from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Continuation, Details, Waiting
 from trimtab.client.attempts import trail
 from trimtab.client.channel_spec import ChannelSpec
+from trimtab.client.forking import FORKED, watch_forks
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.policies import Outcome
@@ -180,11 +181,17 @@ class PublicChannel(Face, grpc.aio.Channel):
             )
         )
         self._cluster.start()
+        watch_forks(self)
+
+    def forked(self) -> None:
+        """See ``forking.Copied``: each call fails at once, since the loop is the parent's, too."""
+        self.cluster.closed_text = FORKED
+        self._closing = True
 
     def direct(self) -> bool:
         """Whether a call can go straight to an endpoint."""
         if self._closing:
-            raise grpc.aio.UsageError("Channel is closed.")
+            raise grpc.aio.UsageError(self.cluster.closed_text)
         return not self._intercepted and self._cluster.availability.ready(wanted_labels())
 
     def unary_unary(

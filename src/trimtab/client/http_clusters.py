@@ -8,6 +8,7 @@ from typing import Any
 
 from trimtab.balancer import Node
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints
+from trimtab.client.forking import watch_forks
 from trimtab.client.http_cluster import HttpCluster
 from trimtab.client.http_names import HttpNames
 from trimtab.model import Locality, PolicyConfig
@@ -43,6 +44,13 @@ class HttpClusters:
         self._found: dict[tuple[str, str, int | None], HttpCluster | None] = {}
         self._clusters: dict[str, HttpCluster] = {}
         self._making = threading.Lock()
+        self._parents: list[HttpCluster] = []
+        watch_forks(self)
+
+    def forked(self) -> None:
+        """See ``forking.Copied``: the child follows and connects anew, from its first request on."""
+        self._parents = list(self._clusters.values())  # kept: their connections are not ours to end
+        self._found, self._clusters, self._making = {}, {}, threading.Lock()
 
     def __iter__(self) -> Iterator[HttpCluster]:
         return iter(list(self._clusters.values()))

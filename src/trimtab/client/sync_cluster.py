@@ -28,6 +28,7 @@ from trimtab.client.channel_spec import ChannelSpec, target_of
 from trimtab.client.connectivity_callbacks import ConnectivityCallbacks
 from trimtab.client.deferred_call import DeferredCall
 from trimtab.client.ended_call import EndedCall
+from trimtab.client.forking import FORKED, watch_forks
 from trimtab.client.liveness import SyncQuestions
 from trimtab.client.sync_probes import SyncProbes
 from trimtab.client.watching import Closable, Fixed, Watch
@@ -146,6 +147,7 @@ class SyncCluster:
         self._changed = threading.Condition()
         self._round = 0
         self._abandoned = False
+        self._closed_text = CLOSED
         self._watch: Watch = Fixed()
         self._reporting: Closable = Fixed()
 
@@ -159,6 +161,7 @@ class SyncCluster:
         self._reporting = self._spec.report(self.balancer)
         self.availability.origin = self._watch.origin
         threading.Thread(target=self._run, name="trimtab-channel", daemon=True).start()
+        watch_forks(self)
 
     # What the watch calls, from any thread.
 
@@ -190,7 +193,7 @@ class SyncCluster:
             ValueError: the channel is closed.
         """
         if self.availability.closed:
-            raise ValueError(CLOSED)
+            raise ValueError(self._closed_text)
         been = None if self.attempts is None else trail.get()
         for _ in _PICKS:
             try:
@@ -210,7 +213,7 @@ class SyncCluster:
                     return pick
             except ValueError:  # the channel was closed meanwhile
                 self.balancer.withdraw(pick)
-                raise ValueError(CLOSED) from None
+                raise ValueError(self._closed_text) from None
             self.balancer.withdraw(pick)
             if not pick.node.connected:  # then no other one is
                 return None
@@ -479,8 +482,15 @@ class SyncCluster:
         for link in list(self._links):
             _close(link)
 
+    def forked(self) -> None:
+        """See ``Copied``: calls fail with the reason, and closing does nothing."""
+        self._closed_text = FORKED
+        self.availability.closed = True
+
     def abandon(self) -> None:
         """The channel was dropped: what is in flight may finish, then connections go."""
+        if self._closed_text is FORKED:
+            return
         self._abandoned = True
         self.availability.closed = True
         self._questions.close()

@@ -1,0 +1,38 @@
+"""What a fork copied: its threads and connections are the parent's, its locks may be held for ever."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+FORKED = (
+    "this channel was made before the process forked, and its connections belong to the parent: make it "
+    "in the child (gunicorn: in post_fork or at the first request, not under --preload)"
+)
+
+
+class Copied(Protocol):
+    """Something that a forked child must not use as it is."""
+
+    def forked(self) -> None:
+        """This process is the child. No lock may be taken, nothing of gRPC touched."""
+
+
+_made: weakref.WeakSet[Copied] = weakref.WeakSet()
+_kept: list[Copied] = []
+
+
+def watch_forks(copied: Copied) -> None:
+    """Have ``copied.forked`` called in every forked child while it is there."""
+    _made.add(copied)
+
+
+def _in_child() -> None:
+    for copied in list(_made):
+        _kept.append(copied)  # no finaliser may touch what belongs to the parent
+        copied.forked()
+    _made.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)
