@@ -17,6 +17,9 @@ from yaml.composer import Composer
 MAX_VALUES = 1_000_000  # of one document that has aliases, written out
 MAX_DEPTH = 64
 
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels; flatten the object"
+# libyaml (0.2.6, in PyYAML 6.0.4) has a limit of its own, met first since it reads ahead.
+_LIBYAML_TOO_DEEP = "maximum nesting depth"
 _JSON_SPACE = " \t\r\n"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -52,7 +55,7 @@ class _LimitedComposer(Composer):
             self._count_alias(event)
             return super().compose_node(parent, index)
         if self._depth >= MAX_DEPTH:
-            raise _refused(event, f"nested deeper than {MAX_DEPTH} levels; flatten the object")
+            raise _refused(event, _TOO_DEEP)
         before = self._values
         self._values += 1
         self._depth += 1
@@ -126,6 +129,8 @@ def _yaml_documents(data: bytes) -> list[object]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(filter(None, (error.context, error.problem)))
+        if _LIBYAML_TOO_DEEP in reason:
+            reason = _TOO_DEEP
         raise BrokenFile(reason, mark.line + 1 if mark else 0) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BrokenFile(" ".join(str(error).split())) from None
