@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-IMPORTED_AS = {"PyYAML": "yaml"}
+IMPORTED_AS = {
+    "PyYAML": "yaml",
+    "opentelemetry-api": "opentelemetry",
+    "prometheus-client": "prometheus_client",
+}
 EXTRAS = [
     IMPORTED_AS.get(name, name)
     for name in (
         requirement.partition(">")[0]
-        for extra in ("control-plane", "httpx", "httpx2", "aiohttp")
+        for extra in ("control-plane", "httpx", "httpx2", "aiohttp", "otel", "prometheus")
         for requirement in PROJECT["optional-dependencies"][extra]
     )
 ]
@@ -57,8 +61,8 @@ def test_the_command_line_says_which_extra_to_install():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
-def test_an_http_door_says_which_extra_to_install(name):
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp", "otel", "prometheus"])
+def test_a_module_of_an_extra_says_which_extra_to_install(name):
     done = run(f"import trimtab.{name}")
     assert done.returncode == 1
     assert f"pip install 'trimtab[{name}]'" in done.stderr

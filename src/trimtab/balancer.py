@@ -162,6 +162,10 @@ class Balancer:
         reads_reports: whether load reports of successes make a difference to the policy.
         hash_key: the metadata that holds a request's key, "": none does; None: no key is wanted.
         probing: whether the policy wants probes: ``take_probes`` after every pick.
+        connects: connections that came about so far.
+        disconnects: those of them that are gone.
+        tells_connections: whether ``connects`` means anything; a door whose transport tells nobody
+            of its connections says False.
 
     Raises:
         ConfigError: ``policy`` is unknown or has a bad parameter.
@@ -211,6 +215,9 @@ class Balancer:
         self._woke = -math.inf
         self._leaving: set[Node] = set()
         self._updated: float | None = None
+        self.connects = 0
+        self.disconnects = 0
+        self.tells_connections = True
         self.snapshot: Snapshot | None = None
         self.policy_error: str = ""
 
@@ -250,6 +257,7 @@ class Balancer:
             removed.extend(node for key, node in self._nodes.items() if key not in nodes)
             for node in removed:
                 node.usable = False
+                self.disconnects += node.connected
                 there = node.endpoint.locality.zone
                 self._past[there] = self._past.get(there, 0) + node.picks
                 if node.in_flight:
@@ -280,6 +288,12 @@ class Balancer:
             with self._lock:
                 node.connected = connected
                 self._stale = True
+                if self._nodes.get(node.endpoint.key) is not node:
+                    return  # it has left, and its connection was counted as gone then
+                if connected:
+                    self.connects += 1
+                else:
+                    self.disconnects += 1
 
     @property
     def pickable(self) -> bool:
@@ -511,7 +525,8 @@ class Balancer:
             stalls = self._stack.stalls
             if stalls is not None and node in stalls.silent:
                 return True
-            return any(selection.is_silent(node) for selection in self._selections.values())
+            # A copy: whoever asks for states may be in another thread than a loop without a lock.
+            return any(each.is_silent(node) for each in list(self._selections.values()))
 
     def state_of(self, node: Node) -> str:
         """A node's state in one word: ready, connecting, silent, ejected or unused."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -97,11 +97,7 @@ def prometheus_text(counters: Counters) -> str:
     """Render in the Prometheus text format 0.0.4; label values are escaped."""
     lines: list[str] = []
     for metric, values in counters:
-        lines.extend(_heading(metric))
-        lines.extend(
-            _line(metric.name, zip(metric.labels, labels, strict=True), value)
-            for labels, value in sorted(values.items())
-        )
+        lines.extend(_series(metric, values))
     for metric, histograms in counters.histograms():
         lines.extend(_heading(metric))
         for labels, histogram in sorted(histograms.items()):
@@ -114,6 +110,17 @@ def prometheus_text(counters: Counters) -> str:
             lines.append(_line(f"{metric.name}_sum", pairs, histogram.total))
             lines.append(_line(f"{metric.name}_count", pairs, reached))
     return "\n".join(lines) + "\n"
+
+
+def prometheus_of(read: Iterable[tuple[Metric, Mapping[tuple[str, ...], float]]]) -> str:
+    """Counters and gauges in the same format, from anything that iterates as ``Counters`` do."""
+    return "\n".join(line for metric, values in read for line in _series(metric, values)) + "\n"
+
+
+def _series(metric: Metric, values: Mapping[tuple[str, ...], float]) -> Iterator[str]:
+    yield from _heading(metric)
+    for labels, value in sorted(values.items()):
+        yield _line(metric.name, zip(metric.labels, labels, strict=True), value)
 
 
 def _heading(metric: Metric) -> tuple[str, str]:

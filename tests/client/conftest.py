@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from grpc_tools import protoc
 
+from doors.servers import Servers
+
 HERE = Path(__file__).parent
 
 
@@ -19,3 +21,10 @@ def echo(tmp_path_factory):
         return importlib.import_module("echo_pb2"), importlib.import_module("echo_pb2_grpc")
     finally:
         sys.path.remove(str(out))
+
+
+@pytest.fixture
+def servers(echo):
+    made = Servers(echo)
+    yield made
+    made.close()

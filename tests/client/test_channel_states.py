@@ -7,7 +7,6 @@ import pytest
 
 import trimtab
 from doors import loop, threads
-from doors.servers import Servers
 from harness.waiting import eventually
 
 DOORS = {**threads.DOORS, **loop.DOORS}
@@ -22,13 +21,6 @@ pytestmark = [
 @pytest.fixture(params=DOORS)
 def door(request, echo):
     made = DOORS[request.param](echo)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def servers(echo):
-    made = Servers(echo)
     yield made
     made.close()
 

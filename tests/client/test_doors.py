@@ -10,7 +10,6 @@ import pytest
 
 import trimtab
 from doors import loop, threads
-from doors.servers import Servers
 from harness.waiting import eventually
 from trimtab.errors import ConfigError
 from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
@@ -40,13 +39,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 @pytest.fixture(params=DOORS)
 def door(request, echo):
     made = DOORS[request.param](echo)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def servers(echo):
-    made = Servers(echo)
     yield made
     made.close()
 

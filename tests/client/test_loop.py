@@ -9,20 +9,12 @@ import grpc.aio
 import pytest
 
 import trimtab.aio
-from doors.servers import Servers
 from harness.waiting import eventually
 from trimtab.balancer import Balancer
 from trimtab.client.aio_picking import Attempt, PickingChannel, missing_hook
 from trimtab.client.grpc_aio import insecure_channel
 from trimtab.model import Endpoint, Snapshot
 from trimtab.policies import Outcome
-
-
-@pytest.fixture
-def servers(echo):
-    made = Servers(echo)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from doors import loop, threads
-from doors.servers import EchoServer, Servers
+from doors.servers import EchoServer
 from doors.swallower import Swallower
 from doors.victim import Victims
 from harness.waiting import eventually, pause
@@ -27,13 +27,6 @@ pytestmark = [
 @pytest.fixture(params=DOORS)
 def door(request, echo):
     made = DOORS[request.param](echo)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def servers(echo):
-    made = Servers(echo)
     yield made
     made.close()
 

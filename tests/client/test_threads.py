@@ -7,18 +7,10 @@ import grpc.experimental
 import pytest
 
 import trimtab
-from doors.servers import Servers
 from doors.told import spec
 from harness.waiting import Deadline, eventually
 from trimtab.client.grpc_sync import BalancedChannel, missing_hook
 from trimtab.model import Endpoint, Snapshot
-
-
-@pytest.fixture
-def servers(echo):
-    made = Servers(echo)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import grpc.aio
 
 from trimtab.attempt import Verdict
 from trimtab.client.attempts import Attempts, Request, trail
+from trimtab.client.observing import Observer, plain
 
 
 class Retrying(grpc.aio.UnaryUnaryClientInterceptor):
@@ -23,11 +24,21 @@ class Retrying(grpc.aio.UnaryUnaryClientInterceptor):
     Args:
         attempts: the channel's.
         clock: monotonic seconds.
+        service: the cluster's name.
+        observer: who watches; None: nobody.
     """
 
-    def __init__(self, attempts: Attempts, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        attempts: Attempts,
+        clock: Callable[[], float],
+        service: str = "",
+        observer: Observer | None = None,
+    ) -> None:
         self._attempts = attempts
         self._clock = clock
+        self._service = service
+        self._observer = observer
 
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any
@@ -37,13 +48,26 @@ class Retrying(grpc.aio.UnaryUnaryClientInterceptor):
         method = details.method.decode() if isinstance(details.method, bytes) else details.method
         if not self._attempts.declares(method):
             return await continuation(details, request)
-        return await _Run(
+        run = _Run(
             self._attempts.begin(method, details.timeout, self._clock()),
             self._clock,
             continuation,
             details,
             request,
-        ).to_its_end()
+        )
+        if self._observer is None:
+            return await run.to_its_end()
+        end = self._observer.call(self._service, plain(method))
+        status = "CANCELLED"
+        try:
+            call = await run.to_its_end()
+            status = (await call.code()).name
+        except grpc.aio.AioRpcError as error:
+            status = error.code().name
+            raise
+        finally:
+            end(status)
+        return call
 
 
 class _Run:

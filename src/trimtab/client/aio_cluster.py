@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 
 from trimtab.balancer import BEAT_S, Balancer, Node
+from trimtab.client import observing
 from trimtab.client.aio_probes import AioProbes
 from trimtab.client.availability import Availability, Link
 from trimtab.client.channel_spec import ChannelSpec, target_of
@@ -85,6 +86,7 @@ class AioCluster:
         self.clock = clock
         self.closed_text = _CLOSED
         self.attempts = spec.attempts(Random())
+        self.observer = observing.installed()
         self.availability = Availability(spec.service, self.balancer, clock)
         self._questions = AioQuestions(loop)
         self.probes = AioProbes(self.balancer, loop, clock)

@@ -26,9 +26,10 @@ from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Waiting
-from trimtab.client.attempts import trail
+from trimtab.client.attempts import sent, trail
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.forking import FORKED, watch_forks
+from trimtab.client.observing import End, name_of
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.load_report import LoadReport
@@ -114,12 +115,13 @@ class Attempt:
     is cancelled by gRPC as ever.
     """
 
-    __slots__ = ("_pick", "_picker", "call")
+    __slots__ = ("_end", "_pick", "_picker", "call")
 
-    def __init__(self, picker: Picker, pick: Pick, call: Any) -> None:
+    def __init__(self, picker: Picker, pick: Pick, call: Any, end: End | None = None) -> None:
         self._picker = picker
         self._pick = pick
         self.call = call
+        self._end = end
 
     def __call__(self) -> None:
         """The call has its status."""
@@ -133,16 +135,19 @@ class Attempt:
         else:
             outcome = _OUTCOMES[code] if 0 <= code <= 16 else Outcome.FAILURE  # noqa: PLR2004
         self._picker.ended(self, self._pick, outcome, report_of(status.trailing_metadata()))
+        if self._end is not None:
+            self._end(name_of(code))
 
 
 class Picker:
     """What gRPC's multicallables take for a native channel."""
 
-    __slots__ = ("_closed", "_cluster", "_pick", "open")
+    __slots__ = ("_closed", "_cluster", "_observer", "_pick", "open")
 
     def __init__(self, cluster: AioCluster) -> None:
         self._cluster = cluster
         self._pick = cluster.balancer.pick
+        self._observer = cluster.observer
         self._closed = False
         self.open: set[Attempt] = set()
 
@@ -175,7 +180,12 @@ class Picker:
         except BaseException:
             pick.finish(Outcome.CANCELLED)
             raise
-        attempt = Attempt(self, pick, call)
+        observer = self._observer
+        if observer is None:
+            attempt = Attempt(self, pick, call)
+        else:
+            seen = sent(balancer.cluster, method, pick.node, been)
+            attempt = Attempt(self, pick, call, observer.attempt(seen))
         self.open.add(attempt)
         call.add_done_callback(attempt)
         if balancer.probing:
@@ -247,7 +257,10 @@ class Gate:
     def start(self, cluster: AioCluster) -> None:
         """Nothing can leave yet."""
         if cluster.attempts is not None:
-            self._lists[0].append(Retrying(cluster.attempts, cluster.clock))  # unary calls
+            retrying = Retrying(
+                cluster.attempts, cluster.clock, cluster.balancer.cluster, cluster.observer
+            )
+            self._lists[0].append(retrying)  # unary calls
         waiting = Waiting(cluster)
         for interceptors in self._lists:
             interceptors.append(waiting)

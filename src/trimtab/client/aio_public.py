@@ -25,9 +25,10 @@ from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Continuation, Details, Waiting
-from trimtab.client.attempts import trail
+from trimtab.client.attempts import sent, trail
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.forking import FORKED, watch_forks
+from trimtab.client.observing import name_of
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.policies import Outcome
@@ -100,12 +101,19 @@ class PublicCalls:
             pick.finish(Outcome.CANCELLED)
             raise
         self._channel.open.add(call)
+        observer = cluster.observer
+        end = None
+        if observer is not None:
+            end = observer.attempt(sent(cluster.balancer.cluster, method, pick.node, been))
 
         def ended(call: Any) -> None:
             self._channel.open.discard(call)
             pick.finish(_outcome(call), report_of(_now(call.trailing_metadata())))
             if link.leaving and not pick.node.in_flight:
                 cluster.release(link)
+            if end is not None:
+                code = _now(call.code())
+                end(name_of(-1 if code is None else code.value[0]))
 
         call.add_done_callback(ended)
         if cluster.balancer.probing:
@@ -170,7 +178,12 @@ class PublicChannel(Face, grpc.aio.Channel):
             )
         )
         attempts = self._cluster.attempts
-        retrying = [] if attempts is None else [Retrying(attempts, self._cluster.clock)]
+        cluster = self._cluster
+        retrying = (
+            []
+            if attempts is None
+            else [Retrying(attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)]
+        )
         where = "ipv4:127.0.0.1:1"
         all_interceptors = [*(interceptors or ()), *retrying, *placing]
         self.front = (

@@ -99,7 +99,11 @@ class Middleware:
             request.server_hostname = url.raw_host
         body = request.body
         call = HttpCall(
-            cluster.budget, request.method, repeatable=not body or isinstance(body, BytesPayload)
+            cluster.budget,
+            request.method,
+            repeatable=not body or isinstance(body, BytesPayload),
+            service=cluster.service,
+            observer=cluster.observer,
         )
         try:
             return await self._send(cluster, call, request, handler)
@@ -118,6 +122,7 @@ class Middleware:
             pick = await self._pick(cluster, request)
             host, port = pick.node.transport
             request.url = _at(url, host, port)
+            call.leaves(pick.node.endpoint)
             try:
                 response = await handler(request)
             except aiohttp.ClientError as error:
@@ -126,9 +131,11 @@ class Middleware:
                 continue
             except TimeoutError:
                 pick.finish(Outcome.TIMEOUT)
+                call.after_break(Broke.TIMEOUT)
                 raise
             except BaseException:
                 pick.finish(Outcome.CANCELLED)
+                call.given_up()
                 raise
             cluster.answered(pick.node)
             _hold(pick, response)

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from trimtab.attempt import Budget, Course, Ended, LatencyQuantile, MethodPlans, pushback_of
+from trimtab.client.observing import Sent, plain
 
 if TYPE_CHECKING:
     from trimtab.balancer import Node
@@ -15,6 +16,12 @@ _DEADLINE_EXCEEDED = 4
 
 trail: ContextVar[list[Node] | None] = ContextVar("trimtab_trail", default=None)
 """The endpoints that the request being placed has been at; None: it has one attempt only."""
+
+
+def sent(service: str, method: Any, node: Node, been: list[Node] | None) -> Sent:
+    """What an observer is told of an attempt; ``been`` is where the request was, this time included."""
+    number = 1 if been is None else len(been)
+    return Sent("grpc", service, plain(method), node.endpoint, number, been is None)
 
 
 class Attempts:

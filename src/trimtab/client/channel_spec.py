@@ -15,9 +15,9 @@ import grpc
 from trimtab.attempt import NO_PLANS, MethodPlans, Plan, Retry, parse
 from trimtab.client.attempts import Attempts
 from trimtab.client.bootstrap import ZONE_VARIABLE, Bootstrap, load
-from trimtab.client.channel_states import Listed
 from trimtab.client.fallback import NONE, Fallback, Given, WithFallback
 from trimtab.client.last_good import LastGood
+from trimtab.client.open_channels import Listed
 from trimtab.client.request_labels import texts
 from trimtab.client.seats import Seated, own_place
 from trimtab.client.watching import Closable, Fixed, Watch, Watcher, report, service_name, watch

@@ -2,39 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
-
 from trimtab.balancer import Balancer, Node
-from trimtab.client.watching import Closable
-
-_lock = threading.Lock()
-_open: weakref.WeakSet[Balancer] = weakref.WeakSet()
+from trimtab.client.open_channels import open_channels
 
 _COLUMNS = ("endpoint", "zone", "state", "in flight", "requests", "errors", "mean", "share")
-
-
-class Listed:
-    """Shows a channel in ``debug`` until it is closed, and closes ``inner`` with it.
-
-    Args:
-        balancer: of the channel; not kept alive.
-        inner: what ends with the channel.
-    """
-
-    def __init__(self, balancer: Balancer, inner: Closable) -> None:
-        self._balancer = weakref.ref(balancer)
-        self._inner = inner
-        with _lock:
-            _open.add(balancer)
-
-    def close(self) -> None:
-        """Show it no more. Idempotent, from any thread."""
-        balancer = self._balancer()
-        if balancer is not None:
-            with _lock:
-                _open.discard(balancer)
-        self._inner.close()
 
 
 def debug() -> str:
@@ -46,8 +17,7 @@ def debug() -> str:
     the share of its fair part that it gets (slow start, error bias). Read now, kept nowhere; the
     text may change with any version.
     """
-    with _lock:
-        balancers = sorted(_open, key=lambda each: each.cluster)
+    balancers = open_channels()
     if not balancers:
         return "trimtab: no channel is open\n"
     return "\n".join(_channel(each) for each in balancers)

@@ -185,11 +185,11 @@ class BalancedChannel(grpc.Channel):
                 method, request_serializer, response_deserializer, _registered_method=registered
             )
 
-        made = kind(self, self._cluster, make, drop_counts=drop_counts, end=self._end)
+        made = kind(self, self._cluster, method, make, drop_counts=drop_counts, end=self._end)
         if isinstance(made, RetryingUnaryUnary):
             attempts = self._cluster.attempts
             assert attempts is not None  # noqa: S101 - for the type checker: see ``unary_unary``
-            made.attempts, made.method = attempts, method
+            made.attempts = attempts
         return made
 
     def subscribe(

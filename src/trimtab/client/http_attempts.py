@@ -12,8 +12,10 @@ from dataclasses import replace
 from math import isfinite
 
 from trimtab.attempt import Budget
+from trimtab.client.observing import End, Observer, Sent
 from trimtab.load_codec import HEADER, decode
 from trimtab.load_report import LoadReport
+from trimtab.model import Endpoint
 from trimtab.policies import Outcome
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -100,15 +102,44 @@ class HttpCall:
         budget: of the cluster.
         method: in capitals.
         repeatable: whether the body can be sent a second time.
+        service: the cluster's name.
+        observer: who watches; None: nobody.
     """
 
-    __slots__ = ("_again", "_budget", "_tries")
+    __slots__ = ("_again", "_budget", "_end", "_method", "_observer", "_service", "_tries")
 
-    def __init__(self, budget: Budget, method: str, *, repeatable: bool) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        method: str,
+        *,
+        repeatable: bool,
+        service: str = "",
+        observer: Observer | None = None,
+    ) -> None:
         self._budget = budget
         self._again = repeatable and method in IDEMPOTENT
         self._tries = 1
+        self._method = method
+        self._service = service
+        self._observer = observer
+        self._end: End | None = None
         budget.earn()
+
+    def leaves(self, endpoint: Endpoint) -> None:
+        """An attempt leaves; it ends with ``after_break``, ``after_answer`` or ``given_up``."""
+        if self._observer is not None:
+            sent = Sent("http", self._service, self._method, endpoint, self._tries)
+            self._end = self._observer.attempt(sent)
+
+    def given_up(self) -> None:
+        """The caller cancelled it."""
+        self._tell("CANCELLED")
+
+    def _tell(self, status: str) -> None:
+        if self._end is not None:
+            self._end(status)
+            self._end = None
 
     def after_break(self, broke: Broke) -> bool:
         """May it leave again after an attempt without a response?
@@ -116,6 +147,7 @@ class HttpCall:
         UNREACHED costs no budget: no application saw it. A timeout is never tried again: the
         caller's time is up.
         """
+        self._tell(broke.name)
         self._tries += 1
         if broke is Broke.UNREACHED:
             return self._tries <= MOST_TRIES
@@ -123,6 +155,7 @@ class HttpCall:
 
     def after_answer(self, status: int) -> bool:
         """May it leave again after this status? Only 503 is worth it, and once."""
+        self._tell(str(status))
         if status != _UNAVAILABLE:
             return False
         self._tries += 1

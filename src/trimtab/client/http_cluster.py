@@ -17,6 +17,7 @@ from typing import Any
 from trimtab.attempt import Budget
 from trimtab.backoff import Backoff
 from trimtab.balancer import Balancer, Node, Pick
+from trimtab.client import observing
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.errors import NoEndpoints
@@ -55,8 +56,10 @@ class HttpCluster:
             policy=spec.policy,
             lock=self.lock,
         )
+        self.balancer.tells_connections = False
         self.service = spec.service
         self.budget = Budget()
+        self.observer = observing.installed()
         self._spec = spec
         self._pool = pool
         self._resting: list[tuple[float, Node]] = []

@@ -164,7 +164,13 @@ class Core:
 
     def _call(self, cluster: HttpCluster, request: Any) -> HttpCall:
         repeatable = isinstance(request.stream, self._library.ByteStream)
-        return HttpCall(cluster.budget, request.method, repeatable=repeatable)
+        return HttpCall(
+            cluster.budget,
+            request.method,
+            repeatable=repeatable,
+            service=cluster.service,
+            observer=cluster.observer,
+        )
 
     def _broke(self, error: BaseException) -> Broke:
         library = self._library
@@ -232,6 +238,7 @@ class AsyncCore(Core):
         call = self._call(cluster, request)
         while True:
             pick = await self._pick(cluster, request)
+            call.leaves(pick.node.endpoint)
             try:
                 steered = _Steered(request, pick.node, alone=_is_alone(cluster))
                 response = await pick.node.transport.handle_async_request(steered)
@@ -241,6 +248,7 @@ class AsyncCore(Core):
                 raise self._explained(cluster, request, pick, error) from error
             except BaseException:
                 pick.finish(Outcome.CANCELLED)
+                call.given_up()
                 raise
             response = self._accept(cluster, pick, response)
             if not call.after_answer(response.status_code):
@@ -277,6 +285,7 @@ class SyncCore(Core):
         call = self._call(cluster, request)
         while True:
             pick = self._pick(cluster, request)
+            call.leaves(pick.node.endpoint)
             try:
                 steered = _Steered(request, pick.node, alone=_is_alone(cluster))
                 response = pick.node.transport.handle_request(steered)
@@ -286,6 +295,7 @@ class SyncCore(Core):
                 raise self._explained(cluster, request, pick, error) from error
             except BaseException:
                 pick.finish(Outcome.CANCELLED)
+                call.given_up()
                 raise
             response = self._accept(cluster, pick, response)
             if not call.after_answer(response.status_code):

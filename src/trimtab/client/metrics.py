@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from trimtab.telemetry import Counters, Metric, prometheus_text
+from collections.abc import Iterator
 
-METRICS = (
+from trimtab.client import live_metrics
+from trimtab.telemetry import Counters, Metric, prometheus_of
+
+COUNTED = (
     Metric(
         "trimtab_client_fallback",
         "gauge",
@@ -18,9 +21,19 @@ METRICS = (
         ("service",),
     ),
 )
-COUNTERS = Counters(METRICS)
+COUNTERS = Counters(COUNTED)
+METRICS = COUNTED + live_metrics.METRICS
+
+
+def read() -> Iterator[tuple[Metric, dict[tuple[str, ...], float]]]:
+    """Each metric with its present values by labels. From any thread."""
+    for metric, values in COUNTERS:
+        yield metric, dict(values)
+    live = live_metrics.read()
+    for metric in live_metrics.METRICS:
+        yield metric, live[metric.name]
 
 
 def text() -> str:
     """All of them in the Prometheus text format."""
-    return prometheus_text(COUNTERS)
+    return prometheus_of(read())

@@ -9,6 +9,7 @@ import grpc
 
 from trimtab.attempt import Verdict
 from trimtab.client.attempts import Attempts, Request, trail
+from trimtab.client.observing import plain
 from trimtab.client.sync_calls import Metadata, UnaryUnary
 
 
@@ -19,7 +20,6 @@ class RetryingUnaryUnary(UnaryUnary):
     """
 
     attempts: Attempts
-    method: str
 
     def __call__(  # type: ignore[override]  # the base's is ``block``, for speed
         self,
@@ -53,6 +53,19 @@ class RetryingUnaryUnary(UnaryUnary):
     def _to_its_end(
         self, request: Any, timeout: float | None, metadata: Metadata, *how: Any
     ) -> Any:
+        observer = self._cluster.observer
+        if observer is None:
+            return self._run(request, timeout, metadata, *how)
+        end = observer.call(self._cluster.balancer.cluster, plain(self.method))
+        status = "CANCELLED"
+        try:
+            call = self._run(request, timeout, metadata, *how)
+            status = call.code().name
+        finally:
+            end(status)
+        return call
+
+    def _run(self, request: Any, timeout: float | None, metadata: Metadata, *how: Any) -> Any:
         clock = self._cluster.clock
         state = self.attempts.begin(self.method, timeout, clock())
         course = state.course

@@ -18,7 +18,9 @@ import grpc.experimental
 
 from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.balancer import Pick
+from trimtab.client.attempts import sent, trail
 from trimtab.client.channel_spec import Options
+from trimtab.client.observing import End
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.sync_cluster import SyncCluster, SyncLink
@@ -57,6 +59,7 @@ class Calls:
     Args:
         channel: the face; kept alive by its stubs.
         cluster: who picks.
+        method: ``/package.Service/Method``.
         make: makes the native multicallable on an endpoint's channel.
         drop_counts: see ``single_threaded``.
         end: see ``ask_trailers_by_state``.
@@ -66,6 +69,7 @@ class Calls:
         self,
         channel: grpc.Channel,
         cluster: SyncCluster,
+        method: str,
         make: MakeNative,
         *,
         drop_counts: bool,
@@ -73,6 +77,7 @@ class Calls:
     ) -> None:
         self._channel = channel
         self._cluster = cluster
+        self.method = method
         self._make = make
         self._drop_counts = drop_counts
         self._end = end
@@ -112,6 +117,8 @@ class Calls:
             pick, timeout = cluster.place(timeout, wait_for_ready, key, labels)
         outcome = Outcome.CANCELLED  # KeyboardInterrupt and the like
         report = None
+        end = None if cluster.observer is None else self._seen(pick)
+        code = _CANCELLED
         link = pick.node.transport
         try:
             call = self._natives.get(link) or self.native(link)
@@ -133,7 +140,8 @@ class Calls:
                 response = both[0] if _how == "__call__" else both
             outcome = Outcome.SUCCESS
         except grpc.RpcError as error:
-            outcome = _outcome(error.code())
+            code = error.code()
+            outcome = _outcome(code)
             call_ended: Any = error
             report = report_of(call_ended.trailing_metadata())
             raise
@@ -141,7 +149,19 @@ class Calls:
             balancer.finish(pick, outcome, report)
             if link.leaving:
                 cluster.ended(pick, outcome)
+            if end is not None:
+                end("OK" if outcome is Outcome.SUCCESS else code.name)
         return response
+
+    def _seen(self, pick: Pick) -> End | None:
+        """Tell who watches that an attempt leaves."""
+        cluster = self._cluster
+        if cluster.observer is None:
+            return None
+        been = None if cluster.attempts is None else trail.get()
+        return cluster.observer.attempt(
+            sent(cluster.balancer.cluster, self.method, pick.node, been)
+        )
 
     def begin(
         self,
@@ -181,14 +201,19 @@ class Calls:
     def _count(self, pick: Pick, call: Any) -> None:
         cluster = self._cluster
         ref = weakref.ref(call)
+        tell = self._seen(pick)
 
         def end() -> None:
             ended = ref()
+            code = _CANCELLED
             if ended is None or ended.cancelled():
                 cluster.ended(pick, Outcome.CANCELLED)
             else:
+                code = ended.code()
                 report = report_of(ended.trailing_metadata())
-                cluster.ended(pick, _outcome(ended.code()), report)
+                cluster.ended(pick, _outcome(code), report)
+            if tell is not None:
+                tell(code.name)
 
         if not call.add_callback(end):
             end()

@@ -22,6 +22,7 @@ from typing import Any
 import grpc
 
 from trimtab.balancer import BEAT_S, Balancer, Node, Pick
+from trimtab.client import observing
 from trimtab.client.attempts import trail
 from trimtab.client.availability import Availability, Link
 from trimtab.client.channel_spec import ChannelSpec, target_of
@@ -130,6 +131,7 @@ class SyncCluster:
             lock=lock,
         )
         self.attempts = spec.attempts(Random())
+        self.observer = observing.installed()
         self.availability = Availability(spec.service, self.balancer, self.clock)
         self._questions = SyncQuestions()
         self._silent: deque[Node] = deque()

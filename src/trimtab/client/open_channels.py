@@ -1,0 +1,79 @@
+"""The channels and HTTP clients of this process that are open, and what closed ones have done."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import Counter
+
+from trimtab.balancer import Balancer
+from trimtab.client.watching import Closable
+
+_lock = threading.Lock()
+_open: weakref.WeakSet[Balancer] = weakref.WeakSet()
+_past: dict[str, Past] = {}
+
+
+class Past:
+    """What the closed channels of one service did. It stays, as counters must not go back.
+
+    Attributes:
+        zones: requests by zone of the endpoint.
+        connects: connections that came about.
+        disconnects: connections that were lost or closed.
+        endpoints: requests, errors and seconds by endpoint, while an open channel has it, too.
+    """
+
+    def __init__(self) -> None:
+        self.zones: Counter[str] = Counter()
+        self.connects = 0
+        self.disconnects = 0
+        self.endpoints: dict[str, tuple[int, int, float]] = {}
+
+    def add(self, balancer: Balancer) -> None:
+        """A channel closes."""
+        self.zones.update(balancer.zone_picks)
+        if balancer.tells_connections:
+            self.connects += balancer.connects
+            self.disconnects += balancer.connects  # those that are open go with the channel
+        for node in balancer.nodes.values():
+            requests, errors, seconds = self.endpoints.get(node.endpoint.target, (0, 0, 0.0))
+            done = (requests + node.picks, errors + node.errors, seconds + node.seconds)
+            self.endpoints[node.endpoint.target] = done
+
+
+class Listed:
+    """Lists a channel until it is closed, and closes ``inner`` with it.
+
+    Args:
+        balancer: of the channel; not kept alive.
+        inner: what ends with the channel.
+    """
+
+    def __init__(self, balancer: Balancer, inner: Closable) -> None:
+        self._balancer = weakref.ref(balancer)
+        self._inner = inner
+        with _lock:
+            _open.add(balancer)
+
+    def close(self) -> None:
+        """List it no more. Idempotent, from any thread."""
+        balancer = self._balancer()
+        if balancer is not None:
+            with _lock:
+                if balancer in _open:
+                    _open.discard(balancer)
+                    _past.setdefault(balancer.cluster, Past()).add(balancer)
+        self._inner.close()
+
+
+def open_channels() -> list[Balancer]:
+    """By the services' names."""
+    with _lock:
+        return sorted(_open, key=lambda each: each.cluster)
+
+
+def pasts() -> dict[str, Past]:
+    """By service: what its closed channels did."""
+    with _lock:
+        return dict(_past)

@@ -1,0 +1,299 @@
+"""``trimtab.prometheus`` and ``trimtab.otel``: what they export of real calls, over every door."""
+
+import grpc
+import prometheus_client
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+import http_doors
+import trimtab
+import trimtab.otel
+import trimtab.prometheus
+from doors import loop, threads
+from harness.waiting import eventually
+from http_servers import HttpServers
+
+DOORS = {**threads.DOORS, **loop.DOORS}
+SERVICE, METHOD = "orders.shop:80", "trimtab.test.Echo/Say"
+
+# See test_doors.
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+
+
+@pytest.fixture(params=DOORS)
+def make_door(request, echo):
+    made = []
+
+    def make():
+        made.append(DOORS[request.param](echo))
+        return made[-1]
+
+    yield make
+    for door in made:
+        door.close()
+
+
+@pytest.fixture
+def registry():
+    made = prometheus_client.CollectorRegistry()
+    remove = trimtab.prometheus.install(made)
+    yield made
+    remove()
+
+
+class Otel:
+    """An SDK that keeps all in memory."""
+
+    def __init__(self):
+        self._reader = InMemoryMetricReader()
+        self._meters = MeterProvider([self._reader])
+        self._exporter = InMemorySpanExporter()
+        self.traces = TracerProvider()
+        self.traces.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.remove = trimtab.otel.install(self._meters, self.traces)
+
+    def points(self, name):
+        data = self._reader.get_metrics_data()
+        return [
+            point
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        ]
+
+    def spans(self):
+        return self._exporter.get_finished_spans()
+
+    def close(self):
+        self.remove()
+        self._meters.shutdown()
+        self.traces.shutdown()
+
+
+@pytest.fixture
+def otel():
+    made = Otel()
+    yield made
+    made.close()
+
+
+def fail(_request, context):
+    context.abort(grpc.StatusCode.UNAVAILABLE, "no")
+
+
+def test_prometheus_counts_and_times_every_attempt(make_door, registry, servers, echo):
+    opened = servers.open("a", "b")
+    channel = make_door().open([s.target for s in opened], policy="round_robin")
+    for _ in range(4):
+        channel.say(echo[0].Request(), timeout=10)
+    assert channel.begin("Say", echo[0].Request(fail_with=5), timeout=10).code() is (
+        grpc.StatusCode.NOT_FOUND
+    )
+    channel.count(echo[0].Request(replies=2), timeout=10)
+
+    def of(name, **labels):
+        return registry.get_sample_value(name, {"grpc_target": SERVICE, **labels})
+
+    assert of("grpc_client_attempt_started_total", grpc_method=METHOD) == 5
+    duration = "grpc_client_attempt_duration_seconds_count"
+    where = {"grpc_method": METHOD, "grpc_lb_locality": ""}
+    assert of(duration, grpc_status="OK", **where) == 4
+    assert of(duration, grpc_status="NOT_FOUND", **where) == 1
+    calls = "grpc_client_call_duration_seconds_count"
+    assert of(calls, grpc_status="OK", grpc_method=METHOD) == 4
+    assert of(calls, grpc_status="OK", grpc_method="trimtab.test.Echo/Count") == 1
+    eventually(lambda: of("grpc_subchannel_open_connections") == 2, within=10, what="both are")
+
+    def of_each(name):
+        where = [{"service": SERVICE, "endpoint": s.target, "zone": ""} for s in opened]
+        return [registry.get_sample_value(f"trimtab_client_endpoint_{name}", w) for w in where]
+
+    assert sum(of_each("requests_total")) == 6
+    assert of_each("in_flight") == [0, 0]
+    channel.close()
+    assert of_each("requests_total") == [None, None]
+
+
+def test_a_cancelled_call_ends_as_cancelled(make_door, registry, servers, echo):
+    server = servers.open("a")
+    channel = make_door().open([server.target])
+    call = channel.begin("Say", echo[0].Request(hold=True), timeout=10)
+    eventually(lambda: server.holding == 1, within=10, what="it is there")
+    call.cancel()
+
+    def ended():
+        return registry.get_sample_value(
+            "grpc_client_attempt_duration_seconds_count",
+            {
+                "grpc_target": SERVICE,
+                "grpc_method": METHOD,
+                "grpc_lb_locality": "",
+                "grpc_status": "CANCELLED",
+            },
+        )
+
+    eventually(lambda: ended() == 1, within=10, what="its end is counted")
+
+
+def test_a_retried_call_is_one_call_of_two_attempts(make_door, otel, servers, echo):
+    bad, good = servers.open("a", "b")
+    bad._answer = fail
+    channel = make_door().open(
+        [bad.target, good.target], policy="round_robin", retry=trimtab.Retry(on=["UNAVAILABLE"])
+    )
+    eventually(
+        lambda: sum(n.connected for n in channel.balancer.nodes.values()) == 2,
+        within=10,
+        what="both are connected",
+    )
+    tracer = otel.traces.get_tracer("test")
+
+    def call():
+        before = bad_calls()
+        assert channel.say(echo[0].Request(), timeout=10).server == "b"
+        return bad_calls() > before
+
+    def bad_calls():
+        return len([s for s in otel.spans() if s.attributes["network.peer.port"] == bad.port])
+
+    with tracer.start_as_current_span("test"):
+        calls = 1
+        while not call():
+            calls += 1
+            assert calls < 5
+    first, second = otel.spans()[calls - 1 : calls + 1]
+    assert [s.attributes["trimtab.attempt"] for s in (first, second)] == [1, 2]
+    assert [s.attributes["network.peer.port"] for s in (first, second)] == [bad.port, good.port]
+    assert [s.status.status_code for s in (first, second)] == [StatusCode.ERROR, StatusCode.UNSET]
+    by_status = {
+        p.attributes["grpc.status"]: p.count for p in otel.points("grpc.client.attempt.duration")
+    }
+    assert by_status == {"OK": calls, "UNAVAILABLE": 1}
+    (done,) = otel.points("grpc.client.call.duration")
+    assert (done.attributes["grpc.status"], done.count) == ("OK", calls)
+
+
+def test_a_span_is_a_child_of_the_current_one_and_names_the_endpoint(echo, otel, servers):
+    server = servers.open("a")
+    with (
+        trimtab.insecure_channel(
+            "orders.shop:80",
+            endpoints=[
+                trimtab.Endpoint("127.0.0.1", server.port, locality=trimtab.Locality(zone="z1"))
+            ],
+        ) as channel,
+        otel.traces.get_tracer("test").start_as_current_span("outer"),
+    ):
+        echo[1].EchoStub(channel).Say(echo[0].Request(), timeout=10, wait_for_ready=True)
+    inner, outer = otel.spans()
+    assert inner.parent.span_id == outer.context.span_id
+    assert (inner.name, inner.kind) == (METHOD, SpanKind.CLIENT)
+    assert dict(inner.attributes) == {
+        "server.address": "orders.shop",
+        "server.port": 80,
+        "network.peer.address": "127.0.0.1",
+        "network.peer.port": server.port,
+        "trimtab.zone": "z1",
+        "trimtab.attempt": 1,
+        "rpc.system.name": "grpc",
+        "rpc.method": METHOD,
+        "rpc.response.status_code": "OK",
+    }
+    assert outer.start_time <= inner.start_time <= inner.end_time <= outer.end_time
+
+
+def test_a_channel_s_state_is_read_by_opentelemetry(make_door, otel, servers, echo):
+    server = servers.open("a")
+    channel = make_door().open([server.target])
+    for n in (1, 2):  # every collection reads anew
+        channel.say(echo[0].Request(), timeout=10)
+        found = {
+            p.attributes["endpoint"]: p.value
+            for p in otel.points("trimtab.client.endpoint.requests")
+        }
+        assert found[server.target] == n
+
+
+def test_what_is_not_installed_is_not_asked(make_door, servers, echo):
+    server = servers.open("a")
+    channel = make_door().open([server.target])
+    registry = prometheus_client.CollectorRegistry()
+    remove = trimtab.prometheus.install(registry)
+    try:
+        channel.say(echo[0].Request(), timeout=10)  # it was made before
+        assert "grpc_client_attempt_started_total{" not in (
+            prometheus_client.generate_latest(registry).decode()
+        )
+    finally:
+        remove()
+    assert prometheus_client.generate_latest(registry) == b""
+
+
+def test_installing_twice_says_so(registry):
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        trimtab.prometheus.install(registry)
+
+
+@pytest.mark.parametrize("kind", http_doors.DOORS, ids=lambda door: door.__name__)
+async def test_http_requests_are_timed_and_traced(kind, registry, otel):
+    servers = HttpServers()
+    client = None
+    try:
+        live = servers.open("a")
+        live.status["/no"] = 404
+        client = kind(endpoints={"orders.shop:8080": [live.target]})
+        for path in ("/", "/", "/no"):
+            await client.send("GET", f"http://orders.shop:8080{path}")
+    finally:
+        if client is not None:
+            await client.close()
+        servers.close()
+    where = {
+        "http_request_method": "GET",
+        "server_address": "orders.shop",
+        "server_port": "8080",
+    }
+    count = "http_client_request_duration_seconds_count"
+    good = {**where, "http_response_status_code": "200", "error_type": ""}
+    assert registry.get_sample_value(count, good) == 2
+    bad = {**where, "http_response_status_code": "404", "error_type": "404"}
+    assert registry.get_sample_value(count, bad) == 1
+    points = otel.points("http.client.request.duration")
+    assert sorted((p.attributes["http.response.status_code"], p.count) for p in points) == [
+        (200, 2),
+        (404, 1),
+    ]
+    last = otel.spans()[-1]
+    assert last.attributes["http.request.method"] == "GET"
+    assert last.attributes["http.response.status_code"] == 404
+    assert last.attributes["network.peer.port"] == live.port
+
+
+@pytest.mark.parametrize("kind", http_doors.DOORS, ids=lambda door: door.__name__)
+async def test_an_http_attempt_that_reached_nobody_is_counted_as_such(
+    kind, registry, unused_tcp_port
+):
+    client = kind(endpoints={"orders.shop:8080": [f"127.0.0.1:{unused_tcp_port}"]})
+    try:
+        with pytest.raises(client.errors):
+            await client.send("GET", "http://orders.shop:8080/")
+    finally:
+        await client.close()
+    lost = {
+        "http_request_method": "GET",
+        "server_address": "orders.shop",
+        "server_port": "8080",
+        "http_response_status_code": "",
+        "error_type": "UNREACHED",
+    }
+    assert registry.get_sample_value("http_client_request_duration_seconds_count", lost) >= 1
