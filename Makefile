@@ -131,6 +131,11 @@ interop: ## Clients of other languages, and a real API server, against the contr
 	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) interop/private_network \
 	  $(BIN)/python -m pytest --override-ini testpaths=interop $(INTEROP_ARGS)
 
+.PHONY: chaos
+chaos: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Faults under load: trimtab, native gRPC, Envoy side by side (13 minutes)
+	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) interop/private_network \
+	  $(BIN)/python -m chaos --write docs/results/faults.md $(CHAOS_ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables go to docs/results/
 	@$(BIN)/python bench/pick.py --write docs/results/pick.md

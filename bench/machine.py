@@ -27,6 +27,8 @@ def describe(*packages: str) -> str:
 def command() -> str:
     """The command as a reader would type it."""
     script = Path(sys.argv[0])
+    if script.name == "__main__.py":
+        return shlex.join(["python", "-m", script.parent.name, *sys.argv[1:]])
     return shlex.join(["python", f"bench/{script.name}", *sys.argv[1:]])
 
 

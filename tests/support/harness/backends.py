@@ -31,6 +31,16 @@ class Backends:
         self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"], failing=True)
         return Pod(name, self._talk.answer(opened=name)["port"])
 
+    def open_with(self, name, *, port=0, **how):
+        """Start a server; ``how``: ``options`` of gRPC's, ``failing``, ``slower_ms``."""
+        self._talk.say(do="open", name=name, addresses=[f"127.0.0.1:{port}"], **how)
+        return Pod(name, self._talk.answer(opened=name)["port"])
+
+    @property
+    def process(self):
+        """Theirs, for signals."""
+        return self._talk.process
+
     def open_at(self, name, *addresses):
         """Start a server at addresses (``HOST:PORT``) of the test's choice."""
         self._talk.say(do="open", name=name, addresses=addresses)

@@ -81,6 +81,14 @@ class ControlPlane:
         line = self._process.expect(r"serving xDS on (\S+), admin on http://(\S+)", within=within)
         assert line.groups() == (self.address, self.admin)
 
+    def freeze(self):
+        """SIGSTOP."""
+        self._process.freeze()
+
+    def thaw(self):
+        """SIGCONT."""
+        self._process.thaw()
+
     def kill(self):
         """SIGKILL."""
         self.assert_nobody_rejected_anything()

@@ -17,12 +17,12 @@ METHOD = "Who"
 class Echo:
     """One server: one pod of the tests."""
 
-    def __init__(self, name, slower_ms=0, *, failing=False):
+    def __init__(self, name, slower_ms=0, *, failing=False, options=()):
         self.name = name
         self._failing = failing
         self._slower_s = slower_ms / 1e3
         self.cut_off = 0
-        self._server = grpc.aio.server()
+        self._server = grpc.aio.server(options=list(map(tuple, options)))
         handler = grpc.unary_unary_rpc_method_handler(self._who)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
@@ -56,7 +56,10 @@ async def serve():
         match command["do"]:
             case "open":
                 echoes[name] = Echo(
-                    name, command.get("slower_ms", 0), failing=command.get("failing", False)
+                    name,
+                    command.get("slower_ms", 0),
+                    failing=command.get("failing", False),
+                    options=command.get("options", ()),
                 )
                 port = await echoes[name].open(command["addresses"])
                 tell({"opened": name, "port": port})
