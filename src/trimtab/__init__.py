@@ -11,6 +11,7 @@ Use ``trimtab`` where you use ``grpc``, and ``trimtab.aio`` where you use ``grpc
 from importlib.metadata import version
 
 from trimtab.attempt import Retry
+from trimtab.client.call_details import AttemptDetails, call_details
 from trimtab.client.channel_states import debug
 from trimtab.client.grpc_sync import insecure_channel, secure_channel
 from trimtab.client.last_good import LastGood
@@ -27,6 +28,7 @@ from trimtab.errors import (
 from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
 
 __all__ = [
+    "AttemptDetails",
     "ConfigError",
     "DiscoveryError",
     "Endpoint",
@@ -41,6 +43,7 @@ __all__ = [
     "TransportError",
     "TrimtabError",
     "__version__",
+    "call_details",
     "debug",
     "insecure_channel",
     "request_key",

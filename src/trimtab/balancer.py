@@ -296,6 +296,11 @@ class Balancer:
                     self.disconnects += 1
 
     @property
+    def candidates(self) -> int:
+        """How many nodes the policy chooses from now."""
+        return self._candidates
+
+    @property
     def pickable(self) -> bool:
         """Whether ``pick`` would find a node."""
         if self._stale:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 RATIO = 0.2
 FLOOR = 10.0
 
@@ -49,13 +52,19 @@ class Budget:
         ratio: what a request earns; 0 leaves the floor alone, once.
         floor: what may be saved up; both the burst and what a new client begins with.
         throttle: the service configuration's own rule, on top.
+        lock: held for each change; a door that is used from several threads gives one.
     """
 
-    __slots__ = ("_floor", "_ratio", "_tokens", "throttle")
+    __slots__ = ("_floor", "_lock", "_ratio", "_tokens", "throttle")
 
     def __init__(
-        self, ratio: float = RATIO, floor: float = FLOOR, throttle: Throttle | None = None
+        self,
+        ratio: float = RATIO,
+        floor: float = FLOOR,
+        throttle: Throttle | None = None,
+        lock: AbstractContextManager[Any] | None = None,
     ) -> None:
+        self._lock: AbstractContextManager[Any] = lock if lock is not None else nullcontext()
         self._ratio = ratio
         self._floor = self._tokens = floor
         self.throttle = throttle
@@ -63,21 +72,25 @@ class Budget:
     def earn(self) -> None:
         """A request began."""
         if self._tokens < self._floor:
-            self._tokens = min(self._floor, self._tokens + self._ratio)
+            with self._lock:
+                self._tokens = min(self._floor, self._tokens + self._ratio)
 
     def spend(self) -> bool:
         """Whether a further attempt may begin; if so it is paid for."""
-        if self._tokens < 1.0 or (self.throttle is not None and not self.throttle.allows):
-            return False
-        self._tokens -= 1.0
-        return True
+        with self._lock:
+            if self._tokens < 1.0 or (self.throttle is not None and not self.throttle.allows):
+                return False
+            self._tokens -= 1.0
+            return True
 
     def succeeded(self) -> None:
         """An attempt ended well."""
         if self.throttle is not None:
-            self.throttle.succeeded()
+            with self._lock:
+                self.throttle.succeeded()
 
     def failed(self) -> None:
         """An attempt failed in a way that could be retried, or its server wants no retry."""
         if self.throttle is not None:
-            self.throttle.failed()
+            with self._lock:
+                self.throttle.failed()

@@ -117,7 +117,12 @@ class _Run:
     def _start(self) -> None:
         attempt = asyncio.create_task(self._attempt())
         self._running.add(attempt)
-        attempt.add_done_callback(self._ended.put_nowait)
+        attempt.add_done_callback(self._note_end)
+
+    def _note_end(self, attempt: asyncio.Task[Any]) -> None:
+        if not attempt.cancelled():
+            attempt.exception()  # looked at: the one of a hedge that lost is nobody's business
+        self._ended.put_nowait(attempt)
 
     async def _attempt(self) -> Any:
         """A call that has ended; raises ``AioRpcError`` if none was made."""

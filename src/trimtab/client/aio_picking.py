@@ -27,6 +27,7 @@ from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Waiting
 from trimtab.client.attempts import sent, trail
+from trimtab.client.call_details import WANTED, joined
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.forking import FORKED, watch_forks
 from trimtab.client.observing import End, name_of
@@ -180,11 +181,11 @@ class Picker:
         except BaseException:
             pick.finish(Outcome.CANCELLED)
             raise
-        observer = self._observer
+        observer = joined(self._observer) if WANTED.now else self._observer
         if observer is None:
             attempt = Attempt(self, pick, call)
         else:
-            seen = sent(balancer.cluster, method, pick.node, been)
+            seen = sent(balancer, method, pick.node, been)
             attempt = Attempt(self, pick, call, observer.attempt(seen))
         self.open.add(attempt)
         call.add_done_callback(attempt)

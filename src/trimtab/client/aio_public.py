@@ -26,6 +26,7 @@ from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_waiting import Continuation, Details, Waiting
 from trimtab.client.attempts import sent, trail
+from trimtab.client.call_details import joined
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.forking import FORKED, watch_forks
 from trimtab.client.observing import name_of
@@ -101,10 +102,10 @@ class PublicCalls:
             pick.finish(Outcome.CANCELLED)
             raise
         self._channel.open.add(call)
-        observer = cluster.observer
+        observer = joined(cluster.observer)
         end = None
         if observer is not None:
-            end = observer.attempt(sent(cluster.balancer.cluster, method, pick.node, been))
+            end = observer.attempt(sent(cluster.balancer, method, pick.node, been))
 
         def ended(call: Any) -> None:
             self._channel.open.discard(call)

@@ -102,7 +102,7 @@ class Middleware:
             cluster.budget,
             request.method,
             repeatable=not body or isinstance(body, BytesPayload),
-            service=cluster.service,
+            balancer=cluster.balancer,
             observer=cluster.observer,
         )
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from trimtab.attempt import Budget, Course, Ended, LatencyQuantile, MethodPlans,
 from trimtab.client.observing import Sent, plain
 
 if TYPE_CHECKING:
-    from trimtab.balancer import Node
+    from trimtab.balancer import Balancer, Node
 
 _DEADLINE_EXCEEDED = 4
 
@@ -18,10 +19,10 @@ trail: ContextVar[list[Node] | None] = ContextVar("trimtab_trail", default=None)
 """The endpoints that the request being placed has been at; None: it has one attempt only."""
 
 
-def sent(service: str, method: Any, node: Node, been: list[Node] | None) -> Sent:
+def sent(balancer: Balancer, method: Any, node: Node, been: list[Node] | None) -> Sent:
     """What an observer is told of an attempt; ``been`` is where the request was, this time included."""
     number = 1 if been is None else len(been)
-    return Sent("grpc", service, plain(method), node.endpoint, number, been is None)
+    return Sent("grpc", balancer, plain(method), node.endpoint, number, been is None)
 
 
 class Attempts:
@@ -35,7 +36,7 @@ class Attempts:
     def __init__(self, plans: MethodPlans, random: Random) -> None:
         self._plans = plans
         self._random = random
-        self._budget = Budget(throttle=plans.made_throttle())
+        self._budget = Budget(throttle=plans.made_throttle(), lock=threading.Lock())
         self._latencies: dict[str, LatencyQuantile] = {}
 
     def declares(self, method: str) -> bool:

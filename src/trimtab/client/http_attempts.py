@@ -12,6 +12,8 @@ from dataclasses import replace
 from math import isfinite
 
 from trimtab.attempt import Budget
+from trimtab.balancer import Balancer
+from trimtab.client.call_details import WANTED, joined
 from trimtab.client.observing import End, Observer, Sent
 from trimtab.load_codec import HEADER, decode
 from trimtab.load_report import LoadReport
@@ -102,11 +104,11 @@ class HttpCall:
         budget: of the cluster.
         method: in capitals.
         repeatable: whether the body can be sent a second time.
-        service: the cluster's name.
+        balancer: who chooses; None: nobody watches.
         observer: who watches; None: nobody.
     """
 
-    __slots__ = ("_again", "_budget", "_end", "_method", "_observer", "_service", "_tries")
+    __slots__ = ("_again", "_balancer", "_budget", "_end", "_method", "_observer", "_tries")
 
     def __init__(
         self,
@@ -114,23 +116,24 @@ class HttpCall:
         method: str,
         *,
         repeatable: bool,
-        service: str = "",
+        balancer: Balancer | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._budget = budget
         self._again = repeatable and method in IDEMPOTENT
         self._tries = 1
         self._method = method
-        self._service = service
+        self._balancer = balancer
         self._observer = observer
         self._end: End | None = None
         budget.earn()
 
     def leaves(self, endpoint: Endpoint) -> None:
         """An attempt leaves; it ends with ``after_break``, ``after_answer`` or ``given_up``."""
-        if self._observer is not None:
-            sent = Sent("http", self._service, self._method, endpoint, self._tries)
-            self._end = self._observer.attempt(sent)
+        observer = joined(self._observer) if WANTED.now else self._observer
+        if observer is not None and self._balancer is not None:
+            sent = Sent("http", self._balancer, self._method, endpoint, self._tries)
+            self._end = observer.attempt(sent)
 
     def given_up(self) -> None:
         """The caller cancelled it."""

@@ -58,7 +58,7 @@ class HttpCluster:
         )
         self.balancer.tells_connections = False
         self.service = spec.service
-        self.budget = Budget()
+        self.budget = Budget(lock=self.lock)
         self.observer = observing.installed()
         self._spec = spec
         self._pool = pool

@@ -168,7 +168,7 @@ class Core:
             cluster.budget,
             request.method,
             repeatable=repeatable,
-            service=cluster.service,
+            balancer=cluster.balancer,
             observer=cluster.observer,
         )
 

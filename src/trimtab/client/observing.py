@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import grpc
 
+from trimtab.balancer import Balancer
 from trimtab.model import Endpoint
 
 OTHER = "other"
@@ -35,7 +36,7 @@ class Sent:
 
     Attributes:
         protocol: ``grpc`` or ``http``.
-        service: the cluster's name: ``orders.shop:8080``.
+        balancer: who chose the endpoint.
         method: ``package.Service/Method``, or HTTP's in capitals.
         endpoint: where it goes.
         number: of the attempt, from 1.
@@ -43,11 +44,23 @@ class Sent:
     """
 
     protocol: str
-    service: str
+    balancer: Balancer
     method: str
     endpoint: Endpoint
     number: int = 1
     alone: bool = True
+
+    @property
+    def service(self) -> str:
+        """The cluster's name: ``orders.shop:8080``."""
+        return self.balancer.cluster
+
+    @property
+    def reason(self) -> str:
+        """Who chose the endpoint, and of how many."""
+        balancer = self.balancer
+        again = "" if self.number == 1 else ", apart from earlier attempts"
+        return f"{balancer.policy}, of {balancer.candidates}{again}"
 
     @property
     def address(self) -> tuple[str, int | None]:

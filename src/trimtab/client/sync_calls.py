@@ -11,6 +11,7 @@ import inspect
 import os
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ import grpc.experimental
 from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.balancer import Pick
 from trimtab.client.attempts import sent, trail
+from trimtab.client.call_details import WANTED, joined
 from trimtab.client.channel_spec import Options
 from trimtab.client.observing import End
 from trimtab.client.request_key import key_of
@@ -117,7 +119,7 @@ class Calls:
             pick, timeout = cluster.place(timeout, wait_for_ready, key, labels)
         outcome = Outcome.CANCELLED  # KeyboardInterrupt and the like
         report = None
-        end = None if cluster.observer is None else self._seen(pick)
+        end = None if cluster.observer is None and not WANTED.now else self._seen(pick)
         code = _CANCELLED
         link = pick.node.transport
         try:
@@ -156,12 +158,11 @@ class Calls:
     def _seen(self, pick: Pick) -> End | None:
         """Tell who watches that an attempt leaves."""
         cluster = self._cluster
-        if cluster.observer is None:
+        observer = joined(cluster.observer)
+        if observer is None:
             return None
         been = None if cluster.attempts is None else trail.get()
-        return cluster.observer.attempt(
-            sent(cluster.balancer.cluster, self.method, pick.node, been)
-        )
+        return observer.attempt(sent(cluster.balancer, self.method, pick.node, been))
 
     def begin(
         self,
@@ -196,7 +197,12 @@ class Calls:
             return call
         if self._cluster.availability.fails(wait_for_ready, labels):
             return self._cluster.unavailable(labels)
-        return self._cluster.defer(start, timeout, wait_for_ready, labels)
+        context = copy_context()  # it will leave from another thread
+
+        def start_later(left: float | None) -> Any:
+            return context.copy().run(start, left)
+
+        return self._cluster.defer(start_later, timeout, wait_for_ready, labels)
 
     def _count(self, pick: Pick, call: Any) -> None:
         cluster = self._cluster
