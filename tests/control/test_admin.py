@@ -1,8 +1,10 @@
+import asyncio
 import logging
 
 import pytest
 
 from plane import QueueSource, RawClient, eventually, get, running, updated
+from trimtab.control.admin_connections import MOST, MOST_OF_PEER
 from trimtab.control.config import ClusterAlias, Config
 from trimtab.control.metrics import METRICS
 from trimtab.model import Health, Problem, Synced
@@ -194,3 +196,39 @@ async def test_why_lists_who_subscribes_to_the_cluster_and_what_they_acked(sourc
     assert [(r["name"], r["state"]) for r in subscriber["resources"]] == [("orders.shop", "acked")]
     assert status == 400
     assert "which name?" in refused["error"]
+
+
+async def test_the_admin_port_takes_so_many_connections_and_fewer_from_one_address(source):
+    async with running(source) as plane:
+        host, port = plane.admin_address.host, plane.admin_address.port
+        opened = []
+
+        async def connect(own):
+            reader, writer = await asyncio.open_connection(host, port, local_addr=(own, 0))
+            opened.append(writer)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            try:
+                return (await reader.readline()).startswith(b"HTTP/1.1 200"), writer
+            except ConnectionError:
+                return False, writer
+
+        try:
+            taken = [await connect("127.0.0.1") for _ in range(MOST_OF_PEER)]
+            assert all(good for good, _ in taken)
+            assert not (await connect("127.0.0.1"))[0]
+            assert plane.counters.get("trimtab_admin_refused_total", "connections") == 1
+            for peer in range(2, 2 + (MOST - MOST_OF_PEER) // MOST_OF_PEER):
+                assert all([(await connect(f"127.0.0.{peer}"))[0] for _ in range(MOST_OF_PEER)])
+            assert not (await connect("127.0.0.99"))[0]
+            taken[0][1].close()
+            await taken[0][1].wait_closed()
+
+            async def let_in():
+                return (await connect("127.0.0.1"))[0]
+
+            async with asyncio.timeout(10):
+                while not await let_in():
+                    pass
+        finally:
+            for writer in opened:
+                writer.close()

@@ -6,6 +6,7 @@ hosts that are neither loopback, nor an IP address, nor configured are refused.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from trimtab.control import metrics
+from trimtab.control.admin_connections import Doorkeeper
 from trimtab.control.admin_gate import AdminGate
 from trimtab.control.config import Address
 from trimtab.control.explain import explain
@@ -76,6 +78,7 @@ class Admin:
         app.router.add_get("/api/v1/load", self._load)
         self._app = app
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._listening: asyncio.Server | None = None
 
     async def start(self, address: Address) -> Address:
         """Listen, and say where (port 0 becomes a real one).
@@ -84,15 +87,22 @@ class Admin:
             ConfigError: the address can't be had.
         """
         await self._runner.setup()
-        site = web.TCPSite(self._runner, address.host, address.port, ssl_context=self._tls)
+        server = self._runner.server
+        assert server is not None  # noqa: S101 - for the type checker: it was set up just now
+
+        def refused() -> None:
+            self._counters.add(metrics.ADMIN_REFUSED, "connections")
+
         try:
-            await site.start()
+            self._listening = await asyncio.get_running_loop().create_server(
+                lambda: Doorkeeper(server, refused), address.host, address.port, ssl=self._tls
+            )
         except OSError as error:
             raise ConfigError(
                 f"--admin {address}: cannot listen there: {error.strerror or error}. Choose "
                 f"another (port 0: any free one)"
             ) from None
-        return Address(address.host, self._runner.addresses[0][1])
+        return Address(address.host, self._listening.sockets[0].getsockname()[1])
 
     @property
     def scheme(self) -> str:
@@ -101,6 +111,8 @@ class Admin:
 
     async def stop(self) -> None:
         """Stop listening and end what is under way."""
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
 
     def not_ready(self) -> str:
