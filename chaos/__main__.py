@@ -1,8 +1,8 @@
 """Faults of pods, networks and the control plane, under the same load through three clients at once.
 
 Eight pods, each a process; one control plane (trimtab serve) that native gRPC (proxyless, round_robin),
-an Envoy and trimtab's client follow, each with its defaults: no retries, no keepalive settings, no outlier
-detection that nobody asked for. A request has failed that ended with an error or took more than a second. For
+an Envoy and trimtab's client follow, each with what it gives them by default, outlier detection included; no
+retries, no keepalive settings. A request has failed that ended with an error or took more than a second. For
 each fault the table says how many of the requests that began after it failed, and when the last of them
 began: the time to recover.
 """

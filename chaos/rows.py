@@ -173,8 +173,8 @@ ROWS = (
     Row("drop-from", "packets from one pod dropped for 8 s", _drop("sport"), netns=True),
     Row("reset", "every packet to one pod answered with RST for 8 s", _reset, netns=True),
     Row("mute", "one pod's port accepts connections and says nothing for 8 s", _mute),
-    Row("fail", "one pod fails every request at once for 8 s", _fail),
-    Row("slow", "one pod takes 1.5 s longer for 8 s", _slow),
+    Row("fail", "one pod fails every request at once from then on, for 12 s", _fail),
+    Row("slow", "one pod takes 1.5 s longer from then on, for 12 s", _slow),
     Row("goaway", "every pod ends each connection after 0.5 s, for 8 s", _nothing, options=AGED),
     Row(
         "descriptors",
