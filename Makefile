@@ -149,6 +149,7 @@ bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables
 	@$(BIN)/python bench/crowd.py --write docs/results/crowd.md
 	@$(BIN)/python bench/scale.py --write docs/results/scale.md
 	@$(BIN)/python bench/hedging.py --write docs/results/hedging.md
+	@$(BIN)/python -m chaos.executions --write docs/results/executions.md
 	@$(BIN)/python bench/telemetry_cost.py --write docs/results/telemetry-cost.md
 	@$(BIN)/python bench/control_upgrade.py --clients 1000 --write docs/results/control-upgrade.md
 	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python bench/slow_pod.py --write docs/results/slow-pod.md

@@ -26,10 +26,11 @@ def describe(*packages: str) -> str:
 
 def command() -> str:
     """The command as a reader would type it."""
-    script = Path(sys.argv[0])
-    if script.name == "__main__.py":
-        return shlex.join(["python", "-m", script.parent.name, *sys.argv[1:]])
-    return shlex.join(["python", f"bench/{script.name}", *sys.argv[1:]])
+    script = Path(sys.argv[0]).resolve()
+    if script.parent.name == "bench":
+        return shlex.join(["python", f"bench/{script.name}", *sys.argv[1:]])
+    module = f"{script.parent.name}.{script.stem}".removesuffix(".__main__")
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def publish(title: str, body: str, path: str | None, *packages: str) -> None:
