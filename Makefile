@@ -139,6 +139,7 @@ chaos: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Faults under load: tri
 .PHONY: bench
 bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables go to docs/results/
 	@$(BIN)/python bench/pick.py --write docs/results/pick.md
+	@$(BIN)/python bench/cluster_memory.py --write docs/results/cluster-memory.md
 	@$(BIN)/python bench/fold.py --write docs/results/fold.md
 	@$(BIN)/python bench/reflector.py --write docs/results/reflector.md
 	@$(BIN)/python bench/kubernetes_storm.py --write docs/results/kubernetes-storm.md
