@@ -7,7 +7,7 @@ import pytest
 from trimtab.balancer import Balancer
 from trimtab.client import live_metrics
 from trimtab.client.observing import OTHER, Names
-from trimtab.client.open_channels import Listed
+from trimtab.client.open_channels import Listed, pasts
 from trimtab.client.watching import Fixed
 from trimtab.model import Endpoint, Locality, Snapshot
 from trimtab.policies import Outcome
@@ -79,6 +79,15 @@ def test_what_a_closed_channel_did_stays_counted(opened):
     assert values("trimtab_client_requests_total", opened.service) == {("z1",): 5}
     opened(A).send(1)
     assert values("trimtab_client_requests_total", opened.service) == {("z1",): 6}
+
+
+def test_endpoints_of_closed_channels_are_forgotten_though_nobody_reads(opened):
+    first, second = opened(A, B), opened(A)
+    first.send(4)
+    first.listed.close()
+    assert list(pasts()[opened.service].endpoints) == ["10.0.0.1:80"]
+    second.listed.close()
+    assert pasts()[opened.service].endpoints == {}
 
 
 def test_a_counter_stands_still_when_one_of_two_channels_drops_the_endpoint(opened):

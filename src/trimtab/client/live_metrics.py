@@ -184,6 +184,5 @@ def _never_back(found: Values, past: dict[str, Past], listed: set[tuple[str, str
         _shown[labels] = (requests, errors, seconds)
         for table, value in zip(tables, _shown[labels], strict=True):
             table[labels] = value
-    for service, each in past.items():  # else it would grow with every endpoint there ever was
-        kept = {target for name, target, _ in listed if name == service}
-        each.endpoints = {t: done for t, done in each.endpoints.items() if t in kept}
+    for service, each in past.items():
+        each.keep({target for name, target, _ in listed if name == service})

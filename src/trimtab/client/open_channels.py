@@ -21,7 +21,7 @@ class Past:
         zones: requests by zone of the endpoint.
         connects: connections that came about.
         disconnects: connections that were lost or closed.
-        endpoints: requests, errors and seconds by endpoint, while an open channel has it, too.
+        endpoints: requests, errors and seconds by endpoint, of those that an open channel has, too.
     """
 
     def __init__(self) -> None:
@@ -40,6 +40,10 @@ class Past:
             requests, errors, seconds = self.endpoints.get(node.endpoint.target, (0, 0, 0.0))
             done = (requests + node.picks, errors + node.errors, seconds + node.seconds)
             self.endpoints[node.endpoint.target] = done
+
+    def keep(self, targets: set[str]) -> None:
+        """Forget all other endpoints: else there would be more and more of them."""
+        self.endpoints = {t: done for t, done in self.endpoints.items() if t in targets}
 
 
 class Listed:
@@ -63,8 +67,19 @@ class Listed:
             with _lock:
                 if balancer in _open:
                     _open.discard(balancer)
-                    _past.setdefault(balancer.cluster, Past()).add(balancer)
+                    past = _past.setdefault(balancer.cluster, Past())
+                    past.add(balancer)
+                    past.keep(_targets_of(balancer.cluster))
         self._inner.close()
+
+
+def _targets_of(service: str) -> set[str]:
+    return {
+        node.endpoint.target
+        for balancer in _open
+        if balancer.cluster == service
+        for node in list(balancer.nodes.values())
+    }
 
 
 def open_channels() -> list[Balancer]:
