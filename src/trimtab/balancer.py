@@ -555,6 +555,11 @@ class Balancer:
         """The name of the policy in use."""
         return policies.DEFAULT if self._config is None else self._config.name
 
+    def describe(self) -> str:
+        """What the policy has to tell people: its tokens, how it splits zones; "" if nothing."""
+        with self._lock:
+            return self._stack.describe()
+
     @property
     def age(self) -> float | None:
         """Seconds since the last snapshot came; None: none did."""

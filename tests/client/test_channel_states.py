@@ -59,3 +59,22 @@ def test_an_ejected_endpoint_is_shown_as_such(door, servers, echo):
     bad._answer = lambda _request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "no")
     eventually(ejected, within=20, what="it is ejected")
     assert rows()[good.target][2] == "ready"
+
+
+def test_the_policy_s_tokens_and_the_zones_split_are_shown(door, servers, echo):
+    here, there = servers.open("a", "b")
+    endpoints = [
+        trimtab.Endpoint("127.0.0.1", here.port, locality=trimtab.Locality(zone="z1")),
+        trimtab.Endpoint("127.0.0.1", there.port, locality=trimtab.Locality(zone="z2")),
+    ]
+    channel = door.open(endpoints, policy="token", locality="z1")
+    eventually(
+        lambda: sum(n.connected for n in channel.balancer.nodes.values()) == 2,
+        within=10,
+        what="both are connected",
+    )
+    for _ in range(40):
+        channel.say(echo[0].Request(), timeout=10)
+    (line,) = [each for each in trimtab.debug().splitlines() if each.startswith("  policy: ")]
+    assert "% in the own zone, " in line
+    assert "z1: tokens held: 1" in line

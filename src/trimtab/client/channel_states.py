@@ -14,7 +14,8 @@ def debug() -> str:
     For each: policy, zone, how old its list of endpoints is; and by endpoint: its zone, its state
     (``ready``; ``connecting``; ``silent`` or ``ejected``: left out for now; ``unused``: not ready,
     or another has priority), requests in flight, requests and errors so far, the mean latency, and
-    the share of its fair part that it gets (slow start, error bias). Read now, kept nowhere; the
+    the share of its fair part that it gets (slow start, error bias); then what the policy has to tell: the
+    tokens it holds, which part of the requests stays in the own zone. Read now, kept nowhere; the
     text may change with any version.
     """
     balancers = open_channels()
@@ -39,6 +40,9 @@ def _channel(balancer: Balancer) -> str:
     zones = ", ".join(
         f"{zone or 'unknown'} {n}" for zone, n in sorted(balancer.zone_picks.items()) if n
     )
+    told = balancer.describe()
+    if told:
+        lines.append(f"  policy: {told}")
     if zones:
         lines.append(f"  requests by zone: {zones}")
     if balancer.policy_error:

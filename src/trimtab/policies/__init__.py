@@ -82,7 +82,8 @@ class Policy(Protocol):
     One that takes ``node.share`` into account says so by a class attribute ``divides_shares = True``;
     what others choose is admitted with the probability of the share (``policies.gate``). One that has
     no use for load reports says ``ignores_reports = True``, which makes blocking calls cheaper. One that
-    goes by keys has an attribute ``hash_key``: the metadata that holds them, or "".
+    goes by keys has an attribute ``hash_key``: the metadata that holds them, or "". One that has
+    something to tell people (``trimtab.debug``) has a method ``describe() -> str``.
     """
 
     def update(self, nodes: Sequence[Node], now: float) -> None:

@@ -135,7 +135,7 @@ class Stack:
         ConfigError: the name or a parameter is unknown or out of range.
     """
 
-    __slots__ = ("_innermost", "_random", "_shortcut", "ejection", "hash_key", "judges", "outer", "prober", "reads_reports",
+    __slots__ = ("_innermost", "_policy", "_random", "_shortcut", "ejection", "hash_key", "judges", "outer", "prober", "reads_reports",
                  "shares", "stalled", "stalls", "subset", "zone", "zones")  # fmt: skip
 
     def __init__(
@@ -213,6 +213,11 @@ class Stack:
         else:
             ejection.inner.done(node, outcome, latency, now, report)
 
+    def describe(self) -> str:
+        """What the policy has to tell people; "" if nothing."""
+        describe = getattr(self._policy, "describe", None)
+        return "" if describe is None else str(describe())
+
     def base(self, shares: Mapping[str, float]) -> None:
         """Where requests go before latency moves them, by zone; empty: by capacity.
 
@@ -226,6 +231,7 @@ class Stack:
             config.name, tuple(p for p in config.params if p[0] not in NAMES and p[0] not in SUBSET)
         )
         policy = policies.build(own, self._random)
+        self._policy: Policy
         self.zones: Zones | None = None
         self.hash_key: str | None = getattr(policy, "hash_key", None)
         self.reads_reports = not getattr(policy, "ignores_reports", False)
@@ -242,7 +248,9 @@ class Stack:
                 own=self.zone,
                 strict=self.judges.zone == "strict",
             )
+            self._policy = self.zones
             return self.zones
+        self._policy = policy
         return self._gated(policy)
 
     def _gated(self, policy: Policy) -> Policy:

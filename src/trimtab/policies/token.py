@@ -151,6 +151,10 @@ class Token:
         if len(pool) > self._size:
             del pool[next(iter(pool))]
 
+    def describe(self) -> str:
+        """For ``trimtab.debug``."""
+        return f"tokens held: {len(self._pool)}"
+
     def _count_untried(self) -> None:
         self._untried = max(0, min(self._size, len(self._there)) - len(self._tried))
 

@@ -112,6 +112,15 @@ class Zones:
         """The part of requests that stays in the own zone; None: there is nothing to choose."""
         return self._stay
 
+    def describe(self) -> str:
+        """For ``trimtab.debug``: the split, and what the policies of the zones have to tell."""
+        told = [] if self._stay is None else [f"{self._stay:.0%} in the own zone"]
+        for name, zone in list(self._zones.items()):
+            describe = getattr(zone.policy, "describe", None)
+            if describe is not None:
+                told.append(f"{name or 'unknown'}: {describe()}")
+        return ", ".join(told)
+
     @property
     def picks(self) -> dict[str, int]:
         """Requests sent, by zone."""
