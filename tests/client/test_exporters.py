@@ -1,5 +1,7 @@
 """``trimtab.prometheus`` and ``trimtab.otel``: what they export of real calls, over every door."""
 
+import gc
+
 import grpc
 import prometheus_client
 import pytest
@@ -43,6 +45,7 @@ def make_door(request, echo):
 
 @pytest.fixture
 def registry():
+    gc.collect()  # channels of other tests that were dropped, perhaps with ports that are used again
     made = prometheus_client.CollectorRegistry()
     remove = trimtab.prometheus.install(made)
     yield made
