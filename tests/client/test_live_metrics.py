@@ -106,6 +106,16 @@ def test_a_counter_stands_still_when_one_of_two_channels_drops_the_endpoint(open
     assert requests(opened.service)[key] == 18
 
 
+def test_a_channel_that_is_made_anew_begins_to_count_anew(opened):
+    first = opened(A)
+    first.send(10)
+    key = ("10.0.0.1:80", "z1")
+    assert requests(opened.service) == {key: 10}
+    first.listed.close()
+    opened(A).send(6)  # nobody has read in between
+    assert requests(opened.service) == {key: 6}
+
+
 def test_an_endpoint_that_has_left_has_no_series(opened):
     channel = opened(A, B)
     channel.send(20)

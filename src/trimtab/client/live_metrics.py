@@ -10,7 +10,7 @@ import threading
 from collections import Counter, defaultdict
 
 from trimtab.balancer import Balancer
-from trimtab.client.open_channels import Past, open_channels, pasts
+from trimtab.client.open_channels import Past, open_channels, past_of, pasts
 from trimtab.telemetry import Metric
 
 MOST_ENDPOINTS = 1000
@@ -92,7 +92,6 @@ METRICS = (
 Values = dict[str, dict[tuple[str, ...], float]]
 
 _reading = threading.Lock()
-_shown: dict[tuple[str, str, str], tuple[float, float, float]] = {}
 
 
 def read() -> Values:
@@ -112,7 +111,7 @@ def _read() -> Values:
     for balancer in channels:
         _of_channel(found, balancer)
         _of_endpoints(found, balancer, listed, unlisted)
-    _never_back(found, past, listed)
+    _never_back(found, listed)
     found["trimtab_client_endpoints_unlisted"][()] = len(unlisted)
     return found
 
@@ -166,23 +165,19 @@ def _of_endpoints(
         found["trimtab_client_endpoint_in_flight"][labels] += node.in_flight
 
 
-def _never_back(found: Values, past: dict[str, Past], listed: set[tuple[str, str, str]]) -> None:
+def _never_back(found: Values, listed: set[tuple[str, str, str]]) -> None:
     tables = [
         found[f"trimtab_client_endpoint_{name}_total"]
         for name in ("requests", "errors", "latency_seconds")
     ]
-    for labels in [labels for labels in _shown if labels not in listed]:
-        del _shown[labels]
     for labels in listed:
         service, target, _ = labels
-        before = past[service].endpoints.get(target) if service in past else None
-        now = [table[labels] for table in tables]
-        if before is not None:
-            now = [a + b for a, b in zip(now, before, strict=True)]
-        shown = _shown.get(labels, (0.0, 0.0, 0.0))
-        requests, errors, seconds = map(max, now, shown)
-        _shown[labels] = (requests, errors, seconds)
-        for table, value in zip(tables, _shown[labels], strict=True):
+        past = past_of(service)
+        before = past.endpoints.get(target, (0, 0, 0.0))
+        now = [table[labels] + b for table, b in zip(tables, before, strict=True)]
+        requests, errors, seconds = map(max, now, past.shown.get(target, (0.0, 0.0, 0.0)))
+        past.shown[target] = shown = (requests, errors, seconds)  # a closing channel may replace it
+        for table, value in zip(tables, shown, strict=True):
             table[labels] = value
-    for service, each in past.items():
+    for service, each in pasts().items():
         each.keep({target for name, target, _ in listed if name == service})

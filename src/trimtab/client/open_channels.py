@@ -22,6 +22,7 @@ class Past:
         connects: connections that came about.
         disconnects: connections that were lost or closed.
         endpoints: requests, errors and seconds by endpoint, of those that an open channel has, too.
+        shown: the same as somebody was told last, likewise.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,7 @@ class Past:
         self.connects = 0
         self.disconnects = 0
         self.endpoints: dict[str, tuple[int, int, float]] = {}
+        self.shown: dict[str, tuple[float, float, float]] = {}
 
     def add(self, balancer: Balancer) -> None:
         """A channel closes."""
@@ -44,6 +46,7 @@ class Past:
     def keep(self, targets: set[str]) -> None:
         """Forget all other endpoints: else there would be more and more of them."""
         self.endpoints = {t: done for t, done in self.endpoints.items() if t in targets}
+        self.shown = {t: done for t, done in self.shown.items() if t in targets}
 
 
 class Listed:
@@ -86,6 +89,12 @@ def open_channels() -> list[Balancer]:
     """By the services' names."""
     with _lock:
         return sorted(_open, key=lambda each: each.cluster)
+
+
+def past_of(service: str) -> Past:
+    """Of one service; an empty one if none of its channels has closed."""
+    with _lock:
+        return _past.setdefault(service, Past())
 
 
 def pasts() -> dict[str, Past]:
