@@ -46,7 +46,7 @@ def roads(request, servers, control_plane, manifests, started):
     return found
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_clients_of_two_zones_send_in_proportion_spill_over_and_come_home(
     roads, servers, manifests, control_plane
 ):
@@ -65,7 +65,7 @@ def test_clients_of_two_zones_send_in_proportion_spill_over_and_come_home(
     settle(roads, {"a": 1.0, "b": 0.0})
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_strict_clients_leave_their_zone_only_when_nothing_is_left_there(roads, servers, manifests):
     strict = {"annotations": {"trimtab.dev/zone": "strict"}}
     manifests.write("orders", "shop", servers, **strict)

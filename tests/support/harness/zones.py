@@ -14,7 +14,6 @@ NOBODY_S_PORT = 9
 # gRPC for Java (1.75 to 1.85) now and then never ends a call that begins while its endpoint leaves, not
 # even at its deadline; a family with https://github.com/grpc/grpc-java/issues/12185. Its client says so.
 LOST = "lost: gRPC let its deadline pass"
-MOST_LOST = 5
 
 
 def front(manifests, control_plane, **zones):
@@ -33,7 +32,7 @@ def front(manifests, control_plane, **zones):
 
 
 def shares(client, road):
-    """The zones' parts of so many requests; the server ``a`` alone is in zone a."""
+    """The zones' parts of so many requests, and how many were lost; ``a`` alone is in zone a."""
     served = Counter()
     lost = 0
     for _ in range(CALLS // AT_ONCE):
@@ -44,12 +43,13 @@ def shares(client, road):
                 continue
             assert answer.server, answer
             served["a" if answer.server == "a" else "b"] += 1
-    assert lost <= MOST_LOST, f"{lost} of {CALLS} calls were lost"
-    return {zone: served[zone] / served.total() for zone in "ab"}
+    return {zone: served[zone] / max(1, served.total()) for zone in "ab"}, lost
 
 
-def settle(roads, wanted, within=30):
-    """Wait until the part of zone a is what is wanted.
+def settle(roads, wanted, within=60):
+    """Wait until the part of zone a is what is wanted, and no call is lost.
+
+    What is lost on the way there is gRPC for Java's own doing, and can be many at once.
 
     Args:
         roads: by name and zone of the client, the client and its road.
@@ -58,8 +58,11 @@ def settle(roads, wanted, within=30):
     """
 
     def look():
-        seen = {who: shares(client, road)["a"] for who, (client, road) in roads.items()}
-        off = {w: (p, wanted[w[1]]) for w, p in seen.items() if abs(p - wanted[w[1]]) > TOLERANCE}
+        off = {}
+        for who, (client, road) in roads.items():
+            parts, lost = shares(client, road)
+            if lost or abs(parts["a"] - wanted[who[1]]) > TOLERANCE:
+                off[who] = f"{parts['a']:.3f} for {wanted[who[1]]}, {lost} of {CALLS} lost"
         return Unmet(f"{off}") if off else True
 
     eventually(look, within=within, what=f"zone a gets {wanted}")
