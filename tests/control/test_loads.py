@@ -11,6 +11,7 @@ import threading
 import grpc
 import httpx
 import pytest
+import yaml
 from aiohttp import ClientSession, web
 from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
 from google.protobuf import duration_pb2
@@ -18,10 +19,12 @@ from google.protobuf import duration_pb2
 import trimtab
 import trimtab.aio
 import trimtab.httpx
-from harness.envoy import Envoy, aggregated
+from harness.envoy import Envoy
+from harness.ports import free_port
 from plane import QueueSource, eventually, get, pause, running, snapshot, updated
 from trimtab.client.bootstrap import Bootstrap
 from trimtab.control import metrics
+from trimtab.control.bootstraps import Identity, edge_bootstrap, envoy_bootstrap
 from trimtab.control.config import Config
 from trimtab.control.loads import MAX_ROWS, Loads, evenness
 from trimtab.model import Removed, ServicePort, Synced, Updated
@@ -181,7 +184,27 @@ def reported(plane):
     )
 
 
-async def test_envoy_reports_each_endpoint_and_the_page_says_how_even_they_are(tmp_path):
+def printed_envoy(form, server, tmp_path):
+    """What ``trimtab bootstrap --for envoy`` prints, with a listener, on free ports: its address, text."""
+    address = f"127.0.0.1:{free_port()}"
+    path = tmp_path / "routes.yaml"
+    route = {"service": ORDERS}
+    admin = f"127.0.0.1:{free_port()}"
+    path.write_text(yaml.safe_dump({"listeners": [address], "admin": admin, "routes": [route]}))
+    identity = Identity("reporter")
+    edge = edge_bootstrap(server, identity, path, endpoints_only=form == "endpoints only")
+    if form != "plain":
+        return address, edge
+    plain, edge = yaml.safe_load(envoy_bootstrap(server, identity)), yaml.safe_load(edge)
+    plain["admin"] = edge["admin"]
+    plain["static_resources"]["listeners"] = edge["static_resources"]["listeners"]
+    return address, json.dumps(plain)
+
+
+@pytest.mark.parametrize("form", ["plain", "edge", "endpoints only"])
+async def test_envoy_reports_each_endpoint_as_its_printed_bootstrap_says_and_the_page_how_even(
+    tmp_path, form
+):
     async def answer(_request):
         return web.Response(text="ok")
 
@@ -197,25 +220,15 @@ async def test_envoy_reports_each_endpoint_and_the_page_says_how_even_they_are(t
     # What asks native gRPC to report must not make Envoy reject the cluster: `stop` looks.
     config = Config(load_reports=True)
     async with running(source, config=config, load_interval_s=0.2) as plane:
-        bootstrap = json.loads(aggregated("reporter", str(plane.xds_address), "delta"))
-        bootstrap["cluster_manager"] = {
-            "load_stats_config": {
-                "api_type": "GRPC",
-                "transport_api_version": "V3",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "control-plane"}}],
-            }
-        }
-        envoy = Envoy("reporter", json.dumps(bootstrap), tmp_path)
+        listener, printed = printed_envoy(form, plane.xds_address, tmp_path)
+        envoy = Envoy("reporter", printed, tmp_path)
         try:
             await asyncio.to_thread(envoy.wait_ready)
             await asyncio.to_thread(envoy.wait_cluster, ORDERS)
-            road = await asyncio.to_thread(envoy.road, ORDERS)
             async with ClientSession() as session, asyncio.timeout(10):
                 # What it did with a cluster before it was told to report it, Envoy does not say.
                 while reported(plane) < 40:
-                    async with session.get(
-                        f"http://{road.target}/", headers=road.metadata
-                    ) as response:
+                    async with session.get(f"http://{listener}/") as response:
                         assert response.status == 200
             _, _, body = await get(plane.admin_address, "/api/v1/load")
         finally:

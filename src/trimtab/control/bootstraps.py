@@ -196,8 +196,8 @@ admin:
 
 dynamic_resources:
   ads_config:
-    # Or DELTA_GRPC: then only what changed is sent.
-    api_type: GRPC
+    # Not GRPC: an Envoy that says what it has keeps it at a replica that has yet to hear of it.
+    api_type: DELTA_GRPC
     transport_api_version: V3
     grpc_services:
     - envoy_grpc: {{cluster_name: trimtab}}
@@ -206,6 +206,14 @@ dynamic_resources:
   cds_config:
     resource_api_version: V3
     ads: {{}}
+
+cluster_manager:
+  # How many requests each endpoint got, for `trimtab top` and the metrics. Delta has no form of this.
+  load_stats_config:
+    api_type: GRPC
+    transport_api_version: V3
+    grpc_services:
+    - envoy_grpc: {{cluster_name: trimtab}}
 
 static_resources:
   clusters:
@@ -238,7 +246,7 @@ static_resources:
 #    cds_config:
 #      resource_api_version: V3
 #      api_config_source:
-#        api_type: GRPC
+#        api_type: DELTA_GRPC
 #        transport_api_version: V3
 #        grpc_services:
 #        - envoy_grpc: {{cluster_name: trimtab}}
@@ -255,7 +263,7 @@ static_resources:
 #      eds_config:
 #        resource_api_version: V3
 #        api_config_source:
-#          api_type: GRPC
+#          api_type: DELTA_GRPC
 #          transport_api_version: V3
 #          grpc_services:
 #          - envoy_grpc: {{cluster_name: trimtab}}

@@ -61,6 +61,8 @@ def envoy_config(
     config: Json = {
         "node": dict(node),
         "admin": {"address": _address(edge.admin)},
+        # How many requests each endpoint got; delta has no form of this.
+        "cluster_manager": {"load_stats_config": _api("GRPC")},
         "static_resources": {
             "listeners": [_listener(a, edge.routes) for a in edge.listeners],
             "clusters": clusters,
@@ -221,9 +223,9 @@ def _control_plane(server: Address, trust: Trust) -> Json:
     }
 
 
-def _api() -> Json:
+def _api(kind: str = "DELTA_GRPC") -> Json:
     return {
-        "api_type": "DELTA_GRPC",
+        "api_type": kind,
         "transport_api_version": "V3",
         "grpc_services": [
             {
