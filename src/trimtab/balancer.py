@@ -21,6 +21,7 @@ from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot, ZoneSplit, is_other_pod
 from trimtab.policies import Outcome
+from trimtab.policies.apart import elsewhere, less_busy
 from trimtab.policies.selection import Labels, Selected, Selection, in_words, missing
 from trimtab.policies.stack import Stack, disables
 
@@ -204,6 +205,7 @@ class Balancer:
             self.finish = self._finish  # type: ignore[method-assign]
         self._nodes: dict[tuple[str, int], Node] = {}
         self._candidates = 0
+        self._members: list[Node] = []
         self._stale = False
         self._whole: Snapshot | None = None
         self._round = 0
@@ -331,13 +333,15 @@ class Balancer:
     def pick_apart(
         self, avoided: Collection[Node], key: str | None = None, labels: Labels | None = None
     ) -> Pick:
-        """Pick for a further attempt: another node than ``avoided``, if the policy has one.
+        """Pick for a further attempt: apart from ``avoided``, in another zone if there is one.
 
-        It is asked anew while the picks that it must not keep are still in flight, which turns
-        policies that count to other nodes, and without the key, which would lead to the same one.
+        Another zone than theirs is preferred, then another node, then any (``policies.apart``). The
+        policy is asked anew while the picks that it must not keep are still in flight, which turns
+        policies that count to other nodes, and without the key, which would lead to the same one. If it
+        keeps to the wrong ones, one of the right ones is drawn.
 
         Args:
-            avoided: where the request has been.
+            avoided: where the request has been; empty: this is ``pick``.
             key: see ``pick``.
             labels: likewise.
 
@@ -346,13 +350,43 @@ class Balancer:
         """
         with self._lock:
             pick = self._pick(key, labels)
+            if not avoided:
+                return pick
+            wanted = self._elsewhere(avoided, labels)
+            if not wanted:
+                return pick
             refused: list[Pick] = []
-            while pick.node in avoided and len(refused) < _REDRAWS:
+            while pick.node not in wanted and len(refused) < _REDRAWS:
                 refused.append(pick)
                 pick = self._pick(None, labels)
             for each in refused:
                 self._withdraw(each)
+            if pick.node not in wanted:
+                self._withdraw(pick)
+                pick = self._claim(less_busy(list(wanted.values()), self._random), labels)
             return pick
+
+    def _elsewhere(
+        self, avoided: Collection[Node], labels: Labels | None
+    ) -> dict[Node, Node | Selected[Node]]:
+        """Whom a further attempt should go to, and as whom the policy knows them; a pick went well."""
+        if not labels:
+            found = elsewhere(self._stack, self._members, frozenset(avoided))
+            return {node: node for node in found}
+        selection = self._selections[labels]
+        members = selection.members
+        # Where the request was may have left meanwhile; its zone still counts.
+        been = frozenset(members.get(node, node) for node in avoided)
+        chosen = elsewhere(selection.stack, members.values(), been)
+        return {selected.node: selected for selected in chosen}
+
+    def _claim(self, chosen: Node | Selected[Node], labels: Labels | None) -> Pick:
+        node = chosen.node if isinstance(chosen, Selected) else chosen
+        node.in_flight += 1
+        node.picks += 1
+        if labels and isinstance(chosen, Selected):
+            return LabelledPick(self, self._clock(), self._selections[labels], chosen)
+        return Pick(self, node, self._clock())
 
     def withdraw(self, pick: Pick) -> None:
         """The request did not leave for this node, and is not counted there."""
@@ -611,6 +645,7 @@ class Balancer:
         connected = [node for node in usable if node.connected]
         candidates = connected or usable
         self._candidates = len(candidates)
+        self._members = candidates
         self._stack.outer.update(candidates, self._clock())
 
     def why_empty(self, labels: Labels | None = None) -> str:

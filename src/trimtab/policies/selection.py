@@ -7,7 +7,7 @@ means all of them. What is in flight is counted at the endpoint, whoever sent it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from trimtab.load_report import LoadReport
@@ -77,6 +77,11 @@ class Selection(Generic[N]):
         self._seen = {node: self._seen.get(node) or Selected(node) for node in nodes}
         self.candidates = len(nodes)
         self.stack.outer.update(list(self._seen.values()), now)
+
+    @property
+    def members(self) -> Mapping[N, Selected[N]]:
+        """The candidates, as this selection knows them."""
+        return self._seen
 
     def follow(self, config: PolicyConfig | None) -> None:
         """Take another policy, which knows no candidates yet.
