@@ -97,8 +97,8 @@ def test_a_strict_split_is_the_own_zone():
 def test_each_setting_says_where_it_came_from():
     policy = PolicyConfig.of("p2c", zone="strict")
     assert explain(Snapshot("orders.shop:80", (), policy), "a")["policy"] == [
-        {"setting": "policy", "value": "p2c", "from": "the Service's annotations"},
-        {"setting": "zone", "value": "strict", "from": "the Service's annotations"},
+        {"setting": "policy", "value": "p2c", "from": "the Service"},
+        {"setting": "zone", "value": "strict", "from": "the Service"},
     ]
     (left,) = explain(Snapshot("orders.shop:80", ()), "a")["policy"]
     assert left == {"setting": "policy", "value": "token", "from": "default"}

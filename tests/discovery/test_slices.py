@@ -406,6 +406,38 @@ def test_judges_are_asked_for_by_annotations(annotation, value, param):
     assert folded.problems == []
 
 
+@pytest.mark.parametrize("asked", ["PreferClose", "PreferSameZone", "PreferSameNode"])
+def test_a_traffic_distribution_asks_to_prefer_the_zone_unless_an_annotation_says_otherwise(asked):
+    def params(**annotations):
+        folded = Folded(
+            service(
+                annotations={f"trimtab.dev/{k}": v for k, v in annotations.items()},
+                trafficDistribution=asked,
+            )
+        )
+        assert folded.problems == []
+        return folded.clusters["orders.shop:8080"].policy
+
+    assert params() == PolicyConfig.of("token", zone="prefer")
+    assert params(policy="p2c") == PolicyConfig.of("p2c", zone="prefer")
+    assert params(zone="off") == PolicyConfig.of("token", zone="off")
+    assert params(zone="strict") == PolicyConfig.of("token", zone="strict")
+    assert params(disable="on") == PolicyConfig.of("round_robin", disable=True)
+
+
+def test_an_unknown_traffic_distribution_is_ignored_with_a_problem():
+    folded = Folded(service(trafficDistribution="PreferWarm"), endpoint_slice("a", "10.0.0.1"))
+    assert folded.clusters["orders.shop:8080"].policy is None
+    assert folded.ready() == ["10.0.0.1:50051"]
+    (problem,) = folded.problems
+    assert (problem.where, problem.field) == ("Service shop/orders", "spec.trafficDistribution")
+    assert "PreferWarm" in problem.value
+    assert "PreferSameZone" in problem.fix
+    for nothing in (None, ""):
+        folded = Folded(service(trafficDistribution=nothing))
+        assert (folded.problems, folded.clusters["orders.shop:8080"].policy) == ([], None)
+
+
 def test_a_service_that_switches_balancing_off_asks_for_nothing_else():
     annotations = {"trimtab.dev/policy": "token", "trimtab.dev/zone": "strict"}
     folded = Folded(service(annotations=annotations | {"trimtab.dev/disable": "on"}))

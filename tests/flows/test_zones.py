@@ -32,8 +32,8 @@ def shop(manifests, orders, backends, control_plane):
     """Says which pods ``orders.shop`` has, and waits until the control plane knows."""
     del orders  # it made the Service; its pods are not used
 
-    def publish(*pods):
-        manifests.write("orders", "shop", pods)
+    def publish(*pods, **extra):
+        manifests.write("orders", "shop", pods, **extra)
         eventually(
             lambda: len(control_plane.endpoints("orders.shop:8080")["endpoints"]) == len(pods),
             within=10,
@@ -51,12 +51,12 @@ def bootstrap(control_plane):
 class Load:
     """A client in a zone that sends without pause, eight requests at a time."""
 
-    def __init__(self, bootstrap, zone: str | None = "a", mode="prefer"):
+    def __init__(self, bootstrap, zone: str | None = "a", mode: str | None = "prefer"):
         self._channel = trimtab.aio.insecure_channel(
             TARGET,
             bootstrap=bootstrap,
             locality=zone,
-            policy=trimtab.PolicyConfig.of("token", zone=mode),
+            policy=trimtab.PolicyConfig.of("token", zone=mode) if mode else None,
         )
         self._who = self._channel.unary_unary(f"/{SERVICE}/{METHOD}")
         self.failures = []
@@ -154,6 +154,23 @@ async def test_a_zone_of_one_pod_is_asked_and_strict_never_leaves_it(shop, backe
         for each in (load, strict, elsewhere):
             await each.close()
     assert [*load.failures, *strict.failures, *elsewhere.failures] == []
+
+
+async def test_a_traffic_distribution_prefers_the_zone_and_an_annotation_goes_before_it(
+    shop, manifests, backends, bootstrap
+):
+    pods = [pod for z in "abc" for pod in backends.open(f"{z}1", zone=z)]
+    spread = {"trimtab.dev/zone": "off"}
+    shop(*pods, distribution="PreferSameZone", annotations=spread)
+    load = Load(bootstrap, mode=None)
+    try:
+        await load.seconds(1)
+        assert (await load.seconds(1))["a"] == pytest.approx(1 / 3, abs=0.1)
+        manifests.write("orders", "shop", pods, distribution="PreferSameZone")
+        await load.until(lambda seen: seen.get("a", 0) > 0.5)
+    finally:
+        await load.close()
+    assert load.failures == []
 
 
 async def test_uneven_clients_begin_with_the_split_and_a_node_tells_the_zone(

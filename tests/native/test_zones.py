@@ -1,5 +1,6 @@
 """Native gRPC and Envoy in two zones: who answers them, by the pods of both sides."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -89,3 +90,19 @@ def test_round_robin_goes_by_zones_as_well(roads, servers, manifests):
     annotations = {"trimtab.dev/policy": "round_robin"}
     manifests.write("orders", "shop", servers, annotations=annotations)
     settle(roads, {"a": 0.5, "b": 0.0})
+
+
+@pytest.mark.timeout(90)
+def test_a_traffic_distribution_means_prefer_and_an_annotation_goes_before_it(
+    roads, servers, manifests, control_plane
+):
+    def setting():
+        told = json.loads(control_plane.get("/api/v1/why?name=orders.shop:8080")[1])["policy"]
+        return {each["setting"]: each["value"] for each in told}.get("zone")
+
+    manifests.write("orders", "shop", servers, distribution="PreferSameZone")
+    eventually(lambda: setting() == "prefer", within=10, what="it is taken for zone: prefer")
+    settle(roads, {"a": 0.5, "b": 0.0})
+    strict = {"trimtab.dev/zone": "strict"}
+    manifests.write("orders", "shop", servers, distribution="PreferSameZone", annotations=strict)
+    settle(roads, {"a": 1.0, "b": 0.0})

@@ -19,7 +19,7 @@ from trimtab.xds.zone_views import RESERVE, ServiceName, Vantage, capacity_of, o
 View = dict[str, Any]
 
 _DEFAULT = "default"
-_SERVICE = "the Service's annotations"
+_SERVICE = "the Service"
 
 
 def explain(

@@ -54,6 +54,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, gc=False):
     ports: list[PortSpec] | None = None
     publishNotReadyAddresses: bool | None = None  # noqa: N815 - the API's spelling
     ipFamilies: list[str] | None = None  # noqa: N815 - the API's spelling
+    trafficDistribution: str | None = None  # noqa: N815 - the API's spelling
 
 
 class Service(msgspec.Struct, frozen=True, gc=False):

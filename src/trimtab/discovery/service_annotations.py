@@ -1,4 +1,4 @@
-"""What a Service's ``trimtab.dev/`` annotations ask for, parsed once, here.
+"""What a Service's ``trimtab.dev/`` annotations ask for, and its ``trafficDistribution``; parsed once.
 
 A bad value becomes a ``Problem`` and the default is used; nothing else is touched.
 """
@@ -50,6 +50,10 @@ _SWITCH = {"on": True, "off": False}
 _TABLES = ("ring", "maglev")
 _MOST_REQUESTS = 2**32 - 1  # the field is a uint32
 _ZONES = ("prefer", "strict", "off")
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
+"""Of ``spec.trafficDistribution``: each asks for ``zone: prefer``. ``PreferClose`` is the old name of
+``PreferSameZone``. Node by node nobody balances here: a node's pods would be overrun by that node's
+clients, and its zone is the nearest that can be weighed against load."""
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s|m)|0")
 _HEADER = re.compile(r"[a-z0-9_.-]{1,100}")
 _SIZE = re.compile(r"[1-9][0-9]{0,4}")
@@ -87,11 +91,23 @@ def policy_of(service: Service, report: ReportProblem) -> PolicyConfig | None:
                 refuse(key, fix)
             else:
                 params[param] = value
+    if ZONE not in annotations and _prefers_near(service, report):
+        params["zone"] = "prefer"
     if ENDPOINT_LABELS in annotations and endpoint_labels(service) is None:
         refuse(ENDPOINT_LABELS, f"name at most {_MOST_LABELS} labels, such as shard,model; or none")
     if not name and not params:
         return None
     return PolicyConfig.of(name or policies.DEFAULT, **params)
+
+
+def _prefers_near(service: Service, report: ReportProblem) -> bool:
+    asked = service.spec.trafficDistribution if service.spec else None
+    if not asked or asked in _DISTRIBUTIONS:
+        return bool(asked)
+    where = describe("Service", service.metadata)
+    fix = f"choose one of {', '.join(_DISTRIBUTIONS)}, or annotate {ZONE}; it is ignored"
+    report(Problem(where, "spec.trafficDistribution", short(asked), fix))
+    return False
 
 
 def switched_off(service: Service, report: ReportProblem) -> bool:

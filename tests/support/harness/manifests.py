@@ -37,7 +37,7 @@ class Manifests:
         """Write ``SERVICE.NAMESPACE`` with these pods, in place of what was there.
 
         Args:
-            extra: ``annotations``, ``headless``, ``app_protocol``.
+            extra: ``annotations``, ``headless``, ``app_protocol``, ``distribution``.
 
         Pods with labels get an object of their own.
         """
@@ -64,7 +64,15 @@ class Manifests:
 
 
 def _service(
-    name, namespace, port, port_name, *, annotations=None, headless=False, app_protocol=None
+    name,
+    namespace,
+    port,
+    port_name,
+    *,
+    annotations=None,
+    headless=False,
+    app_protocol=None,
+    distribution=None,
 ):
     entry = {"name": port_name, "port": port, "targetPort": port_name}
     if app_protocol:
@@ -77,6 +85,7 @@ def _service(
             "clusterIP": "None" if headless else "10.96.0.10",
             "selector": {"app": name},
             "ports": [entry],
+            **({"trafficDistribution": distribution} if distribution else {}),
         },
     }
 
