@@ -51,6 +51,8 @@ class Transport(SyncCore, httpx.BaseTransport):
         bootstrap: as for ``trimtab.insecure_channel``.
         locality: as for ``trimtab.insecure_channel``.
         labels: as for ``trimtab.insecure_channel``.
+        fallback: whom to ask while there is nobody: a ``trimtab.LastGood`` for all clusters, or what
+            ``trimtab.insecure_channel`` takes, by cluster: ``{"orders.shop:8080": [...]}``.
         options: of each endpoint's ``httpx.HTTPTransport`` (``http2``, ``verify``, ``limits``,
             ...), and of the one for all other URLs; only that one uses ``proxy``.
 

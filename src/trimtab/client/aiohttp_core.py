@@ -20,7 +20,7 @@ from trimtab.balancer import Node, Pick
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import Broke, HttpCall, outcome_of_http, report_of_http
 from trimtab.client.http_cluster import HttpCluster
-from trimtab.client.http_clusters import HttpClusters
+from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
 from trimtab.client.http_waiting import pick_soon
 from trimtab.client.request_key import key_of
 from trimtab.errors import NoEndpoints
@@ -55,6 +55,8 @@ class Middleware:
         bootstrap: as for ``trimtab.insecure_channel``.
         locality: as for ``trimtab.insecure_channel``.
         labels: as for ``trimtab.insecure_channel``.
+        fallback: whom to ask while there is nobody: a ``trimtab.LastGood`` for all clusters, or what
+            ``trimtab.insecure_channel`` takes, by cluster: ``{"orders.shop:8080": [...]}``.
         patience_s: the longest wait for the first endpoints of a cluster [s].
 
     Raises:
@@ -71,6 +73,7 @@ class Middleware:
         bootstrap: BootstrapSource | None = None,
         locality: str | Locality | None = None,
         labels: Mapping[str, str] | None = None,
+        fallback: HttpFallbacks | None = None,
         patience_s: float = 5.0,
     ) -> None:
         self._patience_s = patience_s
@@ -82,6 +85,7 @@ class Middleware:
             bootstrap=bootstrap,
             locality=locality,
             labels=labels,
+            fallback=fallback,
         )
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -138,7 +142,7 @@ class Middleware:
                 call.given_up()
                 raise
             cluster.answered(pick.node)
-            _hold(pick, response)
+            _hold(cluster, pick, response)
             if not call.after_answer(response.status):
                 return response
             response.release()
@@ -215,10 +219,10 @@ def _pool_is_full(request: ClientRequest) -> bool:
     return len(getattr(connector, "_acquired", ())) >= connector.limit
 
 
-def _hold(pick: Pick, response: ClientResponse) -> None:
+def _hold(cluster: HttpCluster, pick: Pick, response: ClientResponse) -> None:
     """Let the request count until its body ends, is given up, or is forgotten."""
     outcome = outcome_of_http(response.status)
-    report = report_of_http(response.headers)
+    report = report_of_http(response.headers, cluster.wall)
     connection = response.connection
     if connection is None or response.status == _SWITCHING:
         # All of the body is here; or there is none, and what follows is another protocol.

@@ -7,8 +7,10 @@ since no connection came about, may be repeated whatever its method.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from calendar import timegm
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from email.utils import parsedate_tz
 from math import isfinite
 
 from trimtab.attempt import Budget
@@ -22,6 +24,7 @@ from trimtab.policies import Outcome
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 RETRY_AFTER = "retry-after"
+_DATE = "date"
 
 _CLIENT_ERROR = 400
 _SERVER_ERROR = 500
@@ -77,24 +80,43 @@ def outcome_of_http(status: int) -> Outcome:
     return Outcome.FAILURE
 
 
-def report_of_http(headers: Mapping[str, str]) -> LoadReport | None:
-    """What the server said of its load, ``Retry-After`` in seconds included; None if nothing.
+def report_of_http(headers: Mapping[str, str], wall: Callable[[], float]) -> LoadReport | None:
+    """What the server said of its load, ``Retry-After`` included; None if nothing.
 
     Args:
         headers: of the response; a mapping that knows no case.
+        wall: Unix seconds, for a ``Retry-After`` that is a date where the response has no ``Date``.
     """
     text = headers.get(HEADER)
     report = decode(text) if text else None
     rest = headers.get(RETRY_AFTER)
     if rest is None:
         return report
-    try:
-        seconds = float(rest)
-    except ValueError:
-        return report  # a date: clocks differ, and a policy wants seconds
-    if not isfinite(seconds) or seconds <= 0.0:
+    seconds = _seconds(rest, headers, wall)
+    if seconds is None or not isfinite(seconds) or seconds <= 0.0:
         return report
     return replace(report or LoadReport(), retry_after=min(seconds, _LONGEST_REST_S))
+
+
+def _seconds(rest: str, headers: Mapping[str, str], wall: Callable[[], float]) -> float | None:
+    """``Retry-After`` as seconds from the response on (RFC 9110, section 10.2.3)."""
+    try:
+        return float(rest)
+    except ValueError:
+        until = _date(rest)
+    if until is None:
+        return None
+    sent = _date(headers.get(_DATE, ""))  # the server's own clock, which ours may be far from
+    return until - (wall() if sent is None else sent)
+
+
+def _date(text: str) -> float | None:
+    """Unix seconds of an HTTP date, in any of its three forms; all are in UTC."""
+    try:
+        found = parsedate_tz(text)
+        return None if found is None else float(timegm(found[:6]) - (found[9] or 0))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 class HttpCall:

@@ -45,12 +45,13 @@ class HttpCluster:
 
     def __init__(self, spec: ChannelSpec, pool: Callable[[Node], Any]) -> None:
         self.clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
+        self.wall = time.time  # noqa: TID251 - as above
         self.lock = threading.RLock()
         self.balancer = Balancer(
             spec.service,
             clock=self.clock,
             random=Random(),
-            wall=time.time,  # noqa: TID251 - as above
+            wall=self.wall,
             zone=spec.zone,
             labels=spec.labels,
             policy=spec.policy,

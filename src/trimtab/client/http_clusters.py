@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from trimtab.balancer import Node
-from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints
+from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks
 from trimtab.client.forking import watch_forks
 from trimtab.client.http_cluster import HttpCluster
-from trimtab.client.http_names import HttpNames
+from trimtab.client.http_names import XDS, HttpNames
+from trimtab.client.kill_switch import VARIABLE, http_disabled
+from trimtab.client.last_good import LastGood
+from trimtab.errors import ConfigError
 from trimtab.model import Locality, PolicyConfig
+
+HttpFallbacks = LastGood | Mapping[str, Fallbacks]
 
 _MOST_FOREIGN = 4096  # a crawler sees more hosts than memory
 
@@ -23,7 +28,7 @@ class HttpClusters:
         pool: makes the pool of an endpoint.
 
     Raises:
-        ConfigError: a wrong host.
+        ConfigError: a wrong host, or ``fallback`` is of another form.
     """
 
     def __init__(
@@ -36,9 +41,12 @@ class HttpClusters:
         bootstrap: BootstrapSource | None,
         locality: str | Locality | None,
         labels: Mapping[str, str] | None,
+        fallback: HttpFallbacks | None,
     ) -> None:
         self._pool = pool
         self._names = HttpNames(hosts, endpoints)
+        self._fallback = _checked(fallback)
+        self._disabled = http_disabled()
         self._bootstrap = bootstrap
         self._arguments: dict[str, Any] = {"policy": policy, "locality": locality, "labels": labels}
         self._found: dict[tuple[str, str, int | None], HttpCluster | None] = {}
@@ -59,7 +67,8 @@ class HttpClusters:
         """The cluster that a URL names; None: leave it alone.
 
         Raises:
-            ConfigError: it names one, and the policy, an endpoint or the bootstrap is wrong.
+            ConfigError: it names one, and the policy, an endpoint or the bootstrap is wrong; or it can
+                name nothing else, and ``TRIMTAB_DISABLE`` is set.
         """
         try:
             return self._found[scheme, host, port]
@@ -68,6 +77,13 @@ class HttpClusters:
 
     def _find(self, place: tuple[str, str, int | None]) -> HttpCluster | None:
         name = self._names.cluster(*place)
+        if name is not None and self._disabled:
+            if place[0] == XDS:
+                raise ConfigError(
+                    f"xds://{name}: {VARIABLE} is set, and nobody but trimtab knows such a URL; "
+                    f"write http://{name}, or unset it"
+                )
+            name = None
         if name is None:
             if len(self._found) < _MOST_FOREIGN:
                 self._found[place] = None
@@ -88,8 +104,29 @@ class HttpClusters:
             None,
             endpoints=fixed,
             bootstrap=None if fixed is not None else self._bootstrap,
+            fallback=self._fallback_of(name),
             **self._arguments,
         )
         cluster = HttpCluster(spec, self._pool)
         cluster.start()
         return cluster
+
+    def _fallback_of(self, name: str) -> Fallbacks | None:
+        given = self._fallback
+        if isinstance(given, LastGood):
+            return None if name in self._names.endpoints else given
+        return None if given is None else given.get(name)
+
+
+def _checked(fallback: HttpFallbacks | None) -> HttpFallbacks | None:
+    if not isinstance(fallback, LastGood | Mapping | None):
+        raise ConfigError(
+            f"fallback: {fallback!r} is neither a LastGood nor a mapping; give the endpoints by "
+            "cluster, such as {'orders.shop:8080': ['10.0.0.1:8080']}"
+        )
+    for name in fallback if isinstance(fallback, Mapping) else ():
+        if "*" in name or "/" in name:
+            raise ConfigError(
+                f"fallback: {name!r} is no cluster's name, such as 'orders.shop:8080'"
+            )
+    return fallback

@@ -14,7 +14,7 @@ from trimtab.balancer import Node, Pick
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import Broke, HttpCall, outcome_of_http, report_of_http
 from trimtab.client.http_cluster import HttpCluster, Unknown
-from trimtab.client.http_clusters import HttpClusters
+from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
 from trimtab.client.http_waiting import pick_blocking, pick_soon
 from trimtab.client.request_key import key_of
 from trimtab.errors import NoEndpoints
@@ -132,6 +132,7 @@ class Core:
         bootstrap: BootstrapSource | None = None,
         locality: str | Locality | None = None,
         labels: Mapping[str, str] | None = None,
+        fallback: HttpFallbacks | None = None,
         **options: Any,
     ) -> None:
         self._clusters = HttpClusters(
@@ -142,6 +143,7 @@ class Core:
             bootstrap=bootstrap,
             locality=locality,
             labels=labels,
+            fallback=fallback,
         )
         # One TLS context for all pools: reading the system's certificates takes milliseconds.
         options["verify"] = self._library.create_ssl_context(
@@ -210,7 +212,7 @@ class Core:
             response.stream,
             pick,
             outcome_of_http(response.status_code),
-            report_of_http(response.headers),
+            report_of_http(response.headers, cluster.wall),
         )
         return response
 

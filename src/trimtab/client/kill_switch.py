@@ -1,6 +1,6 @@
 """The kill switch: with ``TRIMTAB_DISABLE`` in the environment the factories make gRPC's own channels.
 
-Read whenever a channel is made. What only trimtab knows (``policy=``, ``locality=``, ``labels=``) has no
+HTTP transports send requests where their URLs say. Read whenever a channel or transport is made. What only trimtab knows (``policy=``, ``locality=``, ``labels=``) has no
 effect then; the log says so, once. The channel of an ``xds:///`` target is gRPC's own xDS client, which
 takes its bootstrap from the environment, one for the whole process.
 """
@@ -31,7 +31,7 @@ _NO = frozenset({"", "0", "false", "no", "off"})
 _ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 _log = logging.getLogger("trimtab.client")
-_said: list[str] = []
+_said: set[str] = set()
 
 
 def disabled(environ: Mapping[str, str] | None = None) -> bool:
@@ -52,12 +52,7 @@ def native(
         ConfigError: as for trimtab channels; or several endpoints of which one is a host name, which
             no native target can name.
     """
-    if not _said:
-        _said.append(VARIABLE)
-        _log.warning(
-            "%s is set: channels are gRPC's own; policy=, locality= and labels= have no effect",
-            VARIABLE,
-        )
+    _say("channels are gRPC's own; policy=, locality= and labels= have no effect")
     service = service_name(target)
     given = tuple(options or ())
     if endpoints is None:
@@ -67,6 +62,20 @@ def native(
     defaults = {"grpc.service_config": _ROUND_ROBIN, "grpc.default_authority": service}
     own = tuple((key, value) for key, value in defaults.items() if key not in named)
     return _listed(service, endpoints), (*own, *given)
+
+
+def http_disabled() -> bool:
+    """Whether the environment asks HTTP requests to go where their URLs say; the log says so, once."""
+    if not disabled():
+        return False
+    _say("HTTP requests go where their URLs say; no argument of their transports has an effect")
+    return True
+
+
+def _say(what: str) -> None:
+    if what not in _said:
+        _said.add(what)
+        _log.warning("%s is set: %s", VARIABLE, what)
 
 
 def _listed(service: str, endpoints: Endpoints) -> str:

@@ -15,6 +15,10 @@ from trimtab.client.http_attempts import (
 from trimtab.policies import Outcome
 
 
+def at(seconds):
+    return lambda: seconds
+
+
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [
@@ -36,16 +40,39 @@ def test_a_status_counts_against_the_endpoint_or_not(status, outcome):
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("2", 2.0), ("1.5", 1.5), ("9999", 60.0), ("0", None), ("-3", None), ("nan", None),
-     ("inf", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("", None)],
+     ("inf", None), ("soon", None), ("", None)],
 )  # fmt: skip
 def test_retry_after_is_seconds_that_make_sense(text, seconds):
-    report = report_of_http({"retry-after": text})
+    report = report_of_http({"retry-after": text}, at(0))
     assert (report.retry_after if report else None) == seconds
 
 
-@given(st.text(), st.text())
-def test_no_header_breaks_the_reading(load, rest):
-    report_of_http({"endpoint-load-metrics": load, "retry-after": rest})
+@pytest.mark.parametrize(
+    ("date", "text", "seconds"),
+    [
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:07 GMT", 7.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "Wednesday, 21-Oct-26 07:28:07 GMT", 7.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed Oct 21 07:28:07 2026", 7.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 08:28:00 GMT", 60.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:27:00 GMT", None),
+        (None, "Wed, 21 Oct 2026 07:28:09 GMT", 9.0),
+        ("no date", "Wed, 21 Oct 2026 07:28:09 GMT", 9.0),
+    ],
+)
+def test_retry_after_as_a_date_counts_from_the_response_s_own_date_else_from_now(
+    date, text, seconds
+):
+    # With a date of the server's, a clock of ours that is off by years makes no difference.
+    now = at(1_792_567_680 if date in {None, "no date"} else 0)
+    headers = {"retry-after": text} | ({} if date is None else {"date": date})
+    report = report_of_http(headers, now)
+    assert (report.retry_after if report else None) == seconds
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_header_breaks_the_reading(load, rest, date):
+    headers = {"endpoint-load-metrics": load, "retry-after": rest, "date": date}
+    report_of_http(headers, at(0))
 
 
 @given(st.lists(st.booleans(), max_size=300))

@@ -4,12 +4,14 @@ import asyncio
 import socket
 import ssl
 from collections import Counter
+from email.utils import formatdate
 
 import pytest
 
 import trimtab
 from certificates import Authority
 from harness.waiting import Deadline, pause
+from trimtab.client.last_good import LastGood
 from trimtab.errors import ConfigError
 from trimtab.load_codec import encode
 from trimtab.load_report import LoadReport
@@ -152,14 +154,56 @@ async def test_a_whole_outage_is_not_multiplied(door, servers):
     assert sum(s.served["/"] for s in opened) <= 130
 
 
-async def test_retry_after_keeps_requests_away(door, servers):
+@pytest.mark.parametrize("rest", ["30", formatdate(4e9, usegmt=True)])
+async def test_retry_after_keeps_requests_away(door, servers, rest):
     a, b = servers.open("a", "b")
     a.status["/"] = 429
-    a.headers["retry-after"] = "30"
+    a.headers["retry-after"] = rest
     client = door(endpoints=fixed(a.target, b.target))
     for _ in range(30):
         await client.send("GET", URL + "/")
     assert a.served["/"] <= 3
+
+
+async def test_with_the_kill_switch_known_hosts_go_where_their_urls_say(door, servers, monkeypatch):
+    named, steered = servers.open("named", "steered")
+    monkeypatch.setenv("TRIMTAB_DISABLE", "1")
+    client = door(endpoints={f"localhost:{named.port}": [steered.target]}, hosts=["*.shop"])
+    monkeypatch.delenv("TRIMTAB_DISABLE")  # it counts when a transport is made
+    answer = await client.send("GET", f"http://localhost:{named.port}/")
+    assert answer.seen["server"] == "named"
+    assert list(client.transport._clusters) == []
+    with pytest.raises(client.errors) as lost:  # by DNS, which doesn't know it
+        await client.send("GET", URL + "/")
+    assert "received" not in str(lost.value)
+
+
+async def test_without_the_control_plane_the_fallback_is_asked(
+    door, servers, tmp_path, monkeypatch
+):
+    a = servers.open("a")
+    monkeypatch.setenv("TRIMTAB_CONTROL_PLANE", unused_target())
+    client = door(hosts=["*.shop"], fallback=fixed(a.target))
+    assert (await client.send("GET", URL + "/")).seen["server"] == "a"
+    with ControlPlane() as plane:
+        plane.set("orders.shop:8080", [a.target])
+        first = door(
+            hosts=["*.shop"], bootstrap=plane.bootstrap(), fallback=LastGood(str(tmp_path))
+        )
+        await first.send("GET", URL + "/")
+
+        async def kept():
+            return any(tmp_path.iterdir())
+
+        await until(kept)
+    second = door(hosts=["*.shop"], fallback=LastGood(str(tmp_path)))
+    assert (await second.send("GET", URL + "/")).seen["server"] == "a"
+
+
+@pytest.mark.parametrize("wrong", [["10.0.0.1:80"], {"*.shop": ["10.0.0.1:80"]}])
+async def test_a_fallback_of_another_form_is_refused_at_once(door, wrong):
+    with pytest.raises(ConfigError, match=r"fallback: .*orders\.shop:8080"):
+        door(hosts=["*.shop"], fallback=wrong)
 
 
 async def test_what_is_in_flight_counts_until_the_body_ends(door, servers):

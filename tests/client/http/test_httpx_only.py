@@ -5,6 +5,7 @@ import pytest
 import trimtab.httpx
 import trimtab.httpx2
 from http_doors import Httpx2Async, Httpx2Sync, HttpxAsync, HttpxSync
+from trimtab.errors import ConfigError
 
 SOME = pytest.mark.parametrize(
     "kind", [HttpxAsync, HttpxSync, Httpx2Async, Httpx2Sync], ids=lambda kind: kind.__name__
@@ -32,6 +33,15 @@ async def test_xds_urls_always_name_a_service(kind, servers):
     client = kind(endpoints={"orders.shop": [a.target]})
     answer = await client.send("GET", "xds://orders.shop/who")
     assert answer.seen["server"] == "a"
+    await client.close()
+
+
+@SOME
+async def test_with_the_kill_switch_an_xds_url_is_refused_with_what_to_do(kind, monkeypatch):
+    monkeypatch.setenv("TRIMTAB_DISABLE", "1")
+    client = kind(hosts=["*.shop"])
+    with pytest.raises(ConfigError, match=r"xds://orders\.shop:80: TRIMTAB_DISABLE .*http://"):
+        await client.send("GET", "xds://orders.shop:80/")
     await client.close()
 
 
