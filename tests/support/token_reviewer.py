@@ -1,12 +1,14 @@
 """An API server that says whose a token is, with answers that a test chooses; and such tokens."""
 
+import asyncio
 import base64
+import contextlib
 import json
 import time
 
 from aiohttp import web
 
-from trimtab.control.token_reviews import NOBODY
+from trimtab.control.token_review_call import NOBODY
 from trimtab.discovery.kubernetes.access import ApiServer
 from trimtab.discovery.kubernetes.credentials import Fixed
 from trimtab.discovery.kubernetes.tls import Tls
@@ -19,6 +21,8 @@ class Reviewer:
         self.known = {}
         self.seen = []
         self.status = 201
+        self._answers = asyncio.Event()
+        self._answers.set()
         app = web.Application()
         app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
         self._runner = web.AppRunner(app)
@@ -39,11 +43,21 @@ class Reviewer:
     async def __aexit__(self, *_):
         await self._runner.cleanup()
 
+    @contextlib.contextmanager
+    def hanging(self):
+        """It takes questions, and answers them at the end."""
+        self._answers.clear()
+        try:
+            yield
+        finally:
+            self._answers.set()
+
     async def _review(self, request):
         body = await request.json()
         spec = body["spec"]
         if spec["token"] != NOBODY:
             self.seen.append(spec)
+        await self._answers.wait()
         user, audiences = self.known.get(spec["token"], (None, []))
         status = {"authenticated": user is not None}
         if user:

@@ -238,7 +238,7 @@ class Admin:
     async def _check_reader(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         if self.gate is not None:
             said = request.headers.get("Authorization", "")
-            if refusal := await self.gate.refusal(request.path, said):
+            if refusal := await self.gate.refusal(request.path, said, request.remote or ""):
                 self._counters.add(metrics.ADMIN_REFUSED, refusal.reason)
                 asked = {"WWW-Authenticate": "Bearer"} if refusal.status == _WHO else {}
                 return _json({"error": refusal.text}, status=refusal.status, headers=asked)

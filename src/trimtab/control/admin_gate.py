@@ -50,17 +50,18 @@ class AdminGate:
         self._authenticator = authenticator
         self._open = _PROBES | {_METRICS} if open_metrics else _PROBES
 
-    async def refusal(self, path: str, authorization: str) -> Refusal | None:
+    async def refusal(self, path: str, authorization: str, peer: str) -> Refusal | None:
         """Why this request may not be answered; None if it may.
 
         Args:
             path: what is asked for.
             authorization: the header of that name, "" if there is none.
+            peer: the address that it comes from.
         """
         if path in self._open:
             return None
         try:
-            identity = await self._authenticator.identify(_Header(authorization))
+            identity = await self._authenticator.identify(_Header(authorization, peer))
         except Unauthenticated as error:
             return _unknown(error)
         if any(fnmatchcase(identity.subject, pattern) for pattern in self.readers):
@@ -74,7 +75,7 @@ class AdminGate:
 
 
 def _unknown(error: Unauthenticated) -> Refusal:
-    if error.reason == "unavailable":
+    if error.reason in {"unavailable", "pending"}:
         return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error.reason, str(error))
     text = str(error)
     if error.reason == "no_token":
@@ -88,7 +89,8 @@ def _unknown(error: Unauthenticated) -> Refusal:
 class _Header:
     """A request's header as the metadata of a call; an ``authentication.Proof``."""
 
-    def __init__(self, authorization: str) -> None:
+    def __init__(self, authorization: str, peer: str) -> None:
+        self._peer = peer
         self._metadata = (("authorization", authorization),) if authorization else ()
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
@@ -98,3 +100,7 @@ class _Header:
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]]:
         """The header."""
         return self._metadata
+
+    def peer(self) -> str:
+        """The address; readers of pages have no ports that matter."""
+        return f"{self._peer}:0"

@@ -41,6 +41,9 @@ class Proof(Protocol):
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
         """The metadata of the call."""
 
+    def peer(self) -> str:
+        """Where it comes from: an address, a colon and a port."""
+
 
 class Authenticator(Protocol):
     """One way to know clients."""

@@ -19,6 +19,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         connections: open TCP connections; more are closed at once.
         streams: open streams.
         streams_per_identity: of one identity; where clients prove none, of one address.
+        pending_streams: streams that wait for the API server to say whose their token is.
+        pending_per_address: of one address.
         names_per_stream: subscribed names, all types together.
         name_length: characters of a name.
         node_bytes: size of the node in a request.
@@ -32,6 +34,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections: _Count = 20_000
     streams: _Count = 40_000
     streams_per_identity: _Count = 10_000
+    pending_streams: _Count = 5_000
+    pending_per_address: _Count = 1_000
     names_per_stream: _Count = 10_000
     name_length: _Count = 512
     node_bytes: _Count = 64 << 10

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.control.authentication import Authenticator, Certificates, StaticTokens
+from trimtab.control.limits import Limits
+from trimtab.control.review_places import ReviewPlaces
 from trimtab.control.tls import Certificate, TlsFiles
+from trimtab.control.token_review_call import TokenReviewCall
 from trimtab.control.token_reviews import TokenReviews
+from trimtab.control.verdicts import Verdicts
 from trimtab.discovery.kubernetes.access import Access
 from trimtab.errors import ConfigError
 
@@ -90,8 +93,12 @@ class SecurityOptions:
         """
         return Certificate(self.tls) if self.tls else None
 
-    def authenticator(self, clock: Callable[[], float]) -> Authenticator | None:
+    def authenticator(self, verdicts: Verdicts, limits: Limits) -> Authenticator | None:
         """How xDS clients are known; None: they aren't.
+
+        Args:
+            verdicts: what is remembered of ServiceAccount tokens.
+            limits: how many clients may wait to be known.
 
         Raises:
             ConfigError: the file of tokens can't be used.
@@ -99,13 +106,17 @@ class SecurityOptions:
         if self.tokens is not None:
             return StaticTokens.read(self.tokens)
         if self.audience and self.reviewer is not None:
-            return TokenReviews(self.reviewer, self.audience, clock=clock)
+            return _reviews(self.reviewer, self.audience, verdicts, limits)
         return Certificates() if self.tls and self.tls.client_ca else None
 
-    def admin_authenticator(self, clock: Callable[[], float]) -> Authenticator | None:
+    def admin_authenticator(self, verdicts: Verdicts, limits: Limits) -> Authenticator | None:
         """How readers of the admin pages are known; None: they aren't.
 
         Its reviews are its own, so that nobody who asks for pages can hold up xDS clients.
+
+        Args:
+            verdicts: what is remembered of readers' ServiceAccount tokens.
+            limits: how many may wait to be known.
 
         Raises:
             ConfigError: the file of tokens can't be used.
@@ -113,5 +124,10 @@ class SecurityOptions:
         if self.admin_tokens is not None:
             return StaticTokens.read(self.admin_tokens, "check --admin-tokens")
         if self.admin_audience and self.reviewer is not None:
-            return TokenReviews(self.reviewer, self.admin_audience, clock=clock)
+            return _reviews(self.reviewer, self.admin_audience, verdicts, limits)
         return None
+
+
+def _reviews(reviewer: Access, audience: str, verdicts: Verdicts, limits: Limits) -> TokenReviews:
+    places = ReviewPlaces(limits.pending_streams, limits.pending_per_address)
+    return TokenReviews(TokenReviewCall(reviewer, audience), verdicts, places)

@@ -26,6 +26,7 @@ from trimtab.control.logs import printable
 from trimtab.control.security import SecurityOptions
 from trimtab.control.server import DOUBT_S, LOAD_INTERVAL_S, WRITE_DEADLINE_S, XdsServer
 from trimtab.control.store import HOLD_S, PATIENCE_S, Store
+from trimtab.control.verdicts import Verdicts
 from trimtab.discovery import ReportProblem, Source
 from trimtab.discovery.path_watch import changes
 from trimtab.errors import ConfigError
@@ -125,13 +126,15 @@ class ControlPlane:
         )
         self.authorization = Authorization(options.config.authorization)
         security = options.security
-        self._authenticator = security.authenticator(clock)
+        wall = time.time  # noqa: TID251 - the door: the parts are told
+        verdicts, of_readers = (Verdicts(clock=clock, wall=wall) for _ in range(2))
+        self._authenticator = security.authenticator(verdicts, options.config.limits)
         certificate = security.certificate()
         self.server = XdsServer(
             self.store,
             self.counters,
             clock=clock,
-            wall=time.time,  # noqa: TID251 - the door: the server is told
+            wall=wall,
             random=Random(options.seed),
             write_deadline_s=options.write_deadline_s,
             limits=options.config.limits,
@@ -142,7 +145,7 @@ class ControlPlane:
             status_readers=options.config.status_readers,
             doubt_s=options.doubt_s,
         )
-        readers = security.admin_authenticator(clock)
+        readers = security.admin_authenticator(of_readers, options.config.limits)
         self._authenticators = [a for a in (self._authenticator, readers) if a is not None]
         self.admin = Admin(
             self.store,

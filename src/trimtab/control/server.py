@@ -48,6 +48,7 @@ _STOP_GRACE_S = 1.0
 _CHECKS = 10  # of every reader, within the write deadline
 _AGE_JITTER = 0.1
 _FIRST_WORD_S = 1.0
+_MAX_REFUSING = 1000  # refused streams that wait for the client's first message
 _EXPIRY_GRACE_S = 30.0  # between a token's end and its stream's: the fresh one is there by then
 _QUICK_GRACE_S = 0.2  # without any, clients that have ended well are told of an internal error
 
@@ -157,6 +158,7 @@ class XdsServer:
         self.loads = Loads(store.catalog, counters, clock)
         self._side_streams: set[SideStream] = set()
         self._reporters = 0
+        self._refusing = 0
         self._load_interval_s = load_interval_s
         self.draining = False
         self._store = store
@@ -282,13 +284,16 @@ class XdsServer:
     async def _refuse(self, call: Call, code: grpc.StatusCode, reason: str, text: str) -> None:
         self._counters.add(metrics.REFUSED, reason)
         _LOG.warning("refused a stream of %s: %s", printable(call.peer()), printable(text))
-        # Refused before its first message has arrived, a client may see the reset stream (INTERNAL)
-        # in place of the status.
-        reading = asyncio.ensure_future(call.read())
-        try:
-            await asyncio.wait((reading,), timeout=_FIRST_WORD_S)
-        finally:
-            reading.cancel()
+        if self._refusing < _MAX_REFUSING:
+            self._refusing += 1
+            # Refused before its first message has arrived, a client may see the reset stream
+            # (INTERNAL) in place of the status.
+            reading = asyncio.ensure_future(call.read())
+            try:
+                await asyncio.wait((reading,), timeout=_FIRST_WORD_S)
+            finally:
+                reading.cancel()
+                self._refusing -= 1
         call.set_code(code)
         call.set_details(text)
 

@@ -3,75 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import logging
-from collections.abc import Callable
-from dataclasses import replace
-
-import aiohttp
-import msgspec
+from dataclasses import dataclass
 
 from trimtab.control.authentication import Proof, Unauthenticated, bearer_token, token_hash
-from trimtab.control.authorization import Identity, service_account
+from trimtab.control.authorization import Identity
 from trimtab.control.logs import printable
-from trimtab.discovery.kubernetes.access import Access
+from trimtab.control.review_places import ReviewPlaces
+from trimtab.control.token_review_call import NoRightError, TokenReviewCall
+from trimtab.control.verdicts import Verdicts
 from trimtab.errors import DiscoveryError
 
 _LOG = logging.getLogger(__name__)
 
-KEEP_S = 60.0  # how long a verdict is believed: as long may a deleted pod's token work
-_KEEP_REFUSED_S = 5.0
-_MAX_KEPT = 20_000
-_AT_ONCE = 16  # reviews under way; the others wait
-_TIMEOUT_S = 10.0
-_PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
-_CREATED = range(200, 300)
-_UNAUTHORIZED, _FORBIDDEN = 401, 403
 _AGAIN_S = 5.0
-NOBODY = "no-token-but-a-question-whether-trimtab-may-ask"
+_PATIENCE_S = 2.0  # how long a client that was good waits for the API server to say so again
+_UNAVAILABLE = "unavailable"
 
 
-class _NoRightError(DiscoveryError):
-    """trimtab's own account may not have tokens checked."""
+@dataclass(slots=True)
+class _UnderWay:
+    """One review, for all calls that bring the same token."""
 
-
-class _User(msgspec.Struct):
-    username: str = ""
-
-
-class _Status(msgspec.Struct):
-    authenticated: bool = False
-    user: _User = msgspec.field(default_factory=_User)
-    audiences: list[str] | None = None
-    error: str = ""
-
-
-class _Review(msgspec.Struct):
-    status: _Status = msgspec.field(default_factory=_Status)
-
-
-class _Claims(msgspec.Struct):
-    exp: float | None = None
+    task: asyncio.Task[Identity | Unauthenticated]
+    waiting: int = 0
 
 
 class TokenReviews:
     """Knows clients by bound ServiceAccount tokens.
 
+    While the API server can't be asked, or does not answer in time, its last good verdict stands, until
+    the token has ended by its own words.
+
     Args:
-        access: the API server to ask.
-        audience: what tokens must be issued for.
-        clock: loop time [s].
+        call: asks the API server.
+        verdicts: what is remembered.
+        places: how much may be asked at once.
     """
 
-    def __init__(self, access: Access, audience: str, *, clock: Callable[[], float]) -> None:
-        self._access = access
-        self._audience = audience
-        self._clock = clock
-        self._known: dict[str, tuple[float, Identity | Unauthenticated]] = {}
-        self._places = asyncio.Semaphore(_AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, call: TokenReviewCall, verdicts: Verdicts, places: ReviewPlaces) -> None:
+        self._call = call
+        self._verdicts = verdicts
+        self._places = places
+        self._under_way: dict[str, _UnderWay] = {}
         self._closed = asyncio.Event()
         self.missing = ""
 
@@ -87,13 +62,13 @@ class TokenReviews:
 
     async def _may_ask(self) -> bool:
         try:
-            await self._ask(NOBODY)
-        except _NoRightError as error:
+            await self._call.may_ask()
+        except NoRightError as error:
             if not self.missing:
                 _LOG.warning("no token can be checked: %s", printable(str(error), limit=500))
             self.missing = str(error)
             return False
-        except (aiohttp.ClientError, OSError, DiscoveryError, msgspec.DecodeError):
+        except DiscoveryError:
             return False
         self.missing = ""
         return True
@@ -102,14 +77,11 @@ class TokenReviews:
         """See ``Authenticator``."""
         token = bearer_token(call)
         key = token_hash(token)
-        async with self._places:
-            until, verdict = self._known.get(key, (0.0, None))
-            if verdict is None or until <= self._clock():
-                verdict = await self._review(token)
-                keep_s = KEEP_S if isinstance(verdict, Identity) else _KEEP_REFUSED_S
-                if len(self._known) >= _MAX_KEPT:
-                    del self._known[next(iter(self._known))]
-                self._known[key] = (self._clock() + keep_s, verdict)
+        verdict = self._verdicts.fresh(key)
+        if verdict is None:
+            # The peer's port is a new one for each connection.
+            address = call.peer().rpartition(":")[0]
+            verdict = await self._asked(key, token, address)
         if isinstance(verdict, Identity):
             return verdict
         raise Unauthenticated(str(verdict), reason=verdict.reason)
@@ -117,74 +89,68 @@ class TokenReviews:
     async def close(self) -> None:
         """See ``Authenticator``."""
         self._closed.set()
-        if self._session is not None:
-            await self._session.close()
+        tasks = [review.task for review in self._under_way.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._call.close()
 
-    async def _review(self, token: str) -> Identity | Unauthenticated:
+    async def _asked(self, key: str, token: str, address: str) -> Identity | Unauthenticated:
+        """The API server's verdict, or the last good one where there is none in time."""
+        was_good = self._verdicts.last_good(key) is not None
+        full = self._places.full(address)
+        verdict: Identity | Unauthenticated
+        if full:
+            verdict = Unauthenticated(
+                f"{full} streams wait to be identified already; try again", reason="pending"
+            )
+        else:
+            verdict = await self._review_in_time(
+                key, token, address, _PATIENCE_S if was_good else None
+            )
+        if isinstance(verdict, Unauthenticated) and verdict.reason in {_UNAVAILABLE, "pending"}:
+            return self._verdicts.last_good(key) or verdict
+        return verdict
+
+    async def _review_in_time(
+        self, key: str, token: str, address: str, patience_s: float | None
+    ) -> Identity | Unauthenticated:
+        review = self._under_way.get(key)
+        if review is None:
+            review = _UnderWay(asyncio.create_task(self._review(key, token, address)))
+            self._under_way[key] = review
+        review.waiting += 1
         try:
-            status = await self._ask(token)
-        except (aiohttp.ClientError, OSError, DiscoveryError, msgspec.DecodeError) as error:
+            with self._places.call(address):
+                async with asyncio.timeout(patience_s):
+                    return await asyncio.shield(review.task)
+        except TimeoutError:
+            return _unavailable()
+        finally:
+            review.waiting -= 1
+            # Who was good is asked about to the end, even if nobody waits: the token may be revoked.
+            if not review.waiting and patience_s is None and not review.task.done():
+                review.task.cancel()
+                del self._under_way[key]
+
+    async def _review(self, key: str, token: str, address: str) -> Identity | Unauthenticated:
+        this = asyncio.current_task()
+        try:
+            async with self._places.review(address):
+                verdict = await self._call.verdict(token)
+        except DiscoveryError as error:
             _LOG.warning("a token could not be checked: %s", printable(str(error)))
-            raise Unauthenticated(
-                "the API server can't be asked about the token now; try again", reason="unavailable"
-            ) from None
-        if not status.authenticated:
-            return Unauthenticated(
-                f"the API server does not accept the token for audience {self._audience}",
-                reason="refused",
-            )
-        # An API server that knows no audiences leaves them out: its word then isn't enough.
-        if self._audience not in (status.audiences or ()):
-            return Unauthenticated(
-                f"the token is not issued for audience {self._audience}", reason="audience"
-            )
-        identity = service_account(status.user.username)
-        if identity is None:
-            return Unauthenticated("the token is no ServiceAccount's", reason="refused")
-        return replace(identity, expires_at=_expiry(token))
-
-    async def _ask(self, token: str) -> _Status:
-        body = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [self._audience]},
-        }
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S), trust_env=False
-            )
-        for refused in (False, True):
-            async with self._session.post(
-                self._access.server + _PATH,
-                json=body,
-                headers=await self._access.headers(refused=refused),
-                ssl=await self._access.tls(),
-                proxy=self._access.proxy,
-                server_hostname=self._access.tls_server_name,
-                allow_redirects=False,
-            ) as answer:
-                if answer.status == _UNAUTHORIZED and not refused:
-                    continue
-                if answer.status == _FORBIDDEN:
-                    raise _NoRightError(
-                        "the API server answered 403 to a TokenReview; trimtab's ServiceAccount "
-                        "needs the verb create on tokenreviews.authentication.k8s.io: "
-                        "{apiGroups: [authentication.k8s.io], resources: [tokenreviews], "
-                        "verbs: [create]}"
-                    )
-                if answer.status not in _CREATED:
-                    raise DiscoveryError(
-                        f"the API server answered {answer.status} to a TokenReview"
-                    )
-                return msgspec.json.decode(await answer.read(), type=_Review).status
-        raise DiscoveryError("the API server refuses trimtab's own credentials")
+            return _unavailable()
+        else:
+            self._verdicts.note(key, verdict)
+            return verdict
+        finally:
+            review = self._under_way.get(key)
+            if review is not None and review.task is this:
+                del self._under_way[key]
 
 
-def _expiry(token: str) -> float | None:
-    """When a token ends [Unix seconds], by its own words: the API server has verified them."""
-    try:
-        payload = token.split(".")[1]
-        raw = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        return msgspec.json.decode(raw, type=_Claims).exp
-    except (IndexError, binascii.Error, ValueError):
-        return None
+def _unavailable() -> Unauthenticated:
+    return Unauthenticated(
+        "the API server can't be asked about the token now; try again", reason=_UNAVAILABLE
+    )
