@@ -24,6 +24,7 @@ from trimtab.policies import Outcome
 from trimtab.policies.apart import elsewhere, less_busy
 from trimtab.policies.selection import Labels, Selected, Selection, in_words, missing
 from trimtab.policies.stack import Stack, disables
+from trimtab.zone_crossings import ZoneCrossings
 
 BEAT_S = 1.0  # how often a door says that the process is awake
 _LATE_S = 0.5  # a beat that is later by this much was held up: the process was stopped
@@ -193,6 +194,7 @@ class Balancer:
         self._zone = zone
         self._base: Mapping[str, float] = {}
         self._past: dict[str, int] = {}
+        self._crossings = ZoneCrossings(zone)
         self.dropped: deque[Pick] = deque()
         self._fixed = policy
         self._config = policy
@@ -530,6 +532,11 @@ class Balancer:
             found[there] = found.get(there, 0) + node.picks
         return found
 
+    @property
+    def zone_crossings(self) -> Mapping[str, int]:
+        """The same requests by whether they left this client's zone: see ``ZoneCrossings``."""
+        return self._crossings.read(self.zone_picks)
+
     def take_probes(self) -> list[Node]:
         """Whom to ask for a load report now; answers go to ``probed``."""
         with self._lock:
@@ -631,6 +638,7 @@ class Balancer:
         zone = self._zone or (told.client_zone if told else "") or self._stack.zone
         self._base = dict(told.base) if told else {}
         if zone != self._stack.zone:
+            self._crossings.move(zone, self.zone_picks)
             self._stack.shares.forget()
             self._adopt(Stack(self._config, self._random, zone, self._ask))
             self._selections.clear()

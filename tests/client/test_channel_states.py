@@ -78,3 +78,6 @@ def test_the_policy_s_tokens_and_the_zones_split_are_shown(door, servers, echo):
     (line,) = [each for each in trimtab.debug().splitlines() if each.startswith("  policy: ")]
     assert "% in the own zone, " in line
     assert "z1: tokens held: 1" in line
+    sent = {node.endpoint.locality.zone: node.picks for node in channel.balancer.nodes.values()}
+    zones = f"z1 {sent['z1']}, z2 {sent['z2']}; {sent['z2'] / 40:.1%} left the own zone"
+    assert f"  requests by zone: {zones}" in trimtab.debug()

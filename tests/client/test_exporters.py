@@ -227,6 +227,39 @@ def test_a_channel_s_state_is_read_by_opentelemetry(make_door, otel, servers, ec
         assert found[server.target] == n
 
 
+def test_both_exporters_say_how_much_left_the_client_s_zone(
+    make_door, registry, otel, servers, echo
+):
+    here, there = servers.open("a", "b")
+    endpoints = [
+        trimtab.Endpoint("127.0.0.1", server.port, locality=trimtab.Locality(zone=zone))
+        for zone, server in (("z1", here), ("z2", there))
+    ]
+    channel = make_door().open(endpoints, policy="round_robin", locality="z1")
+    eventually(
+        lambda: sum(n.connected for n in channel.balancer.nodes.values()) == 2,
+        within=10,
+        what="both are connected",
+    )
+    for _ in range(4):
+        channel.say(echo[0].Request(), timeout=10)
+
+    def told_prometheus(to):
+        where = {"service": SERVICE, "to": to}
+        return registry.get_sample_value("trimtab_client_zone_requests_total", where)
+
+    told_otel = {
+        p.attributes["to"]: p.value
+        for p in otel.points("trimtab.client.zone_requests")
+        if p.attributes["service"] == SERVICE
+    }
+    # Those of earlier doors are counted on.
+    assert told_otel["other"] >= 1
+    assert told_otel["own"] >= 1
+    assert sum(told_otel[to] for to in ("own", "other")) % 4 == 0
+    assert {to: told_prometheus(to) for to in told_otel} == told_otel
+
+
 def test_what_is_not_installed_is_not_asked(make_door, servers, echo):
     server = servers.open("a")
     channel = make_door().open([server.target])

@@ -9,7 +9,7 @@ from trimtab.client import live_metrics
 from trimtab.client.observing import OTHER, Names
 from trimtab.client.open_channels import Listed, pasts
 from trimtab.client.watching import Fixed
-from trimtab.model import Endpoint, Locality, Snapshot
+from trimtab.model import Endpoint, Locality, PolicyConfig, Snapshot, ZoneSplit
 from trimtab.policies import Outcome
 
 A = Endpoint("10.0.0.1", 80, locality=Locality(zone="z1"))
@@ -17,13 +17,16 @@ B = Endpoint("10.0.0.2", 80, locality=Locality(zone="z2"))
 
 
 class Channel:
-    def __init__(self, service, *endpoints):
-        self.balancer = Balancer(service, clock=lambda: 1.0, random=random.Random(1))
+    def __init__(self, service, *endpoints, policy=None, **options):
+        fixed = policy and PolicyConfig.of(policy, zone="off")
+        self.balancer = Balancer(
+            service, clock=lambda: 1.0, random=random.Random(1), policy=fixed, **options
+        )
         self.listed = Listed(self.balancer, Fixed())
         self.update(*endpoints)
 
-    def update(self, *endpoints):
-        self.balancer.update(Snapshot(self.balancer.cluster, endpoints))
+    def update(self, *endpoints, **facts):
+        self.balancer.update(Snapshot(self.balancer.cluster, endpoints, **facts))
 
     def send(self, n, outcome=Outcome.SUCCESS):
         for _ in range(n):
@@ -34,8 +37,8 @@ class Channel:
 def opened(request):
     made = []
 
-    def make(*endpoints):
-        made.append(Channel(request.node.name, *endpoints))
+    def make(*endpoints, **options):
+        made.append(Channel(request.node.name, *endpoints, **options))
         return made[-1]
 
     make.service = request.node.name
@@ -79,6 +82,36 @@ def test_what_a_closed_channel_did_stays_counted(opened):
     assert values("trimtab_client_requests_total", opened.service) == {("z1",): 5}
     opened(A).send(1)
     assert values("trimtab_client_requests_total", opened.service) == {("z1",): 6}
+
+
+def crossings(service):
+    return values("trimtab_client_zone_requests_total", service)
+
+
+def test_requests_that_leave_the_zone_are_told_from_those_that_stay(opened):
+    channel = opened(A, B, zone="z1", policy="round_robin")
+    assert crossings(opened.service) == {("own",): 0, ("other",): 0}
+    channel.send(6)
+    assert crossings(opened.service) == {("own",): 3, ("other",): 3}
+    channel.update(B)
+    channel.send(2)
+    assert crossings(opened.service) == {("own",): 3, ("other",): 5}
+    channel.listed.close()
+    opened(A, zone="z1").send(1)
+    assert crossings(opened.service) == {("own",): 4, ("other",): 5}
+
+
+def test_requests_before_the_zone_was_known_and_to_endpoints_without_one_are_unknown(opened):
+    channel = opened(A)
+    channel.send(2)
+    assert crossings(opened.service) == {("unknown",): 2}
+    channel.update(A, zones=ZoneSplit("z2", ()))
+    assert crossings(opened.service) == {("unknown",): 2, ("own",): 0, ("other",): 0}
+    channel.send(3)
+    assert crossings(opened.service) == {("unknown",): 2, ("own",): 0, ("other",): 3}
+    channel.update(Endpoint("10.0.0.3", 80), zones=ZoneSplit("z2", ()))
+    channel.send(1)
+    assert crossings(opened.service) == {("unknown",): 3, ("own",): 0, ("other",): 3}
 
 
 def test_endpoints_of_closed_channels_are_forgotten_though_nobody_reads(opened):

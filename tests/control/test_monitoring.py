@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trimtab.control.metrics import METRICS
+from trimtab.client import metrics as of_clients
+from trimtab.control import metrics as of_the_control_plane
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -25,6 +26,7 @@ QUERIES = [(rule["alert"], rule["expr"]) for rule in RULES] + [
     (panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]
 ]
 QUERIES += [(r["record"], r["expr"]) for r in RECORDED if "trimtab_" in r["expr"]]
+METRICS = of_the_control_plane.METRICS + of_clients.METRICS
 # Of Prometheus, not of a metric.
 GIVEN = {"le", "pod"}
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}

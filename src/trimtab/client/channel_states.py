@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trimtab.balancer import Balancer, Node
 from trimtab.client.open_channels import open_channels
+from trimtab.zone_crossings import OTHER, OWN
 
 _COLUMNS = ("endpoint", "zone", "state", "in flight", "requests", "errors", "mean", "share")
 
@@ -15,7 +16,8 @@ def debug() -> str:
     (``ready``; ``connecting``; ``silent`` or ``ejected``: left out for now; ``unused``: not ready,
     or another has priority), requests in flight, requests and errors so far, the mean latency, and
     the share of its fair part that it gets (slow start, error bias); then what the policy has to tell: the
-    tokens it holds, which part of the requests stays in the own zone. Read now, kept nowhere; the
+    tokens it holds, which part of the requests stays in the own zone; and the requests so far by zone, with
+    the part of them that left the own one. Read now, kept nowhere; the
     text may change with any version.
     """
     balancers = open_channels()
@@ -44,10 +46,16 @@ def _channel(balancer: Balancer) -> str:
     if told:
         lines.append(f"  policy: {told}")
     if zones:
-        lines.append(f"  requests by zone: {zones}")
+        lines.append(f"  requests by zone: {zones}{_crossed(balancer)}")
     if balancer.policy_error:
         lines.append(f"  policy refused: {balancer.policy_error}")
     return "\n".join(lines) + "\n"
+
+
+def _crossed(balancer: Balancer) -> str:
+    found = balancer.zone_crossings
+    known = found.get(OWN, 0) + found.get(OTHER, 0)
+    return f"; {found[OTHER] / known:.1%} left the own zone" if known else ""
 
 
 def _row(balancer: Balancer, node: Node) -> tuple[str, ...]:

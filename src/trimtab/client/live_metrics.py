@@ -45,6 +45,12 @@ METRICS = (
         ("service", "zone"),
     ),
     Metric(
+        "trimtab_client_zone_requests_total",
+        "counter",
+        "Attempts sent, by whether they left the client's zone: to its own, another, unknown.",
+        ("service", "to"),
+    ),
+    Metric(
         "grpc_subchannel_open_connections",
         "gauge",
         "Endpoints that are connected (gRFC A94).",
@@ -119,6 +125,8 @@ def _read() -> Values:
 def _of_the_past(found: Values, service: str, past: Past) -> None:
     for zone, picks in past.zones.items():
         found["trimtab_client_requests_total"][service, zone] += picks
+    for to, picks in past.crossings.items():
+        found["trimtab_client_zone_requests_total"][service, to] += picks
     if past.connects:
         found["grpc_subchannel_connection_attempts_succeeded_total"][service,] += past.connects
         found["grpc_subchannel_disconnections_total"][service,] += past.disconnects
@@ -137,6 +145,8 @@ def _of_channel(found: Values, balancer: Balancer) -> None:
         found["trimtab_client_endpoints"][service, state] += n
     for zone, picks in balancer.zone_picks.items():
         found["trimtab_client_requests_total"][service, zone] += picks
+    for to, picks in balancer.zone_crossings.items():
+        found["trimtab_client_zone_requests_total"][service, to] += picks
     if balancer.connects and balancer.tells_connections:
         made, lost = balancer.connects, balancer.disconnects
         found["grpc_subchannel_open_connections"][service,] += made - lost

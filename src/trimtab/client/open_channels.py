@@ -19,6 +19,7 @@ class Past:
 
     Attributes:
         zones: requests by zone of the endpoint.
+        crossings: the same by whether they left the client's zone (``ZoneCrossings``).
         connects: connections that came about.
         disconnects: connections that were lost or closed.
         endpoints: requests, errors and seconds by endpoint, of those that an open channel has, too.
@@ -27,6 +28,7 @@ class Past:
 
     def __init__(self) -> None:
         self.zones: Counter[str] = Counter()
+        self.crossings: Counter[str] = Counter()
         self.connects = 0
         self.disconnects = 0
         self.endpoints: dict[str, tuple[int, int, float]] = {}
@@ -35,6 +37,7 @@ class Past:
     def add(self, balancer: Balancer) -> None:
         """A channel closes."""
         self.zones.update(balancer.zone_picks)
+        self.crossings.update(balancer.zone_crossings)
         if balancer.tells_connections:
             self.connects += balancer.connects
             self.disconnects += balancer.connects  # those that are open go with the channel
