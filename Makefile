@@ -132,7 +132,7 @@ interop: ## Clients of other languages, and a real API server, against the contr
 	  $(BIN)/python -m pytest --override-ini testpaths=interop $(INTEROP_ARGS)
 
 .PHONY: chaos
-chaos: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Faults under load: trimtab, native gRPC, Envoy side by side (13 minutes)
+chaos: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Faults under load: trimtab, native gRPC, Envoy side by side (20 minutes)
 	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) interop/private_network \
 	  $(BIN)/python -m chaos --write docs/results/faults.md $(CHAOS_ARGS)
 

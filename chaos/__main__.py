@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "bench")]
 
+from chaos.planes import FAKETIME, with_a_clock_of_its_own  # noqa: E402 - as above
 from chaos.rows import QUICK, ROWS  # noqa: E402 - as above
 from chaos.run import run  # noqa: E402 - as above
 from chaos.stage import CLIENTS, PODS, WORK_MS  # noqa: E402 - as above
@@ -24,10 +25,11 @@ from machine import publish  # noqa: E402 - found on the path that was made just
 
 NOT_HERE = """\
 ## What is not here
-Nothing in here can resolve a name, so every row is one of DNS lost. Not made: steps of the wall clock (they
-would be the whole machine's), expired certificates, full disks and memory limits of the control plane, clients
-out of file descriptors, and the client itself stopped (a test of its own: a stopped client ejects nobody).
-What an endpoint with an open TLS handshake that never ends does is the row `mute`, without TLS.
+More load: pods and clients are Python on two cores, which three clients share; one client at 1,000 requests/s
+while a server is killed is in [one kill](one-kill.md). Clients that are stopped themselves send nothing to lose
+(`tests/client/test_stopped_client.py`: a stopped client ejects nobody). Certificates of pods that are
+replaced or expire are tests, too (`tests/client/test_certificates.py`). A process that the kernel kills for its
+memory is the row `plane-kill`. Delay, loss of single packets and reordering: this kernel has no netem.
 """
 
 
@@ -85,6 +87,8 @@ def main():
     rows = [row for row in ROWS if row.name in names]
     if any(row.netns for row in rows) and shutil.which("iptables") is None:
         parser.error("iptables is not installed (Debian: apt-get install iptables)")
+    if any(row.plane is with_a_clock_of_its_own for row in rows) and not FAKETIME:
+        parser.error("libfaketime is not installed (Debian: apt-get install libfaketime)")
     found = defaultdict(lambda: defaultdict(list))
     reasons = Counter()
     total = len(rows) * given.rounds

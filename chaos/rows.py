@@ -3,10 +3,15 @@
 import resource
 import socket
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos import planes
+from chaos.stage import CLIENT_ZONE
+from chaos.trickle import Trickle
 from harness.waiting import pause
 
 AGED = (("grpc.max_connection_age_ms", 500), ("grpc.max_connection_age_grace_ms", 5000))
@@ -20,8 +25,10 @@ class Row:
         name: for ``--rows``.
         fault: what it is, for people.
         harm: does it.
-        netns: whether it needs a network of its own, and iptables.
+        netns: whether it needs a network and mounts of its own, and iptables.
         options: of gRPC's, for the pods.
+        zoned: half of the pods are in zone a, as the clients are, and half in zone b.
+        plane: makes the control plane's setting, given a directory.
     """
 
     name: str
@@ -29,6 +36,8 @@ class Row:
     harm: Callable
     netns: bool = False
     options: tuple = ()
+    zoned: bool = False
+    plane: Callable = planes.plain
 
 
 def _kill(stage):
@@ -64,11 +73,19 @@ def _reset(stage):
 
 
 def _with_rules(rules, seconds):
+    with _rules(rules):
+        pause(seconds)
+
+
+@contextmanager
+def _rules(rules):
     for rule in rules:
         subprocess.run(["iptables", "-A", *rule], check=True)
-    pause(seconds)
-    for rule in rules:
-        subprocess.run(["iptables", "-D", *rule], check=True)
+    try:
+        yield
+    finally:
+        for rule in rules:
+            subprocess.run(["iptables", "-D", *rule], check=True)
 
 
 def _mute(stage):
@@ -79,6 +96,28 @@ def _mute(stage):
         pause(8)
     stage.pods.remove(server)
     stage.tell()
+
+
+def _trickle(stage):
+    """Its process is gone, and what listens there now answers five bytes a second."""
+    server = stage.pods[0]
+    server.process.kill()
+    behind = stage.new_pod()
+    with Trickle(server.pod.port, behind.pod.port):
+        pause(8)
+    behind.stop()
+    stage.pods[0] = server.again()
+
+
+def _zone(stage):
+    """All of the clients' own zone at once."""
+    lost = [server for server in stage.pods if server.pod.zone == CLIENT_ZONE]
+    for server in lost:
+        server.process.kill()
+    pause(3)
+    stage.pods = [server for server in stage.pods if server not in lost]
+    stage.tell()
+    pause(3)
 
 
 def _fail(stage):
@@ -97,18 +136,47 @@ def _replaced(stage, **how):
     pause(8)
 
 
+@contextmanager
+def _without_descriptors(pid):
+    """A process that can open none, and accept none."""
+    least = len(list(Path(f"/proc/{pid}/fd").iterdir())) - 2
+    with _limited(pid, resource.RLIMIT_NOFILE, least):
+        yield
+
+
+@contextmanager
+def _limited(pid, what, least):
+    before = resource.prlimit(pid, what)
+    resource.prlimit(pid, what, (least, before[1]))
+    try:
+        yield
+    finally:
+        if Path(f"/proc/{pid}").exists():
+            resource.prlimit(pid, what, before)
+
+
 def _descriptors(stage):
     """It can't accept connections, and those that it has come to their age."""
-    pid = stage.pods[0].process.pid
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    least = len(list(Path(f"/proc/{pid}/fd").iterdir())) - 2
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (least, before[1]))
-    pause(8)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    with _without_descriptors(stage.pods[0].process.pid):
+        pause(8)
+
+
+def _client_descriptors(stage):
+    """Clients can open no connection, while two pods are replaced."""
+    with ExitStack() as stack:
+        for pid in stage.client_pids():
+            stack.enter_context(_without_descriptors(pid))
+        _replace(stage, 2)
+        pause(4)
 
 
 def _roll(stage):
-    for server in list(stage.pods):
+    _replace(stage, len(stage.pods))
+
+
+def _replace(stage, count):
+    """As a Deployment does: a new one, the old one drains, the old one ends."""
+    for server in list(stage.pods)[:count]:
         stage.pods.append(stage.new_pod())
         stage.pods.remove(server)
         stage.tell(server)
@@ -156,6 +224,86 @@ def _plane_frozen(stage):
     pause(2)
 
 
+def _plane_dropped(*ways):
+    """A pod dies meanwhile, which can't be told."""
+
+    def harm(stage):
+        port = stage.control_plane.address.rpartition(":")[2]
+        with _rules([["INPUT", "-p", "tcp", f"--{way}", port, "-j", "DROP"] for way in ways]):
+            pause(2)
+            stage.pods.pop(0).process.kill()
+            pause(6)
+            stage.tell()
+        pause(6)
+
+    return harm
+
+
+def _plane_unnamed(stage):
+    """Nobody can resolve its name while it is restarted; two pods are replaced afterwards."""
+    hosts = planes.HOSTS.read_text()
+    planes.HOSTS.write_text("127.0.0.1 localhost\n")
+    stage.control_plane.kill()
+    stage.control_plane.start()
+    pause(8)
+    planes.HOSTS.write_text(hosts)
+    pause(2)
+    _replace(stage, 2)
+
+
+def _plane_expired(stage):
+    """Its certificate has expired, and it is restarted; a good one comes 8 s later."""
+    certificate = stage.directory / "tls.crt"
+    good = certificate.read_bytes()
+    certificate.write_bytes((stage.directory / "expired.crt").read_bytes())
+    stage.control_plane.kill()
+    stage.control_plane.start()
+    pause(8)
+    certificate.write_bytes(good)
+    pause(2)
+    _replace(stage, 2)
+
+
+def _plane_disk(stage):
+    """Nothing can be written to its disk, and it tries; pods are replaced, and it is restarted."""
+    disk = stage.directory / "disk"
+    with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(1024))
+    _replace(stage, 2)
+    stage.control_plane.expect_line("state file .* can't be written", within=20)
+    stage.control_plane.kill()
+    stage.control_plane.start()
+    _replace(stage, 2)
+
+
+def _plane_memory(stage):
+    """It gets no more memory, and then a large file to read; who minds pods starts it again."""
+    pid = stage.control_plane.pid
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    with _limited(pid, resource.RLIMIT_AS, (pages + 256) * resource.getpagesize()):
+        stage.manifests.put_what_takes_seconds_to_read()
+        pause(2)
+        _replace(stage, 2)
+        pause(2)
+    (stage.manifests.path / "bulky.yaml").unlink()
+    if not stage.control_plane.running:
+        stage.control_plane.start()
+    pause(2)
+    _replace(stage, 2)
+
+
+def _clock(stage):
+    """An hour on, two back, and to 1970."""
+    to_1970 = -round(time.time() - 86_400)  # noqa: TID251 - it is the wall clock that is set
+    for offset in ("+3600", "-3600", f"{to_1970}"):
+        (stage.directory / "clock").write_text(f"{offset}\n")
+        pause(2)
+        _replace(stage, 1)
+    (stage.directory / "clock").write_text("+0\n")
+    pause(2)
+
+
 def _garbage(stage):
     (name,) = [p for p in stage.manifests.path.iterdir() if p.suffix == ".yaml"]
     name.write_text("kind: [\n")
@@ -173,6 +321,7 @@ ROWS = (
     Row("drop-from", "packets from one pod dropped for 8 s", _drop("sport"), netns=True),
     Row("reset", "every packet to one pod answered with RST for 8 s", _reset, netns=True),
     Row("mute", "one pod's port accepts connections and says nothing for 8 s", _mute),
+    Row("trickle", "one pod's port answers five bytes a second for 8 s (a slow loris)", _trickle),
     Row("fail", "one pod fails every request at once from then on, for 12 s", _fail),
     Row("slow", "one pod takes 1.5 s longer from then on, for 12 s", _slow),
     Row("goaway", "every pod ends each connection after 0.5 s, for 8 s", _nothing, options=AGED),
@@ -182,11 +331,71 @@ ROWS = (
         _descriptors,
         options=AGED,
     ),
+    Row(
+        "client-descriptors",
+        "the clients have no file descriptor left for 6 s; two pods are replaced meanwhile",
+        _client_descriptors,
+    ),
+    Row(
+        "zone",
+        "SIGKILL of all pods in the clients' zone, half of all; told 3 s later",
+        _zone,
+        zoned=True,
+    ),
     Row("roll", "all pods replaced, one by one, with drain", _roll),
     Row("roll-hard", "all pods replaced, one by one, by SIGKILL as it is told", _roll_hard),
     Row("plane-kill", "control plane: SIGKILL, 5 s later started again", _plane_killed),
     Row("plane-slow", "control plane: killed, started with seconds to read", _plane_slow),
     Row("plane-freeze", "control plane: SIGSTOP for 8 s; a pod is killed meanwhile", _plane_frozen),
+    Row(
+        "plane-drop",
+        "control plane: packets dropped both ways for 8 s; a pod is killed meanwhile",
+        _plane_dropped("dport", "sport"),
+        netns=True,
+    ),
+    Row(
+        "plane-drop-to",
+        "control plane: packets to it dropped for 8 s; a pod is killed meanwhile",
+        _plane_dropped("dport"),
+        netns=True,
+    ),
+    Row(
+        "plane-drop-from",
+        "control plane: packets from it dropped for 8 s; a pod is killed meanwhile",
+        _plane_dropped("sport"),
+        netns=True,
+    ),
+    Row(
+        "plane-dns",
+        "control plane: its name can't be resolved for 8 s, in which it is restarted",
+        _plane_unnamed,
+        netns=True,
+        plane=planes.by_name,
+    ),
+    Row(
+        "plane-expired",
+        "control plane: restarted with a certificate that has expired; 8 s later a good one",
+        _plane_expired,
+        plane=planes.with_tls,
+    ),
+    Row(
+        "plane-disk",
+        "control plane: the disk of its state file is full; it is restarted, pods are replaced",
+        _plane_disk,
+        netns=True,
+        plane=planes.with_small_disk,
+    ),
+    Row(
+        "plane-memory",
+        "control plane: no memory left for a large file; pods are replaced meanwhile",
+        _plane_memory,
+    ),
+    Row(
+        "clock",
+        "wall clock of control plane and clients (not of Envoy): 1 h on, 2 h back, then 1970; pods are replaced",
+        _clock,
+        plane=planes.with_a_clock_of_its_own,
+    ),
     Row("garbage", "the Service's manifest is garbage for 5 s", _garbage),
 )
 QUICK = ("kill", "freeze", "goaway", "plane-kill")

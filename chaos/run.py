@@ -8,7 +8,7 @@ WARM_S, AFTER_S = 3, 4
 
 def run(row, clients, rate, warm_s=WARM_S, after_s=AFTER_S):
     """One round of a fault. By client: requests since, failures as seconds since the fault, reasons."""
-    with Stage(clients, rate, row.options) as stage:
+    with Stage(row, clients, rate) as stage:
         pause(warm_s)
         begin = now()
         row.harm(stage)

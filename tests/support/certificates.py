@@ -47,8 +47,15 @@ class Authority:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         return self._signed(builder), _pem(key)
 
-    def _builder(self, subject, public_key):
-        now = dt.datetime.now(dt.UTC)
+    def expired(self, key):
+        """A chain for a key (PEM) and 127.0.0.1 that was good until an hour ago."""
+        public = serialization.load_pem_private_key(key, None).public_key()
+        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        builder = self._builder(_name("leaf"), public, ago=dt.timedelta(hours=2))
+        return self._signed(builder.add_extension(x509.SubjectAlternativeName(names), False))
+
+    def _builder(self, subject, public_key, ago=dt.timedelta()):
+        now = dt.datetime.now(dt.UTC) - ago
         return (
             x509.CertificateBuilder()
             .subject_name(subject)

@@ -64,6 +64,10 @@ class ControlPlane:
     def pid(self):
         return self._process.pid
 
+    @property
+    def running(self):
+        return self._process is not None and self._process.running
+
     def start(self):
         """Start it, and return when it answers."""
         self.start_silent()

@@ -41,6 +41,10 @@ class Envoy:
         self._process = Process(name, command)
         self._admin_file = admin
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def wait_ready(self):
         """Wait until it takes requests."""
 
