@@ -7,9 +7,11 @@ import pytest
 
 from plane import QueueSource, eventually, snapshot, updated
 from trimtab.control import metrics
+from trimtab.control.authorization import Identity
 from trimtab.control.last_known import LastKnown, StateOptions
-from trimtab.control.state_file import read_state, write_state
+from trimtab.control.state_file import State, read_state, write_state
 from trimtab.control.store import Store
+from trimtab.control.verdicts import Verdicts
 from trimtab.discovery import Contact
 from trimtab.model import Removed, Synced
 from trimtab.telemetry import Counters
@@ -186,8 +188,14 @@ class Wall:
         return self.now
 
 
-def keeper(store, path, wall):
-    return LastKnown(StateOptions(path, 60.0), store, store._counters, wall=wall)
+def keeper(store, path, wall, verdicts=None, audience="trimtab"):
+    verdicts = verdicts or new_verdicts(wall)
+    options = StateOptions(path, 60.0)
+    return LastKnown(options, store, verdicts, store._counters, audience=audience, wall=wall)
+
+
+def new_verdicts(wall):
+    return Verdicts(clock=asyncio.get_running_loop().time, wall=wall)
 
 
 async def test_only_what_is_certain_is_written(tmp_path):
@@ -202,7 +210,7 @@ async def test_only_what_is_certain_is_written(tmp_path):
         source.put(updated("orders", 1), Synced())
         await eventually(lambda: store.certain)
         await kept.write()
-    assert read_state(path, 1000.0, 60.0)["s0"][ORDERS].endpoints[0].port == 1
+    assert read_state(path, 1000.0, 60.0).sources["s0"][ORDERS].endpoints[0].port == 1
 
 
 async def test_an_unchanged_state_stays_young_while_the_source_can_be_read(tmp_path):
@@ -242,5 +250,57 @@ async def test_a_file_that_can_t_be_written_or_read_stops_nothing(tmp_path, capl
 
 
 async def test_what_was_written_is_loaded(tmp_path):
-    write_state(tmp_path / "state", saved(orders=[1]), 990.0)
+    write_state(tmp_path / "state", State(saved(orders=[1])), 990.0)
     assert keeper(new_store(), tmp_path / "state", Wall()).load() == saved(orders=[1])
+
+
+WEB = Identity("system:serviceaccount:shop:web", "shop", expires_at=2000.0)
+
+
+async def test_tokens_are_kept_by_their_hash_and_believed_in_the_next_life_until_their_end(
+    tmp_path,
+):
+    store, path, wall = new_store(), tmp_path / "state", Wall()
+    verdicts = new_verdicts(wall)
+    kept = keeper(store, path, wall, verdicts)
+    async with running(store, QueueSource(updated("orders", 1), Synced())):
+        await store.synced.wait()
+        await kept.write()
+        verdicts.note("f00d", WEB)  # news, though the sources say the same
+        await kept.write()
+    for audience, identity in (("trimtab", WEB), ("another", None)):
+        later = new_verdicts(wall)
+        keeper(new_store(), path, wall, later, audience).load()
+        assert later.last_good("f00d") == identity
+        assert later.fresh("f00d") is None
+    wall.now = 1059.0
+    late = new_verdicts(lambda: 2000.0)
+    keeper(new_store(), path, wall, late).load()
+    assert late.last_good("f00d") is None
+
+
+async def test_tokens_make_no_old_state_young(tmp_path):
+    store, path, wall = new_store(), tmp_path / "state", Wall()
+    verdicts = new_verdicts(wall)
+    source = QueueSource(updated("orders", 1), Synced())
+    kept = keeper(store, path, wall, verdicts)
+    async with running(store, source):
+        await store.synced.wait()
+        await kept.write()
+        path.unlink()
+        source.standing = Contact(failing_since=1.0, reason="refused")
+        verdicts.note("f00d", WEB)
+        wall.now += 600
+        await kept.write()
+        assert not path.exists()
+
+
+async def test_a_clock_that_is_set_back_has_the_file_written_anew(tmp_path):
+    store, path, wall = new_store(), tmp_path / "state", Wall()
+    kept = keeper(store, path, wall)
+    async with running(store, QueueSource(updated("orders", 1), Synced())):
+        await store.synced.wait()
+        await kept.write()
+        wall.now -= 600
+        await kept.write()
+    assert read_state(path, wall.now, 60.0) is not None

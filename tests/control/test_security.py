@@ -16,6 +16,7 @@ from trimtab.client.bootstrap import load
 from trimtab.client.subscription import subscribe
 from trimtab.control.authorization import Policy
 from trimtab.control.config import Address, Config
+from trimtab.control.last_known import StateOptions
 from trimtab.control.security import SecurityOptions
 from trimtab.control.tls import TlsFiles
 from trimtab.errors import ConfigError
@@ -182,6 +183,25 @@ async def test_a_service_accounts_token_is_reviewed_once_for_its_audience(
     for token in (mine, other, foreign, late):
         assert token not in caplog.text
         assert token not in pages
+
+
+async def test_after_a_restart_without_the_api_server_a_token_that_was_good_still_is(
+    files, authority, tmp_path
+):
+    good, never = jwt(600, "good"), jwt(600, "never")
+    state = StateOptions(tmp_path / "state", after_s=0.0)
+    async with Reviewer() as api:
+        api.known[good] = ("system:serviceaccount:shop:web", ["trimtab"])
+        security = SecurityOptions(files, audience="trimtab", reviewer=api.access)
+        async with running(source(), security=security, state=state) as plane:
+            await plane.store.synced.wait()
+            assert await asked(plane.xds_address, with_token(authority, good)) == [ORDERS]
+    assert good not in state.file.read_text()
+    async with running(Source(), security=security, state=state) as plane:
+        await plane.store.synced.wait()
+        assert await asked(plane.xds_address, with_token(authority, good)) == [ORDERS]
+        status = await asked(plane.xds_address, with_token(authority, never))
+        assert status is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_it_is_ready_once_it_may_have_tokens_checked_and_an_api_server_away_is_no_reason(

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.control.state_file import StateError, read_state, write_state
+from trimtab.control.state_file import State, StateError, read_state, write_state
+from trimtab.control.verdicts import SavedVerdict
 from trimtab.model import Endpoint, Health, Locality, PolicyConfig, ServicePort, Snapshot
 
 ENDPOINTS = st.builds(
@@ -30,13 +31,22 @@ SNAPSHOTS = st.builds(
     st.none() | st.just(PolicyConfig.of("token", zone="off", size=4, judges=False)),
     st.none() | st.just(ServicePort("orders", "shop", 8080, "grpc", exported_to=("a", "*"))),
 )
-ONE = {"here": {"orders.shop:80": Snapshot("orders.shop:80", (Endpoint("10.0.0.1", 80),))}}
+VERDICTS = st.builds(SavedVerdict, st.text(max_size=3), st.text(max_size=3), st.floats(0, 2e9))
+ONE = State(
+    {"here": {"orders.shop:80": Snapshot("orders.shop:80", (Endpoint("10.0.0.1", 80),))}},
+    "trimtab",
+    (SavedVerdict("f00d", "system:serviceaccount:shop:web", 2000.0),),
+)
 
 
-@given(st.lists(SNAPSHOTS, max_size=3, unique_by=lambda s: s.cluster))
-def test_what_is_written_is_read_again(tmp_path_factory, snapshots):
+@given(
+    st.lists(SNAPSHOTS, max_size=3, unique_by=lambda s: s.cluster),
+    st.text(max_size=3),
+    st.lists(VERDICTS, max_size=3).map(tuple),
+)
+def test_what_is_written_is_read_again(tmp_path_factory, snapshots, audience, verdicts):
     path = tmp_path_factory.getbasetemp() / "any.state"
-    known = {"here": {s.cluster: s for s in snapshots}, "there": {}}
+    known = State({"here": {s.cluster: s for s in snapshots}, "there": {}}, audience, verdicts)
     write_state(path, known, 1000.0)
     assert read_state(path, 1010.0, 60.0) == known
 
@@ -50,9 +60,10 @@ def test_no_file_is_nothing(tmp_path):
     [
         (lambda content: content[:-1], "its checksum is wrong"),
         (lambda content: content.replace(b"10.0.0.1", b"10.0.0.2"), "its checksum is wrong"),
-        (lambda content: content.replace(b"state-1", b"state-9"), "does not begin with"),
+        (lambda content: content.replace(b"state-2", b"state-9"), "does not begin with"),
         (lambda _: b"", "does not begin with"),
         (lambda _: os.urandom(100), "does not begin with"),
+        (lambda content: content.replace(b"shop:web", b"shop:adm"), "its checksum is wrong"),
         (lambda content: content.replace(b" 1000.000", b" never"), "is no time"),
         (lambda content: content.replace(b" 1000.000", b" nan"), "is not believed"),
     ],
@@ -71,6 +82,13 @@ def test_what_is_too_old_is_refused(tmp_path):
         read_state(tmp_path / "state", 1061.0, 60.0)
 
 
+def test_a_clock_that_was_set_makes_no_difference_within_the_age_that_is_believed(tmp_path):
+    write_state(tmp_path / "state", ONE, 1000.0)
+    assert read_state(tmp_path / "state", 940.0, 60.0) == ONE
+    with pytest.raises(StateError, match="61 s from the future, and more than 60 s is not"):
+        read_state(tmp_path / "state", 939.0, 60.0)
+
+
 def test_what_can_t_be_read_is_refused(tmp_path):
     with pytest.raises(StateError, match="Is a directory"):
         read_state(tmp_path, 0.0, 60.0)
@@ -81,7 +99,7 @@ def test_a_write_that_fails_leaves_the_old_one_and_no_draft(tmp_path):
     write_state(path, ONE, 1000.0)
     (tmp_path / ".state.draft").mkdir()
     with pytest.raises(OSError, match="directory"):
-        write_state(path, {}, 2000.0)
+        write_state(path, State({}), 2000.0)
     assert read_state(path, 1000.0, 60.0) == ONE
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from trimtab.control import metrics
 from trimtab.control.logs import printable
-from trimtab.control.state_file import Saved, StateError, read_state, write_state
+from trimtab.control.state_file import Saved, State, StateError, read_state, write_state
 from trimtab.control.store import Store
+from trimtab.control.verdicts import Verdicts
 from trimtab.telemetry import Counters
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class LastKnown:
     Args:
         options: where, and how long it is good.
         store: whose state.
+        verdicts: what is remembered of clients' tokens.
+        audience: what these are issued for; "" if clients bring none.
         counters: what is counted.
         wall: Unix seconds.
         write_s: how often a changed state is written [s].
@@ -51,31 +54,42 @@ class LastKnown:
         self,
         options: StateOptions,
         store: Store,
+        verdicts: Verdicts,
         counters: Counters,
         *,
+        audience: str = "",
         wall: Callable[[], float],
         write_s: float = WRITE_S,
         renew_s: float = RENEW_S,
     ) -> None:
         self._options = options
         self._store = store
+        self._verdicts = verdicts
+        self._audience = audience
         self._counters = counters
         self._wall = wall
         self._write_s = write_s
         self._renew_s = renew_s
-        self._written: tuple[int, float] | None = None
+        self._written: tuple[tuple[int, int], float] | None = None
         self._failure = ""
 
     def load(self) -> Saved:
-        """What the file holds; nothing if there is none that can be used."""
+        """What the file holds of the sources; nothing if there is none that can be used.
+
+        Its verdicts on tokens go to ``verdicts``, if they were given for the same audience.
+        """
         if self._options.file is None:
             return {}
         try:
-            saved = read_state(self._options.file, self._wall(), self._options.max_age_s)
+            state = read_state(self._options.file, self._wall(), self._options.max_age_s)
         except StateError as error:
             _LOG.error("%s (the start goes on without it)", printable(str(error), limit=1000))
             return {}
-        return saved or {}
+        if state is None:
+            return {}
+        if state.audience == self._audience:
+            self._verdicts.restore(state.verdicts)
+        return state.sources
 
     async def keep(self) -> None:
         """Write the file whenever there is something new, for ever."""
@@ -97,13 +111,18 @@ class LastKnown:
         if path is None or not store.certain:
             return
         now = self._wall()
+        revisions = (store.revision, self._verdicts.revision)
         if self._written is not None:
-            revision, when = self._written
-            if revision == store.revision and (now - when < self._renew_s or store.out_of_contact):
+            written, when = self._written
+            # What a source said last gets old while it can't be read, whatever comes with tokens.
+            if store.out_of_contact and written[0] == store.revision:
                 return
-        revision, known = store.revision, store.known()
+            # A clock that was set back makes the file one of the future: write it anew.
+            if written == revisions and 0 <= now - when < self._renew_s:
+                return
+        state = State(store.known(), self._audience, tuple(self._verdicts.saved()))
         try:
-            await asyncio.to_thread(write_state, path, known, now)
+            await asyncio.to_thread(write_state, path, state, now)
         except OSError as error:
             self._counters.add(metrics.STATE_WRITES, "failed")
             text = f"{type(error).__name__}: {error.strerror or error}"
@@ -116,7 +135,7 @@ class LastKnown:
                 )
             return
         self._counters.add(metrics.STATE_WRITES, "written")
-        self._written = (revision, now)
+        self._written = (revisions, now)
         if self._failure:
             _LOG.info("state file %s is written again", path)
             self._failure = ""

@@ -118,16 +118,18 @@ class ControlPlane:
             patience_s=options.source_timeout_s,
             hold_s=options.hold_s,
         )
-        self._last_known = LastKnown(
-            options.state,
-            self.store,
-            self.counters,
-            wall=time.time,  # noqa: TID251 - the door: it is told
-        )
         self.authorization = Authorization(options.config.authorization)
         security = options.security
         wall = time.time  # noqa: TID251 - the door: the parts are told
         verdicts, of_readers = (Verdicts(clock=clock, wall=wall) for _ in range(2))
+        self._last_known = LastKnown(
+            options.state,
+            self.store,
+            verdicts,
+            self.counters,
+            audience=security.audience,
+            wall=wall,
+        )
         self._authenticator = security.authenticator(verdicts, options.config.limits)
         certificate = security.certificate()
         self.server = XdsServer(

@@ -10,20 +10,37 @@ import hashlib
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from trimtab.control.verdicts import SavedVerdict
 from trimtab.errors import ConfigError, TrimtabError
 from trimtab.model import Endpoint, PolicyConfig, ServicePort, Snapshot
 
-_FORMAT = "trimtab-state-1"
+_FORMAT = "trimtab-state-2"
 
 # A write that its task gave up goes on in its thread; the next one waits for it.
 _WRITING = threading.Lock()
 
 Saved = Mapping[str, Mapping[str, Snapshot]]
 """Snapshots by source and cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is kept.
+
+    Attributes:
+        sources: what they said.
+        audience: what the tokens were accepted for; "" if clients bring none.
+        verdicts: the tokens that were accepted, each by its hash.
+    """
+
+    sources: Saved
+    audience: str = ""
+    verdicts: tuple[SavedVerdict, ...] = ()
 
 
 class StateError(TrimtabError):
@@ -37,28 +54,31 @@ class _Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
     service: ServicePort | None = None
 
 
-_DECODER = msgspec.json.Decoder(dict[str, list[_Cluster]])
+class _Body(msgspec.Struct, frozen=True):
+    sources: dict[str, list[_Cluster]]
+    audience: str
+    verdicts: tuple[SavedVerdict, ...]
 
 
-def write_state(path: Path, sources: Saved, now: float) -> None:
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+def write_state(path: Path, state: State, now: float) -> None:
     """Replace the file.
 
     Args:
         path: the file; its directory exists.
-        sources: what is known.
+        state: what is known.
         now: Unix seconds.
 
     Raises:
         OSError: it can't be written; the old one stays.
     """
-    body = msgspec.json.encode(
-        {
-            name: [
-                _Cluster(s.cluster, s.endpoints, s.policy, s.service) for s in snapshots.values()
-            ]
-            for name, snapshots in sources.items()
-        }
-    )
+    sources = {
+        name: [_Cluster(s.cluster, s.endpoints, s.policy, s.service) for s in snapshots.values()]
+        for name, snapshots in state.sources.items()
+    }
+    body = msgspec.json.encode(_Body(sources, state.audience, state.verdicts))
     head = f"{_FORMAT} {_checksum(body)} {now:.3f}\n".encode()
     draft = path.with_name(f".{path.name}.draft")
     with _WRITING:
@@ -77,24 +97,25 @@ def _replace(path: Path, draft: Path, content: bytes) -> None:
         raise
 
 
-def read_state(path: Path, now: float, max_age_s: float) -> Saved | None:
+def read_state(path: Path, now: float, max_age_s: float) -> State | None:
     """What the file holds; None if there is no file.
 
     Args:
         path: the file.
         now: Unix seconds.
-        max_age_s: what is older is not believed.
+        max_age_s: what is older is not believed. Nor is what will be written so much later: one of
+            the clocks was wrong, and nobody knows how old it is.
 
     Raises:
-        StateError: it can't be read, is damaged, too old, or of another format.
+        StateError: it can't be read, is damaged, too old, of a far future, or of another format.
     """
     try:
-        content = path.read_bytes()
+        raw = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StateError(f"state file {path}: {error.strerror}") from error
-    head, _, body = content.partition(b"\n")
+    head, _, body = raw.partition(b"\n")
     words = head.decode("ascii", "replace").split()
     if len(words) != 3 or words[0] != _FORMAT:  # noqa: PLR2004 - format, checksum, time
         raise StateError(f"state file {path}: it does not begin with {_FORMAT}; delete it")
@@ -104,17 +125,20 @@ def read_state(path: Path, now: float, max_age_s: float) -> Saved | None:
         age = now - float(words[2])
     except ValueError:
         raise StateError(f"state file {path}: {words[2]!r} is no time; delete it") from None
-    if not age <= max_age_s:
+    if not abs(age) <= max_age_s:
+        old = f"{-age:.0f} s from the future" if age < 0 else f"{age:.0f} s old"
         raise StateError(
-            f"state file {path}: it is {age:.0f} s old, and more than {max_age_s:.0f} s is not believed"
+            f"state file {path}: it is {old}, and more than {max_age_s:.0f} s is not believed"
         )
     try:
-        return {
+        content = _DECODER.decode(body)
+        sources = {
             name: {c.name: Snapshot(c.name, c.endpoints, c.policy, c.service) for c in clusters}
-            for name, clusters in _DECODER.decode(body).items()
+            for name, clusters in content.sources.items()
         }
     except (msgspec.DecodeError, ConfigError) as error:
         raise StateError(f"state file {path}: {error}; delete it") from error
+    return State(sources, content.audience, content.verdicts)
 
 
 def _checksum(body: bytes) -> str:

@@ -25,6 +25,7 @@ class FakeApi:
         gone_inside: 410 comes as an event of a watch, not as its status.
         silent_gone: a watch of a compacted version just ends.
         token: the one that is accepted; None accepts all.
+        reviewed: whose a token is that it is asked about, for every audience.
         requests: what was asked, in order: verb, plural, parameters.
         paths: of the same requests.
         drop_next: so many changes are not sent to watches: a lying cache.
@@ -35,6 +36,7 @@ class FakeApi:
         self.gone_inside = False
         self.silent_gone = False
         self.token = None
+        self.reviewed = {}
         self.requests = []
         self.paths = []
         self.drop_next = 0
@@ -112,6 +114,7 @@ class FakeApi:
         for path in ("/api/v1", "/apis/discovery.k8s.io/v1"):
             app.router.add_get(path + "/{plural}", self._handle)
             app.router.add_get(path + "/namespaces/{namespace}/{plural}", self._handle)
+        app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
         # Zero would be no limit.
         self._runner = web.AppRunner(app, shutdown_timeout=0.01)
         await self._runner.setup()
@@ -142,6 +145,15 @@ class FakeApi:
         if verb == "list":
             return self._list(request, plural)
         return await self._watch(request, plural)
+
+    async def _review(self, request):
+        body = await request.json()
+        spec = body["spec"]
+        user = self.reviewed.get(spec["token"])
+        status = {"authenticated": user is not None}
+        if user:
+            status |= {"user": {"username": user}, "audiences": spec["audiences"]}
+        return web.json_response({**body, "status": status}, status=201)
 
     def _fault(self, verb, plural):
         for fault in self._faults:

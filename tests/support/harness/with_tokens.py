@@ -14,7 +14,7 @@ SWITCH = {"GRPC_EXPERIMENTAL_XDS_BOOTSTRAP_CALL_CREDS": "true"}
 
 def bootstrap_with_token(addresses, manifests, started, directory):
     """Start it on these manifests; what ``trimtab bootstrap --for grpc`` prints for a client in ``shop``."""
-    authority, token = Authority(), _jwt()
+    authority, token = Authority(), jwt()
     digest = hashlib.sha256(token.encode()).hexdigest()
     chain, key = authority.issue()
     contents = {
@@ -35,8 +35,8 @@ def bootstrap_with_token(addresses, manifests, started, directory):
     return printed_bootstrap("grpc", plane.address, (("node_id", "native"), *trust))
 
 
-def _jwt():
+def jwt(lasts_s=3600):
     """C-core sends a token only while its own words say that it hasn't ended."""
-    words = {"exp": int(time.time()) + 3600}  # noqa: TID251 - as in JWTs
+    words = {"exp": int(time.time()) + lasts_s}  # noqa: TID251 - as in JWTs
     body = base64.urlsafe_b64encode(json.dumps(words).encode()).decode().rstrip("=")
     return f"eyJhbGciOiJub25lIn0.{body}.c2ln"
