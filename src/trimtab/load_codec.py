@@ -61,15 +61,25 @@ def _decode(text: str | bytes) -> LoadReport | None:
     said: dict[str, float] = {}
     for part in text[5:].split(","):
         name, _, value = part.replace(":", "=", 1).partition("=")
-        most = _MOST.get(name.strip())
-        if most is None:
+        if name.strip() not in _MOST:
             continue
         try:
-            number = float(value)
+            said[name.strip()] = float(value)
         except ValueError:
             continue
-        if isfinite(number) and number >= 0.0:
-            said[name.strip()] = min(number, most)
+    return report_of(said)
+
+
+def report_of(values: Mapping[str, float]) -> LoadReport | None:
+    """A report of values by name as in the text; numbers are cut to what can be true.
+
+    Returns None if none of them says anything.
+    """
+    said = {
+        name: min(values[name], most)
+        for name, most in _MOST.items()
+        if name in values and isfinite(values[name]) and values[name] >= 0.0
+    }
     if not said:
         return None
     in_flight = said.get(f"named_metrics.{IN_FLIGHT}")

@@ -151,6 +151,8 @@ class ServicePort:
         app_protocol: ``appProtocol``, "" if unset (``grpc`` and ``kubernetes.io/h2c`` mean HTTP/2).
         exported_to: the namespaces whose clients may know of it besides its own; ``*`` is all.
             The control plane's affair: clients are not told.
+        out_of_band: whether its endpoints offer load reports as a stream, to be read by the control
+            plane. Its affair likewise.
     """
 
     service: str
@@ -159,6 +161,7 @@ class ServicePort:
     port_name: str = ""
     app_protocol: str = ""
     exported_to: tuple[str, ...] = ()
+    out_of_band: bool = field(default=False, repr=False)  # no part of a snapshot's version
 
     @property
     def cluster(self) -> str:

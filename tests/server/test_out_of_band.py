@@ -12,9 +12,13 @@ from harness.waiting import Deadline
 from trimtab.server import ServerLoad, add_load_report_service
 
 
+@pytest.fixture
+def load():
+    return ServerLoad(utilization=lambda: 0.25)
+
+
 @pytest.fixture(params=["threads", "loop"])
-async def subscribe(request):
-    load = ServerLoad(utilization=lambda: 0.25)
+async def subscribe(request, load):
     threads = request.param == "threads"
     server = grpc.server(ThreadPoolExecutor(4)) if threads else grpc.aio.server()
     add_load_report_service(server, load, least_interval_s=0.1)
@@ -56,4 +60,19 @@ async def test_who_asks_for_too_much_gets_the_least_interval(subscribe):
     for _ in range(4):
         await call.read()
     assert clock.elapsed > 0.25
+    call.cancel()
+
+
+async def test_rates_are_those_of_the_interval_though_responses_report_none(subscribe, load):
+    call = subscribe(asking(0.3), timeout=10)
+    clock = Deadline(10)
+    await call.read()
+    for n in range(30):
+        load.end(load.begin(), 0.01, failed=n < 10)
+    report = await call.read()
+    took = clock.elapsed
+    # 30 requests in an interval of at least 0.3 s, and no longer than all of it took.
+    assert 30 / took <= report.rps_fractional <= 100.1
+    assert report.eps == pytest.approx(report.rps_fractional / 3)
+    assert (await call.read()).rps_fractional == 0
     call.cancel()

@@ -44,7 +44,9 @@ class QueueSource:
             yield event
 
 
-def snapshot(service="orders", *ports, health=Health.READY, port_name="grpc", zone="z1"):
+def snapshot(
+    service="orders", *ports, health=Health.READY, port_name="grpc", zone="z1", out_of_band=False
+):
     """``SERVICE.shop:8080`` with endpoints on 127.0.0.1."""
     return Snapshot(
         f"{service}.shop:8080",
@@ -52,7 +54,7 @@ def snapshot(service="orders", *ports, health=Health.READY, port_name="grpc", zo
             Endpoint("127.0.0.1", port, health=health, locality=Locality("r", zone))
             for port in ports
         ),
-        service=ServicePort(service, "shop", 8080, port_name),
+        service=ServicePort(service, "shop", 8080, port_name, out_of_band=out_of_band),
     )
 
 

@@ -44,6 +44,8 @@ from envoy.type.v3 import percent_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.rpc import status_pb2
+from xds.data.orca.v3 import orca_load_report_pb2
+from xds.service.orca.v3 import orca_pb2
 from xds.type.v3 import typed_struct_pb2
 
 from trimtab.xds import type_urls
@@ -86,6 +88,8 @@ MODULES = [
     string_pb2,
     percent_pb2,
     status_pb2,
+    orca_load_report_pb2,
+    orca_pb2,
     typed_struct_pb2,
 ]
 # Two official messages are called HttpProtocolOptions; a Cluster carries the one of `upstreams`.

@@ -131,11 +131,11 @@ def why(name: str, zone: str, service: str, server: AdminServer, output: str) ->
         click.echo(line, err=True)
 
 
-@cli.command(short_help="What clients do, and how evenly.")
+@cli.command(short_help="What load there is, and how evenly.")
 @admin_server
 @output_option
 def top(server: AdminServer, output: str) -> None:
-    """List the clusters that clients report load of, the busiest first.
+    """List the clusters that clients or servers report load of, the busiest first.
 
     \b
     Examples:
@@ -146,7 +146,8 @@ def top(server: AdminServer, output: str) -> None:
     Over the last minute, as far as this replica was told. LATENCY is the mean of trimtab's own
     clients ("-": none of them called). MAX/MEAN is the busiest usable endpoint
     against the mean, CV the standard deviation against the mean; 1 and 0 are even, "-" means that
-    no client tells endpoints apart.
+    no client tells endpoints apart. BY says whose word it is: kinds of clients, or "servers" where a
+    Service asks for that (trimtab.dev/load-reports) and more than half of its endpoints answer.
     """
     from trimtab.control.admin_client import ask
 

@@ -17,6 +17,7 @@ import yaml
 
 from trimtab.control.authorization import Policy, Rule
 from trimtab.control.limits import Limits
+from trimtab.control.report_streams import OutOfBand
 from trimtab.errors import ConfigError
 from trimtab.model import Problem, Snapshot
 from trimtab.xds.names import Alias, NameTable
@@ -58,6 +59,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         authorization: what clients may see, by identity; a change applies at once.
         limits: what clients may cost.
         load_reports: native gRPC clients shall report their load, on a stream of their own.
+        out_of_band: load reports that the control plane reads from servers.
     """
 
     clusters: tuple[ClusterAlias, ...] = ()
@@ -67,6 +69,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     authorization: Policy = Policy()
     limits: Limits = Limits()
     load_reports: bool = False
+    out_of_band: OutOfBand = OutOfBand()
 
     def aliases(self) -> tuple[Alias, ...]:
         """The aliases as the catalog takes them."""
@@ -91,6 +94,7 @@ def load_config(path: Path) -> Config:
             "authorization.rules[": Rule,
             "authorization": Policy,
             "limits": Limits,
+            "out_of_band": OutOfBand,
         }
         raise ConfigError(explain(path, content, str(error), Config, parts)) from None
     _refuse_doubles(path, config)

@@ -1,5 +1,7 @@
 """What clients say they do, added up: by cluster, endpoint, zone and kind of client.
 
+Where servers say what they get (``server_loads``), theirs is the word for the whole.
+
 Bounded by what exists: only endpoints and zones of known clusters are counted, and no more than
 ``MAX_ROWS`` of them. Nothing is kept per client.
 """
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from trimtab.control import metrics
+from trimtab.control.server_loads import ServerLoads
 from trimtab.model import Snapshot
 from trimtab.telemetry import Counters
 from trimtab.xds import type_urls
@@ -109,12 +112,16 @@ class Loads:
         catalog: what exists, and who may know of it.
         counters: gets totals, evenness, and what was refused.
         clock: loop time [s].
+
+    Attributes:
+        servers: what servers say of themselves.
     """
 
     def __init__(self, catalog: Catalog, counters: Counters, clock: Callable[[], float]) -> None:
         self._catalog = catalog
         self._counters = counters
         self._clock = clock
+        self.servers = ServerLoads(catalog, counters, clock)
         self._totals: dict[Row, _Sums] = {}
         self._first: dict[str, float] = {}  # by cluster: when the first report began
         self._stretches: deque[_Stretch] = deque()
@@ -220,11 +227,16 @@ class Loads:
                 counters.set(metrics.LOAD_SECONDS, sums.seconds, *labels)
         for row in self._idle():
             counters.set(metrics.LOAD_REQUESTS, 0, *row)
-        for cluster in self._first:
+        self.servers.measure()
+        for cluster in self._reported():
             even = self._evenness(cluster, rates)
             if even is not None:
                 counters.set(metrics.LOAD_MAX_TO_MEAN, even[0], cluster)
                 counters.set(metrics.LOAD_CV, even[1], cluster)
+
+    def _reported(self) -> list[str]:
+        """The clusters of which anybody has said anything."""
+        return [*self._first, *sorted(self.servers.clusters() - self._first.keys())]
 
     def _idle(self) -> Iterator[Row]:
         """Usable endpoints without a request where others have some: they count in every mean."""
@@ -240,8 +252,12 @@ class Loads:
     def _evenness(self, cluster: str, rates: Mapping[Row, Rate]) -> tuple[float, float] | None:
         """max/mean and CV of requests/s over the usable endpoints; those without any count too.
 
-        None where no client tells endpoints apart.
+        By what servers say, where they do: over those that say it. None where neither they nor any
+        client tells endpoints apart.
         """
+        said = self.servers.of(cluster)
+        if said is not None:
+            return evenness([report.rps for report in said.values()])
         by_address: dict[str, float] = {}
         for row, rate in rates.items():
             if row.cluster == cluster and row.address:
@@ -262,15 +278,25 @@ class Loads:
         """Each cluster with reports, the busiest first: JSON values for the admin pages."""
         rates = self.rates()
         found = []
-        for cluster in self._first:
+        for cluster in self._reported():
             mine = {row: rate for row, rate in rates.items() if row.cluster == cluster}
             even = self._evenness(cluster, rates)
+            said = self.servers.of(cluster)
+            servers = None if said is None else said.values()
+            told = mine.values()
             found.append(
                 {
                     "cluster": cluster,
-                    "requests_per_second": sum(rate.requests for rate in mine.values()),
-                    "errors_per_second": sum(rate.errors for rate in mine.values()),
-                    "in_flight": sum(rate.in_flight for rate in mine.values()),
+                    "by": "clients" if servers is None else "servers",
+                    "requests_per_second": sum(r.requests for r in told)
+                    if servers is None
+                    else sum(s.rps for s in servers),
+                    "errors_per_second": sum(r.errors for r in told)
+                    if servers is None
+                    else sum(s.eps for s in servers),
+                    "in_flight": sum(r.in_flight for r in told)
+                    if servers is None
+                    else sum(s.in_flight or 0 for s in servers),
                     "latency_seconds": self._latency(cluster),
                     "max_to_mean": even[0] if even else None,
                     "cv": even[1] if even else None,
@@ -286,6 +312,7 @@ class Loads:
                         }
                         for row, rate in sorted(mine.items())
                     ],
+                    "servers": self.servers.view(cluster),
                 }
             )
         return sorted(found, key=lambda one: -float(one["requests_per_second"]))

@@ -57,6 +57,12 @@ LOAD_TIMED = "trimtab_load_timed_requests_total"
 LOAD_SECONDS = "trimtab_load_latency_seconds_total"
 LOAD_MAX_TO_MEAN = "trimtab_load_max_to_mean"
 LOAD_CV = "trimtab_load_cv"
+SERVER_REQUESTS = "trimtab_load_server_requests_per_second"
+SERVER_ERRORS = "trimtab_load_server_errors_per_second"
+SERVER_IN_FLIGHT = "trimtab_load_server_in_flight"
+SERVER_UTILIZATION = "trimtab_load_server_utilization"
+SERVER_STREAMS = "trimtab_load_server_streams"
+SERVER_FAILURES = "trimtab_load_server_failures_total"
 
 METRICS: tuple[Metric, ...] = (
     Metric(READY, "gauge", "1 while xDS is answered, and not draining."),
@@ -142,5 +148,31 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(LOAD_MAX_TO_MEAN, "gauge", "The busiest endpoint against the mean.", ("cluster",)),
     Metric(LOAD_CV, "gauge", "Coefficient of variation of endpoints' load.", ("cluster",)),
+    Metric(
+        SERVER_REQUESTS,
+        "gauge",
+        "Requests/s that an endpoint says it gets.",
+        ("cluster", "zone", "endpoint"),
+    ),
+    Metric(
+        SERVER_ERRORS,
+        "gauge",
+        "Errors/s that an endpoint says it gives.",
+        ("cluster", "zone", "endpoint"),
+    ),
+    Metric(
+        SERVER_IN_FLIGHT,
+        "gauge",
+        "Requests that an endpoint says it has.",
+        ("cluster", "zone", "endpoint"),
+    ),
+    Metric(
+        SERVER_UTILIZATION,
+        "gauge",
+        "How full an endpoint says it is; 1 is full.",
+        ("cluster", "zone", "endpoint"),
+    ),
+    Metric(SERVER_STREAMS, "gauge", "Endpoints whose own reports are wanted.", ("state",)),
+    Metric(SERVER_FAILURES, "counter", "Streams of such reports that failed.", ("reason",)),
     *kubernetes.METRICS,
 )

@@ -23,6 +23,7 @@ from trimtab.control.authorization import Authorization
 from trimtab.control.config import Address, Config, load_config, refuse_open
 from trimtab.control.last_known import LastKnown, StateOptions
 from trimtab.control.logs import printable
+from trimtab.control.report_streams import ReportStreams
 from trimtab.control.security import SecurityOptions
 from trimtab.control.server import DOUBT_S, LOAD_INTERVAL_S, WRITE_DEADLINE_S, XdsServer
 from trimtab.control.store import HOLD_S, PATIENCE_S, Store
@@ -147,6 +148,9 @@ class ControlPlane:
             status_readers=options.config.status_readers,
             doubt_s=options.doubt_s,
         )
+        self._reports = ReportStreams(
+            self.server.loads.servers, options.config.out_of_band, Random(options.seed)
+        )
         readers = security.admin_authenticator(of_readers, options.config.limits)
         self._authenticators = [a for a in (self._authenticator, readers) if a is not None]
         self.admin = Admin(
@@ -200,13 +204,14 @@ class ControlPlane:
         self.store.remember(self._last_known.load(), self.options.state.after_s)
         reloading = asyncio.create_task(self._follow_config())
         keeping = asyncio.create_task(self._last_known.keep())
+        reading = asyncio.create_task(self._reports.run())
         preparing = [asyncio.create_task(a.prepare()) for a in self._authenticators]
         try:
             await self.store.run(
                 [(name, make(self.store.report(name), self.counters)) for name, make in sources]
             )
         finally:
-            tasks = (reloading, keeping, *preparing)
+            tasks = (reloading, keeping, reading, *preparing)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

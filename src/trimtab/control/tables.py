@@ -92,9 +92,9 @@ def why_table(why: dict[str, Any]) -> Table:
 
 
 def load_table(clusters: Sequence[dict[str, Any]]) -> Table:
-    """One line per cluster: what clients report of it, the busiest first."""
+    """One line per cluster: what clients and servers report of it, the busiest first."""
     table = _table(
-        "CLUSTER", "REQUESTS/S", "ERRORS/S", "IN FLIGHT", "LATENCY", "MAX/MEAN", "CV", "CLIENTS"
+        "CLUSTER", "REQUESTS/S", "ERRORS/S", "IN FLIGHT", "LATENCY", "MAX/MEAN", "CV", "BY"
     )
     for one in clusters:
         latency_s = one["latency_seconds"]
@@ -109,7 +109,10 @@ def load_table(clusters: Sequence[dict[str, Any]]) -> Table:
             "-" if latency_s is None else f"{latency_s * 1e3:.1f} ms",
             f"{one['max_to_mean']:.2f}" if even else "-",
             f"{one['cv']:.2f}" if even else "-",
-            ", ".join(sorted({row["client"] for row in one["rows"]})) or "-",
+            # Of what servers say, theirs is the word; clients that report as well add nothing.
+            "servers"
+            if one["by"] == "servers"
+            else ", ".join(sorted({row["client"] for row in one["rows"]})) or "-",
         )
     return table
 

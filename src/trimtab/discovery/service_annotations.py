@@ -27,6 +27,7 @@ MAX_REQUESTS = PREFIX + "max-requests"
 FALLBACK = PREFIX + "fallback"
 DISABLE = PREFIX + "disable"
 EXPORT_TO = PREFIX + "export-to"
+LOAD_REPORTS = PREFIX + "load-reports"
 ENDPOINT_LABELS = PREFIX + "endpoint-labels"
 WEIGHT = PREFIX + "weight"
 """Of a pod, not of a Service: its capacity beside that of the others."""
@@ -43,10 +44,12 @@ KNOWN = {
     FALLBACK: "whom trimtab clients call while the Service has no endpoint",
     DISABLE: "`on`: round robin over all endpoints and nothing else, whatever the other annotations and a client's own `policy=` say",
     EXPORT_TO: "which namespaces' clients may see the Service besides its own",
+    LOAD_REPORTS: "whether the control plane asks the endpoints themselves for their load",
 }
 DISABLED = PolicyConfig.of("round_robin", disable=True)
 """What native gRPC does without being told anything: no judges, no zones, no subsets."""
 _SWITCH = {"on": True, "off": False}
+_LOAD_REPORTS = {"out-of-band": True, "off": False}
 _TABLES = ("ring", "maglev")
 _MOST_REQUESTS = 2**32 - 1  # the field is a uint32
 _ZONES = ("prefer", "strict", "off")
@@ -137,6 +140,18 @@ def exported_to(service: Service, report: ReportProblem) -> tuple[str, ...]:
         report(Problem(where, f"metadata.annotations[{EXPORT_TO}]", short(text), fix))
         return ()
     return tuple(sorted(set(names)))
+
+
+def out_of_band(service: Service, report: ReportProblem) -> bool:
+    """Whether the control plane shall ask the endpoints for their load."""
+    if LOAD_REPORTS not in (service.metadata.annotations or {}):
+        return False
+    text = service.metadata.annotation(LOAD_REPORTS)
+    if text not in _LOAD_REPORTS:
+        where = describe("Service", service.metadata)
+        fix = f"choose one of {', '.join(_LOAD_REPORTS)}; they are not asked"
+        report(Problem(where, f"metadata.annotations[{LOAD_REPORTS}]", short(text), fix))
+    return _LOAD_REPORTS.get(text, False)
 
 
 def endpoint_labels(service: Service) -> tuple[str, ...] | None:

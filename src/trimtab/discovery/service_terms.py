@@ -10,6 +10,7 @@ from trimtab.discovery.kube_objects import Service, ServiceSpec, describe, short
 from trimtab.discovery.service_annotations import (
     DISABLED,
     exported_to,
+    out_of_band,
     policy_of,
     switched_off,
 )
@@ -58,6 +59,7 @@ def read_terms(service: Service, report: ReportProblem) -> Terms:
 def _ports(service: Service, spec: ServiceSpec, report: ReportProblem) -> Iterator[ServicePort]:
     where = describe("Service", service.metadata)
     exported = exported_to(service, report)
+    asked = out_of_band(service, report)
     seen: set[int] = set()
     for i, port in enumerate(spec.ports or ()):
         if (port.protocol or "TCP") != "TCP":
@@ -80,4 +82,5 @@ def _ports(service: Service, spec: ServiceSpec, report: ReportProblem) -> Iterat
                 port.name or "",
                 port.appProtocol or "",
                 exported,
+                asked,
             )

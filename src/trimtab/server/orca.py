@@ -57,6 +57,13 @@ def encode_costs(costs: Mapping[str, float]) -> bytes:
     return b"".join(_entry(_REQUEST_COST, name, cost) for name, cost in costs.items())
 
 
+def encode_rates(requests: float, errors: float) -> bytes:
+    """Write rates [1/s]; to be appended to a report, whose own they replace."""
+    return _double(_RPS_FRACTIONAL << 3 | _FIXED64, requests) + _double(
+        _EPS << 3 | _FIXED64, errors
+    )
+
+
 def check_name(name: str) -> str:
     """The name of a named metric or cost. Raises: ValueError if it can't be written."""
     if not name.replace("_", "").replace("-", "").replace(".", "").isalnum() or not name.isascii():

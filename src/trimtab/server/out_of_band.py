@@ -1,6 +1,7 @@
 """Load reports as a stream of their own: ``xds.service.orca.v3.OpenRcaService``.
 
-For clients that ask seldom, and for policies that read reports out of band (gRFC A51).
+For clients that ask seldom, and for policies that read reports out of band (gRFC A51). Requests/s
+and errors/s are those of the interval, whether or not the reports of responses say any.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.wrappers_pb2 import BytesValue
 
+from trimtab.server.orca import encode_rates
 from trimtab.server.server_load import ServerLoad
 
 SERVICE = "xds.service.orca.v3.OpenRcaService"
@@ -46,25 +48,42 @@ def add_load_report_service(
         return min(max(_asked(request) or USUAL_INTERVAL_S, least_interval_s), _LONGEST_S)
 
     async def on_loop(request: bytes, _context: Any) -> AsyncIterator[bytes]:
-        interval = seconds(request)
+        interval, said = seconds(request), _Reports(load)
         while True:
-            yield load.report().binary
+            yield said.next()
             with suppress(TimeoutError):
                 async with timeout(interval):
                     await Event().wait()
 
     def in_thread(request: bytes, context: Any) -> Iterator[bytes]:
-        interval, ended = seconds(request), threading.Event()
+        interval, said, ended = seconds(request), _Reports(load), threading.Event()
         if not context.add_callback(ended.set):
             return
         while not ended.is_set():
-            yield load.report().binary
+            yield said.next()
             ended.wait(interval)
 
     behavior = on_loop if isinstance(server, grpc.aio.Server) else in_thread
     handler: Any = grpc.unary_stream_rpc_method_handler(cast("Any", behavior))
     service = grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})
     server.add_generic_rpc_handlers((service,))
+
+
+class _Reports:
+    """One subscriber's reports: the first as responses have it, then with the rates since the last."""
+
+    def __init__(self, load: ServerLoad) -> None:
+        self._load = load
+        self._last: tuple[float, int, int] | None = None
+
+    def next(self) -> bytes:
+        now, (ended, failed) = self._load.clock(), self._load.totals()
+        binary, last = self._load.report().binary, self._last
+        self._last = (now, ended, failed)
+        if last is None or now <= last[0]:
+            return binary
+        span_s = now - last[0]
+        return binary + encode_rates((ended - last[1]) / span_s, (failed - last[2]) / span_s)
 
 
 def _asked(request: bytes) -> float:

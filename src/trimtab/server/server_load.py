@@ -99,6 +99,8 @@ class ServerLoad:
         self._lately: dict[tuple[int, float | None], Said] = {}  # by in-flight and queue
         self._ill: set[str] = set()
         self._kept: dict[tuple[int, str | None, float | None], Said] = {}
+        self._ended = 0
+        self._failed = 0
 
     @property
     def in_flight(self) -> int:
@@ -132,9 +134,16 @@ class ServerLoad:
                 meter.end(found, seconds)
             if self._rates is not None:
                 self._rates.count(failed=failed)
+            self._ended += 1
+            self._failed += failed
             now = self.clock()
             said = self._lately.get((meter.in_flight, None)) if now < self._stale_at else None
             return said or self._report(meter.in_flight, now)
+
+    def totals(self) -> tuple[int, int]:
+        """How many requests ended, and failed for a reason of the server's, since the start."""
+        with self._lock:
+            return self._ended, self._failed
 
     def report(self, *, without: int = 0) -> Said:
         """The load now, ``without`` so many of the requests that are here."""

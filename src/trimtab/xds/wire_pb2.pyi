@@ -873,3 +873,30 @@ class ClientStatusResponse(_message.Message):
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     config: _containers.RepeatedCompositeFieldContainer[ClientConfig]
     def __init__(self, config: _Optional[_Iterable[_Union[ClientConfig, _Mapping]]] = ...) -> None: ...
+
+class OrcaLoadReport(_message.Message):
+    __slots__ = ("cpu_utilization", "rps_fractional", "eps", "named_metrics", "application_utilization")
+    class NamedMetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    CPU_UTILIZATION_FIELD_NUMBER: _ClassVar[int]
+    RPS_FRACTIONAL_FIELD_NUMBER: _ClassVar[int]
+    EPS_FIELD_NUMBER: _ClassVar[int]
+    NAMED_METRICS_FIELD_NUMBER: _ClassVar[int]
+    APPLICATION_UTILIZATION_FIELD_NUMBER: _ClassVar[int]
+    cpu_utilization: float
+    rps_fractional: float
+    eps: float
+    named_metrics: _containers.ScalarMap[str, float]
+    application_utilization: float
+    def __init__(self, cpu_utilization: _Optional[float] = ..., rps_fractional: _Optional[float] = ..., eps: _Optional[float] = ..., named_metrics: _Optional[_Mapping[str, float]] = ..., application_utilization: _Optional[float] = ...) -> None: ...
+
+class OrcaLoadReportRequest(_message.Message):
+    __slots__ = ("report_interval",)
+    REPORT_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    report_interval: _duration_pb2.Duration
+    def __init__(self, report_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

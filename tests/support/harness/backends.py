@@ -32,7 +32,7 @@ class Backends:
         return Pod(name, self._talk.answer(opened=name)["port"])
 
     def open_with(self, name, *, port=0, **how):
-        """Start a server; ``how``: ``options`` of gRPC's, ``failing``, ``slower_ms``."""
+        """Start a server; ``how``: ``options`` of gRPC's, ``failing``, ``slower_ms``, ``out_of_band``."""
         self._talk.say(do="open", name=name, addresses=[f"127.0.0.1:{port}"], **how)
         return Pod(name, self._talk.answer(opened=name)["port"])
 

@@ -9,6 +9,8 @@ import asyncio
 import grpc.aio
 
 from harness.conversation import read_commands, tell
+from trimtab.server import add_load_report_service
+from trimtab.server.aio import LoadReports
 
 SERVICE = "trimtab.test.Echo"
 METHOD = "Who"
@@ -17,12 +19,15 @@ METHOD = "Who"
 class Echo:
     """One server: one pod of the tests."""
 
-    def __init__(self, name, slower_ms=0, *, failing=False, options=()):
+    def __init__(self, name, slower_ms=0, *, failing=False, options=(), out_of_band=False):
         self.name = name
         self._failing = failing
         self._slower_s = slower_ms / 1e3
         self.cut_off = 0
-        self._server = grpc.aio.server(options=list(map(tuple, options)))
+        reports = [LoadReports()] if out_of_band else []
+        self._server = grpc.aio.server(interceptors=reports, options=list(map(tuple, options)))
+        if out_of_band:
+            add_load_report_service(self._server, reports[0].load, least_interval_s=0.1)
         handler = grpc.unary_unary_rpc_method_handler(self._who)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
@@ -60,6 +65,7 @@ async def serve():
                     command.get("slower_ms", 0),
                     failing=command.get("failing", False),
                     options=command.get("options", ()),
+                    out_of_band=command.get("out_of_band", False),
                 )
                 port = await echoes[name].open(command["addresses"])
                 tell({"opened": name, "port": port})
