@@ -36,6 +36,7 @@ async def asyncio_program(interceptor: grpc.aio.UnaryUnaryClientInterceptor) -> 
         "orders",
         interceptors=[interceptor],
         policy="round_robin",
+        health="orders",
         endpoints=["10.0.0.1:8080", trimtab.Endpoint("10.0.0.2", 8080, weight=2)],
     ) as channel:
         stub = OrdersStub(channel)

@@ -20,7 +20,7 @@ from trimtab.balancer import BEAT_S, Balancer, Node
 from trimtab.client import observing
 from trimtab.client.aio_probes import AioProbes
 from trimtab.client.availability import Availability, Link
-from trimtab.client.channel_spec import ChannelSpec, target_of
+from trimtab.client.channel_spec import ChannelSpec, Options, target_of
 from trimtab.client.liveness import AioQuestions
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.watching import Closable, Fixed, Watch
@@ -38,17 +38,31 @@ class AioLink(Link):
 
     Attributes:
         channel: the native channel.
-        task: follows its connectivity.
+        health: the one that watches the endpoint's health, or None; see ``client.health``.
+        tasks: follow their connectivity.
         wanted: whether it is to be connected.
     """
 
-    __slots__ = ("channel", "task", "wanted")
+    __slots__ = ("channel", "health", "tasks", "wanted")
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         super().__init__()
         self.channel = channel
-        self.task: asyncio.Task[None] | None = None
+        self.health: grpc.aio.Channel | None = None
+        self.tasks: list[asyncio.Task[None]] = []
         self.wanted = True
+
+    @property
+    def channels(self) -> list[grpc.aio.Channel]:
+        """All native channels of it."""
+        return [self.channel] if self.health is None else [self.channel, self.health]
+
+    def state(self) -> grpc.ChannelConnectivity:
+        """READY only if it is connected and healthy."""
+        state = self.channel.get_state()
+        if state is grpc.ChannelConnectivity.READY and self.health is not None:
+            return self.health.get_state()
+        return state
 
 
 class AioCluster:
@@ -160,20 +174,28 @@ class AioCluster:
             if node.usable:
                 link = node.transport = self._connect(node)
                 self._links.add(link)
-                link.task = self._loop.create_task(self._follow(node, link))
+                link.tasks = [
+                    self._loop.create_task(self._follow(node, link, channel))
+                    for channel in link.channels
+                ]
         elif link.wanted is not node.usable:
             link.wanted = node.usable
-            link.channel.get_state(try_to_connect=link.wanted)
+            for channel in link.channels:
+                channel.get_state(try_to_connect=link.wanted)
 
     def _connect(self, node: Node) -> AioLink:
-        spec, where = self._spec, target_of(node.endpoint)
+        where = target_of(node.endpoint)
+        options, watching = self._spec.endpoint_options()
+        link = self._link(self._native(where, options))
+        if watching is not None:
+            link.health = self._native(where, watching)
+        return link
+
+    def _native(self, where: str, options: Options) -> grpc.aio.Channel:
+        spec = self._spec
         if spec.credentials is None:
-            channel = grpc.aio.insecure_channel(where, spec.options, spec.compression)
-        else:
-            channel = grpc.aio.secure_channel(
-                where, spec.credentials, spec.options, spec.compression
-            )
-        return self._link(channel)
+            return grpc.aio.insecure_channel(where, options, spec.compression)
+        return grpc.aio.secure_channel(where, spec.credentials, options, spec.compression)
 
     def _let_go(self, node: Node) -> None:
         link: AioLink | None = node.transport
@@ -186,28 +208,32 @@ class AioCluster:
         """Close the channel of an endpoint that has left and has nothing in flight."""
         if link in self._links:
             self._links.discard(link)
-            if link.task is not None:
-                link.task.cancel()
-            closing = self._loop.create_task(link.channel.close())
-            self._closings.add(closing)
-            closing.add_done_callback(self._closings.discard)
+            for task in link.tasks:
+                task.cancel()
+            for channel in link.channels:
+                closing = self._loop.create_task(channel.close())
+                self._closings.add(closing)
+                closing.add_done_callback(self._closings.discard)
 
-    async def _follow(self, node: Node, link: AioLink) -> None:
-        channel = link.channel
+    async def _follow(self, node: Node, link: AioLink, channel: grpc.aio.Channel) -> None:
         while True:
-            state = channel.get_state(try_to_connect=link.wanted)
-            connected = state is grpc.ChannelConnectivity.READY
-            if connected:
-                link.failing = False
-                link.error = ""
-            if node.connected is not connected:
-                self.balancer.set_connected(node, connected)
-                self._changed()
-            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not link.failing:
-                link.error = await _connection_error(channel)
-                link.failing = True
-                self._changed()
-            await channel.wait_for_state_change(state)
+            own = channel.get_state(try_to_connect=link.wanted)
+            await self._look(node, link)
+            await channel.wait_for_state_change(own)
+
+    async def _look(self, node: Node, link: AioLink) -> None:
+        state = link.state()
+        connected = state is grpc.ChannelConnectivity.READY
+        if connected:
+            link.failing = False
+            link.error = ""
+        if node.connected is not connected:
+            self.balancer.set_connected(node, connected)
+            self._changed()
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not link.failing:
+            link.error = await _connection_error(link.channels[-1])
+            link.failing = True
+            self._changed()
 
     def _changed(self) -> None:
         """Look at the standing once, however many endpoints change in this round of the loop."""

@@ -16,6 +16,7 @@ from trimtab.attempt import NO_PLANS, MethodPlans, Plan, Retry, parse
 from trimtab.client.attempts import Attempts
 from trimtab.client.bootstrap import ZONE_VARIABLE, Bootstrap, load
 from trimtab.client.fallback import NONE, Fallback, Given, WithFallback
+from trimtab.client.health import SERVICE_CONFIG, paired, watched_name
 from trimtab.client.last_good import LastGood
 from trimtab.client.open_channels import Listed
 from trimtab.client.request_labels import texts
@@ -33,7 +34,6 @@ Fallbacks = LastGood | Iterable[Given]
 BootstrapSource = str | Mapping[str, Any] | Bootstrap
 
 LAST_GOOD_VARIABLE = "TRIMTAB_LAST_GOOD"
-_SERVICE_CONFIG = "grpc.service_config"
 _NEVER_MS = 2**31 - 1
 _PONG_MS = 5_000
 _CONNECT_MS = 2_000
@@ -58,6 +58,7 @@ class ChannelSpec:
         labels: endpoints without all of these are left out.
         fallback: whom to call while there is nobody.
         plans: what may run more than once, by method.
+        health: what endpoints' health services are asked for; None: nothing.
     """
 
     target: str
@@ -72,6 +73,7 @@ class ChannelSpec:
     labels: Mapping[str, str]
     fallback: Fallback = NONE
     plans: MethodPlans = NO_PLANS
+    health: str | None = None
 
     @classmethod
     def of(
@@ -88,12 +90,13 @@ class ChannelSpec:
         labels: Mapping[str, str] | None = None,
         fallback: Fallbacks | None = None,
         retry: Retry | None = None,
+        health: str | None = None,
     ) -> Self:
         """From a factory's arguments.
 
         Raises:
-            ConfigError: the target names no service, the policy or locality is of another type, or
-                the bootstrap is bad.
+            ConfigError: the target names no service, the policy, locality or health is of another
+                type, or the bootstrap is bad.
         """
         service = service_name(target)
         if endpoints is None:
@@ -122,7 +125,12 @@ class ChannelSpec:
             labels={} if labels is None else texts(f"channel {target!r}", labels),
             fallback=Fallback.of(service, fallback, os.environ.get(LAST_GOOD_VARIABLE, "")),
             plans=plans,
+            health=watched_name(plans.rest, health, f"channel {target!r}"),
         )
+
+    def endpoint_options(self) -> tuple[Options, Options | None]:
+        """Of one endpoint's channel, and of the one that watches its health, if any does."""
+        return (self.options, None) if self.health is None else paired(self.options, self.health)
 
     def attempts(self, random: Random) -> Attempts | None:
         """The rules of further attempts; None: nothing may run more than once."""
@@ -168,13 +176,13 @@ def _plans(
             "trimtab.Retry(attempts=3, on=['UNAVAILABLE'])"
         )
     plans = NO_PLANS
-    said = dict(options or ()).get(_SERVICE_CONFIG)
+    said = dict(options or ()).get(SERVICE_CONFIG)
     if said is not None:
         try:
             plans = parse(said)
         except ConfigError as error:
             raise ConfigError(f"channel {target!r}: {error}") from None
-        options = [(k, plans.rest if k == _SERVICE_CONFIG else v) for k, v in options or ()]
+        options = [(k, plans.rest if k == SERVICE_CONFIG else v) for k, v in options or ()]
     if retry is not None:
         plans = replace(plans, plans={"": Plan(retry), **plans.plans})
     return plans, options

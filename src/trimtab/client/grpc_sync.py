@@ -237,6 +237,7 @@ def insecure_channel(
     labels: Mapping[str, str] | None = None,
     fallback: Fallbacks | None = None,
     retry: Retry | None = None,
+    health: str | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -257,6 +258,8 @@ def insecure_channel(
             directory for every channel.
         retry: declares unary calls safe to run more than once, and says when to; by method in the
             service config (``grpc.service_config``), whose word goes first.
+        health: watch each endpoint's health by gRPC's own health service: the name that it knows, "" for
+            the server as a whole. One that is not SERVING gets no new requests.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -277,6 +280,7 @@ def insecure_channel(
             labels=labels,
             fallback=fallback,
             retry=retry,
+            health=health,
         )
     )
 
@@ -294,6 +298,7 @@ def secure_channel(
     labels: Mapping[str, str] | None = None,
     fallback: Fallbacks | None = None,
     retry: Retry | None = None,
+    health: str | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -318,5 +323,6 @@ def secure_channel(
             labels=labels,
             fallback=fallback,
             retry=retry,
+            health=health,
         )
     )

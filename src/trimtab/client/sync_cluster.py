@@ -25,7 +25,7 @@ from trimtab.balancer import BEAT_S, Balancer, Node, Pick
 from trimtab.client import observing
 from trimtab.client.attempts import trail
 from trimtab.client.availability import Availability, Link
-from trimtab.client.channel_spec import ChannelSpec, target_of
+from trimtab.client.channel_spec import ChannelSpec, Options, target_of
 from trimtab.client.connectivity_callbacks import ConnectivityCallbacks
 from trimtab.client.deferred_call import DeferredCall
 from trimtab.client.ended_call import EndedCall
@@ -84,21 +84,33 @@ def ask_by_subscription(channel: grpc.Channel) -> AskState:
     return ask
 
 
+def ask_both(channel: AskState, health: AskState) -> AskState:
+    """Of two channels: that of health where the other is READY."""
+
+    def ask(try_to_connect: bool) -> int:
+        state, healthy = channel(try_to_connect), health(try_to_connect)
+        return healthy if state == READY else state
+
+    return ask
+
+
 class SyncLink(Link):
     """One endpoint's native channel.
 
     Attributes:
         channel: the native channel.
-        ask: its state; True makes it connect.
+        health: the one that watches the endpoint's health, or None; see ``client.health``.
+        ask: its state, READY only if it is connected and healthy; True makes it connect.
         closed: it has been closed.
         wanted: whether it is to be connected.
     """
 
-    __slots__ = ("ask", "channel", "closed", "wanted")
+    __slots__ = ("ask", "channel", "closed", "health", "wanted")
 
-    def __init__(self, channel: grpc.Channel, ask: AskState) -> None:
+    def __init__(self, channel: grpc.Channel, health: grpc.Channel | None, ask: AskState) -> None:
         super().__init__()
         self.channel = channel
+        self.health = health
         self.ask = ask
         self.closed = False
         self.wanted = True
@@ -376,12 +388,19 @@ class SyncCluster:
                 self._links[link] = node
 
     def _connect(self, node: Node) -> SyncLink:
-        spec, where = self._spec, target_of(node.endpoint)
+        where = target_of(node.endpoint)
+        options, watching = self._spec.endpoint_options()
+        channel = self._native(where, options)
+        if watching is None:
+            return SyncLink(channel, None, self._ask(channel))
+        health = self._native(where, watching)
+        return SyncLink(channel, health, ask_both(self._ask(channel), self._ask(health)))
+
+    def _native(self, where: str, options: Options) -> grpc.Channel:
+        spec = self._spec
         if spec.credentials is None:
-            channel = grpc.insecure_channel(where, spec.options, spec.compression)
-        else:
-            channel = grpc.secure_channel(where, spec.credentials, spec.options, spec.compression)
-        return SyncLink(channel, self._ask(channel))
+            return grpc.insecure_channel(where, options, spec.compression)
+        return grpc.secure_channel(where, spec.credentials, options, spec.compression)
 
     def _look(self, *, everything: bool) -> bool:
         """Ask the endpoints that are being connected, or all; whether one's state changed."""
@@ -395,7 +414,7 @@ class SyncCluster:
                 link.failing = False
                 link.error = ""
             elif state == _FAILED and not link.failing:
-                link.error = _connection_error(link.channel)
+                link.error = _connection_error(link.health or link.channel)
                 link.failing = True
                 changed = True
             if connected is not node.connected:
@@ -506,6 +525,8 @@ def _close(link: SyncLink) -> None:
     if not link.closed:
         link.closed = True
         link.channel.close()
+        if link.health is not None:
+            link.health.close()
 
 
 def _closed() -> EndedCall:

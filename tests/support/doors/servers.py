@@ -15,8 +15,8 @@ class Servers:
         self._echo = echo
         self._open = []
 
-    def open(self, *names, port=0):
-        made = [EchoServer(self._echo, name, port) for name in names]
+    def open(self, *names, port=0, **more):
+        made = [EchoServer(self._echo, name, port, **more) for name in names]
         self._open.extend(made)
         return made if len(made) > 1 else made[0]
 
@@ -28,17 +28,20 @@ class Servers:
 class EchoServer:
     """One server: one pod of the tests."""
 
-    def __init__(self, echo, name, port=0, *, options=None, credentials=None):
+    def __init__(self, echo, name, port=0, *, options=None, credentials=None, health=None):
         messages, stubs = echo
         self._reply = messages.Reply
         self.name = name
         self.received = 0
+        self.peers = set()
         self.cancelled = 0
         self.holding = 0
         self.let_go = threading.Event()
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(16), options=options)
         stubs.add_EchoServicer_to_server(self, self._server)
+        if health is not None:
+            health.add_to(self._server)
         where = f"127.0.0.1:{port}"
         if credentials is None:
             self.port = self._server.add_insecure_port(where)
@@ -77,29 +80,30 @@ class EchoServer:
         seen = dict(context.invocation_metadata())
         return self._reply(text=request.text, server=self.name, seen=seen.get("x-test", ""))
 
-    def _count(self):
+    def _count(self, context):
         with self._lock:
+            self.peers.add(context.peer())
             self.received += 1
 
     def Say(self, request, context):  # noqa: N802 - gRPC's name
-        self._count()
+        self._count(context)
         return self._answer(request, context)
 
     def Count(self, request, context):  # noqa: N802
-        self._count()
+        self._count(context)
         for _ in range(request.replies):
             yield self._reply(text=request.text, server=self.name)
         if request.hold or request.fail_with:
             self._answer(request, context)
 
     def Gather(self, requests, context):  # noqa: N802
-        self._count()
+        self._count(context)
         taken = list(requests)
         last = self._answer(taken[-1], context)
         last.text = " ".join(r.text for r in taken)
         return last
 
     def Talk(self, requests, context):  # noqa: N802
-        self._count()
+        self._count(context)
         for request in requests:
             yield self._answer(request, context)

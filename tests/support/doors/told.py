@@ -38,4 +38,5 @@ def spec(endpoints, given):
         locality=given.get("locality"),
         labels=given.get("labels"),
         retry=given.get("retry"),
+        health=given.get("health"),
     )
