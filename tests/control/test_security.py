@@ -6,6 +6,7 @@ import hashlib
 
 import grpc
 import pytest
+from cryptography import x509
 
 from certificates import Authority
 from identities import client_tls, tokens, with_token, write_pair
@@ -67,6 +68,51 @@ async def test_a_certificates_spiffe_id_says_what_its_client_sees(files, authori
         await plane.store.synced.wait()
         assert await asked(plane.xds_address, client_tls(authority, SHOP_WEB)) == [ORDERS]
         assert await asked(plane.xds_address, client_tls(authority, BANK_WEB)) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [x509.DNSName(SHOP_WEB)],
+        [x509.DNSName("web.shop"), x509.DNSName(SHOP_WEB)],
+        # SPIFFE forbids more than one URI name: who may add one could else be anybody.
+        [x509.UniformResourceIdentifier(BANK_WEB), x509.UniformResourceIdentifier(SHOP_WEB)],
+        [x509.UniformResourceIdentifier(SHOP_WEB), x509.UniformResourceIdentifier(BANK_WEB)],
+    ],
+    ids=["a DNS name", "a second DNS name", "the second of two URIs", "the first of two URIs"],
+)
+async def test_only_a_certificate_s_one_uri_name_is_a_spiffe_id(files, authority, tmp_path, names):
+    async with running(source(), security=mutual(files, tmp_path)) as plane:
+        await plane.store.synced.wait()
+        credentials = client_tls(authority, names=names)
+        assert await asked(plane.xds_address, credentials) == []
+
+
+async def test_a_replaced_client_authority_decides_on_new_connections_and_a_broken_one_never(
+    files, authority, tmp_path
+):
+    second = Authority("second authority")
+    chain, key = second.issue(spiffe=SHOP_WEB)
+    of_second = grpc.ssl_channel_credentials(authority.pem, key, chain)
+    of_first = client_tls(authority, SHOP_WEB)
+    trusted = tmp_path / "ca.pem"
+    async with running(source(), security=mutual(files, tmp_path)) as plane:
+        await plane.store.synced.wait()
+
+        async def known():
+            """Whether a client of the first is known, and one of the second."""
+            got = [await asked(plane.xds_address, c) for c in (of_first, of_second)]
+            assert all(g in ([ORDERS], grpc.StatusCode.UNAVAILABLE) for g in got)
+            return [g == [ORDERS] for g in got]
+
+        assert await known() == [True, False]
+        trusted.write_bytes(authority.pem + second.pem)  # as a rotation begins
+        assert await known() == [True, True]
+        trusted.write_bytes(second.pem)
+        assert await known() == [False, True]
+        for spoil in (lambda: trusted.write_text("garbage"), trusted.unlink):
+            spoil()
+            assert await known() == [False, True]
 
 
 async def test_a_client_without_a_certificate_of_the_authority_gets_nothing(

@@ -34,15 +34,15 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         self.pem = self._signed(builder)
 
-    def issue(self, *, spiffe=None, name="leaf", address="127.0.0.1"):
-        """A chain and its key, for an address and localhost, or for a SPIFFE id."""
+    def issue(self, *, spiffe=None, name="leaf", address="127.0.0.1", names=()):
+        """A chain and its key, for an address and localhost, for a SPIFFE id, or for these names."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [
+        if spiffe:
+            names = [x509.UniformResourceIdentifier(spiffe)]
+        names = names or [
             x509.DNSName("localhost"),
             x509.IPAddress(ipaddress.ip_address(address)),
         ]
-        if spiffe:
-            names = [x509.UniformResourceIdentifier(spiffe)]
         builder = self._builder(_name(name), key.public_key())
         builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         return self._signed(builder), _pem(key)

@@ -11,8 +11,9 @@ def write_pair(files, authority, name="leaf"):
     files.key.write_bytes(key)
 
 
-def client_tls(authority, spiffe=None):
-    chain, key = authority.issue(spiffe=spiffe) if spiffe else (None, None)
+def client_tls(authority, spiffe=None, names=()):
+    wanted = spiffe or names
+    chain, key = authority.issue(spiffe=spiffe, names=names) if wanted else (None, None)
     return grpc.ssl_channel_credentials(authority.pem, key, chain)
 
 

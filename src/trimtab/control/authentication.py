@@ -85,8 +85,9 @@ class Certificates(_Ready):
         """See ``Authenticator``: the SPIFFE id, else the certificate's first name."""
         context = call.auth_context()
         names = [_text(n) for n in context.get("x509_subject_alternative_name", ())]
-        uris = [_text(n) for n in context.get("peer_spiffe_id", ())] or names
-        for uri in uris:
+        # Of gRPC's, not of ``names``: there a DNS name that is spelt like a SPIFFE id looks the same, and
+        # gRPC gives none where a certificate has several URI names, which SPIFFE forbids.
+        for uri in map(_text, context.get("peer_spiffe_id", ())):
             if (identity := spiffe(uri)) is not None:
                 return identity
         names += [_text(n) for n in context.get("x509_common_name", ())]
