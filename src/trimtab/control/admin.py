@@ -42,6 +42,7 @@ class Admin:
         counters: what ``/metrics`` shows.
         clock: loop time [s].
         hosts: further names that it may be asked by.
+        failed: the background job that has failed, "" if none; with one, it is not healthy.
         missing: the right that is missing to know clients, "" if none; without it, it is not ready.
         gate: who may read; None: everybody who reaches it.
         certificate: with a gate, since tokens are sent over TLS only.
@@ -55,6 +56,7 @@ class Admin:
         *,
         clock: Callable[[], float],
         hosts: tuple[str, ...] = (),
+        failed: Callable[[], str] = str,
         missing: Callable[[], str] = str,
         gate: AdminGate | None = None,
         certificate: Certificate | None = None,
@@ -65,6 +67,7 @@ class Admin:
         self._clock = clock
         self._hosts = frozenset(h.lower() for h in (*hosts, "localhost"))
         self.gate = gate
+        self._failed = failed
         self._missing = missing
         self._tls = certificate.context() if gate and certificate else None
         app = web.Application(middlewares=[self._check_host, self._check_reader, _errors_as_json])
@@ -138,6 +141,9 @@ class Admin:
         return web.json_response({"name": "trimtab", "paths": paths})
 
     async def _healthz(self, _request: web.Request) -> web.Response:
+        reason = self._failed()
+        if reason:
+            return web.json_response({"status": "failed", "reason": reason}, status=503)
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, _request: web.Request) -> web.Response:

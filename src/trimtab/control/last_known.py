@@ -13,6 +13,7 @@ from trimtab.control.logs import printable
 from trimtab.control.state_file import Saved, State, StateError, read_state, write_state
 from trimtab.control.store import Store
 from trimtab.control.verdicts import Verdicts
+from trimtab.discovery.pause import pause
 from trimtab.telemetry import Counters
 
 _LOG = logging.getLogger(__name__)
@@ -95,14 +96,8 @@ class LastKnown:
         """Write the file whenever there is something new, for ever."""
         if self._options.file is None:
             return
-        loop = asyncio.get_running_loop()
         while True:
-            due = asyncio.Event()
-            timer = loop.call_later(self._write_s, due.set)
-            try:
-                await due.wait()
-            finally:
-                timer.cancel()
+            await pause(self._write_s)
             await self.write()
 
     async def write(self) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from trimtab.backoff import Backoff
 from trimtab.control.server_loads import ServerLoads
+from trimtab.discovery.pause import pause
 from trimtab.errors import ConfigError, ProtocolError
 from trimtab.xds import orca
 
@@ -103,7 +104,7 @@ class ReportStreams:
                 for target, name in wanted.items():
                     if target not in self._tasks:
                         self._tasks[target] = asyncio.create_task(self._follow(target, name))
-                await _pause(_LOOK_EVERY_S)
+                await pause(_LOOK_EVERY_S)
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -112,7 +113,7 @@ class ReportStreams:
     async def _follow(self, target: str, name: str) -> None:
         backoff = Backoff(self._random, first_s=_FIRST_PAUSE_S, cap_s=_LONGEST_PAUSE_S)
         # Not all at once: neither at the start nor in each interval.
-        await _pause(self._random.uniform(0.0, self._options.interval_seconds))
+        await pause(self._random.uniform(0.0, self._options.interval_seconds))
         while True:
             try:
                 reason = await self._listen(target, name, backoff)
@@ -126,7 +127,7 @@ class ReportStreams:
                 _LOG.exception("load reports of %s", target)
                 reason = "exception"
             self._loads.lose(target, reason)
-            await _pause(_FIRST_PAUSE_S / 2 + backoff.next())
+            await pause(_FIRST_PAUSE_S / 2 + backoff.next())
 
     async def _listen(self, target: str, name: str, backoff: Backoff) -> str:
         """Read a stream to its end; why it ended."""
@@ -149,7 +150,7 @@ class ReportStreams:
                     backoff.reset()
                 first = False
                 # What comes sooner than it was asked for waits in the connection's window.
-                await _pause(interval_s / 2)
+                await pause(interval_s / 2)
         finally:
             await channel.close()
 
@@ -158,9 +159,3 @@ class ReportStreams:
             return grpc.aio.insecure_channel(target, options=_OPTIONS)
         options = (*_OPTIONS, ("grpc.ssl_target_name_override", name))
         return grpc.aio.secure_channel(target, self._credentials, options=options)
-
-
-async def _pause(seconds: float) -> None:
-    over = asyncio.Event()
-    asyncio.get_running_loop().call_later(seconds, over.set)
-    await over.wait()

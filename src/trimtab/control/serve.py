@@ -21,6 +21,7 @@ from trimtab.control.admin import Admin
 from trimtab.control.admin_gate import AdminGate
 from trimtab.control.authorization import Authorization
 from trimtab.control.config import Address, Config, load_config, refuse_open
+from trimtab.control.jobs import Jobs
 from trimtab.control.last_known import LastKnown, StateOptions
 from trimtab.control.logs import printable
 from trimtab.control.report_streams import ReportStreams
@@ -119,6 +120,7 @@ class ControlPlane:
             patience_s=options.source_timeout_s,
             hold_s=options.hold_s,
         )
+        self.jobs = Jobs()
         self.authorization = Authorization(options.config.authorization)
         security = options.security
         wall = time.time  # noqa: TID251 - the door: the parts are told
@@ -159,6 +161,7 @@ class ControlPlane:
             self.counters,
             clock=clock,
             hosts=options.config.admin_hosts,
+            failed=lambda: self.jobs.failed,
             missing=lambda: next((a.missing for a in self._authenticators if a.missing), ""),
             gate=AdminGate(
                 readers, options.config.admin_readers, open_metrics=security.open_metrics
@@ -200,21 +203,23 @@ class ControlPlane:
 
         Raises:
             DiscoveryError: a source ended or failed.
+            JobError: one of the other jobs did.
         """
         self.store.remember(self._last_known.load(), self.options.state.after_s)
-        reloading = asyncio.create_task(self._follow_config())
-        keeping = asyncio.create_task(self._last_known.keep())
-        reading = asyncio.create_task(self._reports.run())
-        preparing = [asyncio.create_task(a.prepare()) for a in self._authenticators]
-        try:
-            await self.store.run(
+        jobs = {
+            "reading the sources": self.store.run(
                 [(name, make(self.store.report(name), self.counters)) for name, make in sources]
-            )
+            ),
+            "following the configuration file": self._follow_config(),
+            "keeping the state file": self._last_known.keep(),
+            "reading load reports of endpoints": self._reports.run(),
+            "looking for clients that don't read": self.server.watch_readers(),
+        }
+        for number, authenticator in enumerate(self._authenticators):
+            jobs[f"preparing authenticator {number}"] = authenticator.prepare()
+        try:
+            await self.jobs.run(jobs)
         finally:
-            tasks = (reloading, keeping, reading, *preparing)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await self._last_known.write()
 
     async def _follow_config(self) -> None:
@@ -279,6 +284,7 @@ async def serve(
     Raises:
         ConfigError: an option that can't work.
         DiscoveryError: a source ended or failed.
+        JobError: a background job did.
     """
     plane = ControlPlane(options)
     signals = _Signals()

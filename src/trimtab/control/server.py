@@ -31,6 +31,7 @@ from trimtab.control.status_stream import Clients, StatusStream
 from trimtab.control.store import Store
 from trimtab.control.stream import AGED, DRAINED, EXPIRED, Call, Ending, Stream
 from trimtab.control.tls import Certificate
+from trimtab.discovery.pause import pause
 from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters
 from trimtab.xds.load_stats import LoadStatsSession
@@ -166,7 +167,6 @@ class XdsServer:
         self._clock = clock
         self._write_deadline_s = write_deadline_s
         self._opened = 0
-        self._checking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._wall = wall
@@ -199,7 +199,6 @@ class XdsServer:
                 f"address is not of this machine. Choose another (port 0: any free one)"
             )
         await self._server.start()
-        self._check_readers()
         return Address(address.host, port)
 
     async def drain(self, seconds: float, random: Random) -> None:
@@ -223,15 +222,14 @@ class XdsServer:
         except TimeoutError:
             _LOG.warning("%d streams did not end in time", len(self.streams))
         await self._server.stop(_QUICK_GRACE_S)
-        if self._checking is not None:
-            self._checking.cancel()
 
-    def _check_readers(self) -> None:
-        now = self._clock()
-        for stream in tuple(self.streams):
-            stream.check_reader(now, self._write_deadline_s)
-        loop = asyncio.get_running_loop()
-        self._checking = loop.call_later(self._write_deadline_s / _CHECKS, self._check_readers)
+    async def watch_readers(self) -> None:
+        """End streams whose clients don't read, for ever."""
+        while True:
+            now = self._clock()
+            for stream in tuple(self.streams):
+                stream.check_reader(now, self._write_deadline_s)
+            await pause(self._write_deadline_s / _CHECKS)
 
     def measure(self) -> None:
         """Bring the gauges up to date, before they are read."""

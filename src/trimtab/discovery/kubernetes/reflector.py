@@ -30,6 +30,7 @@ from trimtab.discovery.kubernetes.wire import (
     decode_event,
     differences,
 )
+from trimtab.discovery.pause import pause
 from trimtab.errors import ProtocolError
 from trimtab.telemetry import Counters
 
@@ -129,7 +130,7 @@ class Reflector:
                     backoff.reset()
                 delay = max(backoff.next(), error.retry_after or 0.0)
                 self._failed(error, now, delay)
-                await _pause(delay)
+                await pause(delay)
 
     def _healthy(self, now: float) -> bool:
         """Whether the watch that just failed had been open for long enough."""
@@ -356,14 +357,3 @@ class Reflector:
             "what is known stays in use" if self._books.known else "nothing is known yet",
             delay,
         )
-
-
-async def _pause(seconds: float) -> None:
-    """Let that much loop time pass."""
-    loop = asyncio.get_running_loop()
-    passed = loop.create_future()
-    timer = loop.call_later(seconds, passed.set_result, None)
-    try:
-        await passed
-    finally:
-        timer.cancel()

@@ -31,6 +31,7 @@ from trimtab.discovery.kubernetes.turns import Turn
 from trimtab.discovery.kubernetes.wire import SERVICES, SLICES, Key
 from trimtab.discovery.kubernetes.withholding import Withholding
 from trimtab.discovery.latest import latest
+from trimtab.discovery.pause import pause
 from trimtab.discovery.pods import PodFacts
 from trimtab.discovery.slices import SliceFold
 from trimtab.model import Removed, SourceEvent, Updated
@@ -331,14 +332,8 @@ class Kubernetes:
 
     async def _check(self, reflector: Reflector) -> None:
         """Compare with the API server's state now and then; at different times in each replica."""
-        loop = asyncio.get_running_loop()
         while True:
-            due = asyncio.Event()
-            timer = loop.call_later(self._timing.check_s * self._random.uniform(0.5, 1.5), due.set)
-            try:
-                await due.wait()
-            finally:
-                timer.cancel()
+            await pause(self._timing.check_s * self._random.uniform(0.5, 1.5))
             try:
                 await reflector.check()
             except ApiError:
