@@ -53,6 +53,9 @@ class Transport(SyncCore, httpx.BaseTransport):
         labels: as for ``trimtab.insecure_channel``.
         fallback: whom to ask while there is nobody: a ``trimtab.LastGood`` for all clusters, or what
             ``trimtab.insecure_channel`` takes, by cluster: ``{"orders.shop:8080": [...]}``.
+        retry: when idempotent requests are sent again; None: once, after 503 or a connection that broke.
+        retries: the same by method, ``{"POST": trimtab.Retry(on=[503])}``, before ``retry``; a method
+            that isn't idempotent is sent again only if it is named here.
         options: of each endpoint's ``httpx.HTTPTransport`` (``http2``, ``verify``, ``limits``,
             ...), and of the one for all other URLs; only that one uses ``proxy``.
 

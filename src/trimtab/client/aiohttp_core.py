@@ -6,21 +6,26 @@ URL stay the service's. Connections are pooled by aiohttp, which keys its pool b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping
+from copy import copy
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import ClientRequest, ClientResponse
 from aiohttp.client_middlewares import ClientHandlerType
+from aiohttp.helpers import TimerNoop
 from aiohttp.payload import BytesPayload
 from yarl import URL
 
+from trimtab.attempt import Retry
 from trimtab.balancer import Node, Pick
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import Broke, HttpCall, outcome_of_http, report_of_http
 from trimtab.client.http_cluster import HttpCluster
 from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
+from trimtab.client.http_hedging import HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_soon
 from trimtab.client.request_key import key_of
 from trimtab.errors import NoEndpoints
@@ -57,6 +62,9 @@ class Middleware:
         labels: as for ``trimtab.insecure_channel``.
         fallback: whom to ask while there is nobody: a ``trimtab.LastGood`` for all clusters, or what
             ``trimtab.insecure_channel`` takes, by cluster: ``{"orders.shop:8080": [...]}``.
+        retry: when idempotent requests are sent again; None: once, after 503 or a connection that broke.
+        retries: the same by method, ``{"POST": trimtab.Retry(on=[503])}``, before ``retry``; a method
+            that isn't idempotent is sent again only if it is named here.
         patience_s: the longest wait for the first endpoints of a cluster [s].
 
     Raises:
@@ -74,6 +82,8 @@ class Middleware:
         locality: str | Locality | None = None,
         labels: Mapping[str, str] | None = None,
         fallback: HttpFallbacks | None = None,
+        retry: Retry | None = None,
+        retries: Mapping[str, Retry] | None = None,
         patience_s: float = 5.0,
     ) -> None:
         self._patience_s = patience_s
@@ -86,6 +96,8 @@ class Middleware:
             locality=locality,
             labels=labels,
             fallback=fallback,
+            retry=retry,
+            retries=retries,
         )
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -102,13 +114,9 @@ class Middleware:
         if url.scheme in _TLS and request.server_hostname is None:
             request.server_hostname = url.raw_host
         body = request.body
-        call = HttpCall(
-            cluster.budget,
-            request.method,
-            repeatable=not body or isinstance(body, BytesPayload),
-            balancer=cluster.balancer,
-            observer=cluster.observer,
-        )
+        repeatable = not body or isinstance(body, BytesPayload)
+        patience = request.session.timeout.total
+        call = HttpCall(cluster.attempts, request.method, repeatable=repeatable, patience=patience)
         try:
             return await self._send(cluster, call, request, handler)
         finally:
@@ -121,37 +129,72 @@ class Middleware:
         request: ClientRequest,
         handler: ClientHandlerType,
     ) -> ClientResponse:
-        url = request.url
-        while True:
-            pick = await self._pick(cluster, request)
-            host, port = pick.node.transport
-            request.url = _at(url, host, port)
-            call.leaves(pick.node.endpoint)
-            try:
-                response = await handler(request)
-            except aiohttp.ClientError as error:
-                if not await _after(cluster, call, pick, request, error):
-                    raise
-                continue
-            except TimeoutError:
-                pick.finish(Outcome.TIMEOUT)
-                call.after_break(Broke.TIMEOUT)
-                raise
-            except BaseException:
-                pick.finish(Outcome.CANCELLED)
-                call.given_up()
-                raise
-            cluster.answered(pick.node)
-            _hold(cluster, pick, response)
-            if not call.after_answer(response.status):
-                return response
-            response.release()
+        if call.hedges:
 
-    async def _pick(self, cluster: HttpCluster, request: ClientRequest) -> Pick:
+            def attempt() -> Coroutine[Any, Any, Tried]:
+                return self._attempt(cluster, call, _own(request), handler)
+
+            hedged = HedgedOnLoop(call, attempt, _discard, cluster.clock)
+            response: ClientResponse = await hedged.to_its_end()
+            return response
+        while True:
+            tried = await self._attempt(cluster, call, request, handler)
+            pause = call.after(tried.ended)
+            if pause is None:
+                return tried.result()  # type: ignore[no-any-return]
+            if tried.response is not None:
+                tried.response.release()
+            if pause:
+                await asyncio.sleep(pause)  # noqa: TID251 - the pause before the next attempt
+
+    async def _attempt(
+        self,
+        cluster: HttpCluster,
+        call: HttpCall,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+    ) -> Tried:
+        pick = await self._pick(cluster, call, request)
+        host, port = pick.node.transport
+        request.url = _at(request.url, host, port)
+        end = call.leaves(pick.node)
+        limit = None if call.attempt_s is None else asyncio.timeout(call.attempt_s)
+        try:
+            if limit is None:
+                response = await handler(request)
+            else:
+                async with limit:
+                    response = await handler(request)
+        except aiohttp.ClientError as error:
+            broke = _broke(request, error)
+            pick.finish(broke.outcome)
+            if broke in {Broke.UNREACHED, Broke.LOST}:
+                cluster.rest(pick.node)
+            await request.close()  # the body's writer has settled
+            return Tried(None, error, call.broken(broke, end))
+        except TimeoutError as error:
+            pick.finish(Outcome.TIMEOUT)
+            own_time = limit is not None and limit.expired()
+            ended = call.broken(Broke.TIMEOUT, end, own_time=own_time)
+            if not own_time:
+                return Tried(None, error, ended)
+            text = cluster.explain(pick.node, f"no answer within {call.attempt_s:g} s")
+            return Tried(None, aiohttp.ServerTimeoutError(text), ended)
+        except BaseException:
+            pick.finish(Outcome.CANCELLED)
+            if end is not None:
+                end("CANCELLED")
+            raise
+        cluster.answered(pick.node)
+        report = report_of_http(response.headers, cluster.wall)
+        _hold(pick, response, report)
+        return Tried(response, None, call.answered(response.status, report, end))
+
+    async def _pick(self, cluster: HttpCluster, call: HttpCall, request: ClientRequest) -> Pick:
         name = cluster.balancer.hash_key
         key = None if name is None else key_of(request.headers.items(), name)
         try:
-            return await pick_soon(cluster, key, self._patience_s)
+            return await pick_soon(cluster, key, self._patience_s, call.been)
         except NoEndpoints as error:
             raise Unavailable(str(error)) from error
 
@@ -188,27 +231,29 @@ def _at(url: URL, host: str, port: int) -> URL:
     )
 
 
-async def _after(
-    cluster: HttpCluster, call: HttpCall, pick: Pick, request: ClientRequest, error: Exception
-) -> bool:
-    """End a broken attempt; whether to go on with another."""
+def _broke(request: ClientRequest, error: Exception) -> Broke:
+    """How an attempt without a response ended."""
     if isinstance(error, aiohttp.ConnectionTimeoutError) and _pool_is_full(request):
-        broke = Broke.LOCAL  # it waited for a slot and asked nobody
-    elif isinstance(error, _UNREACHED):
-        broke = Broke.UNREACHED
-    elif isinstance(error, aiohttp.ServerTimeoutError):
-        broke = Broke.TIMEOUT
-    elif isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
-        broke = Broke.LOST
-    else:
-        broke = Broke.FAULTY if isinstance(error, aiohttp.ClientResponseError) else Broke.LOCAL
-    pick.finish(broke.outcome)
-    if broke in {Broke.UNREACHED, Broke.LOST}:
-        cluster.rest(pick.node)
-    again = call.after_break(broke)
-    if again:
-        await request.close()  # the body's writer has settled
-    return again
+        return Broke.LOCAL  # it waited for a slot and asked nobody
+    if isinstance(error, _UNREACHED):
+        return Broke.UNREACHED
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return Broke.TIMEOUT
+    if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
+        return Broke.LOST
+    return Broke.FAULTY if isinstance(error, aiohttp.ClientResponseError) else Broke.LOCAL
+
+
+def _own(request: ClientRequest) -> ClientRequest:
+    """A request for one of several attempts: sending it makes it that attempt's."""
+    own = copy(request)
+    # The session's timer is for one task. It goes on being the caller's, whose end is the attempts'.
+    own._timer = TimerNoop()  # noqa: SLF001 - there is no public way
+    return own
+
+
+async def _discard(response: ClientResponse) -> None:
+    response.close()
 
 
 def _pool_is_full(request: ClientRequest) -> bool:
@@ -219,10 +264,9 @@ def _pool_is_full(request: ClientRequest) -> bool:
     return len(getattr(connector, "_acquired", ())) >= connector.limit
 
 
-def _hold(cluster: HttpCluster, pick: Pick, response: ClientResponse) -> None:
+def _hold(pick: Pick, response: ClientResponse, report: LoadReport | None) -> None:
     """Let the request count until its body ends, is given up, or is forgotten."""
     outcome = outcome_of_http(response.status)
-    report = report_of_http(response.headers, cluster.wall)
     connection = response.connection
     if connection is None or response.status == _SWITCHING:
         # All of the body is here; or there is none, and what follows is another protocol.

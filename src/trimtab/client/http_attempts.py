@@ -1,28 +1,29 @@
 """What the end of one HTTP attempt means, and when another endpoint may be asked. Pure.
 
-Safe methods may be repeated by RFC 9110, section 9.2.2; a request that never reached an endpoint,
-since no connection came about, may be repeated whatever its method.
+``attempt.Course`` decides, as for gRPC: a request that never reached an endpoint, since no connection came
+about, may be repeated whatever its method; one that did only if its method may run more than once and
+its body can be sent again.
 """
 
 from __future__ import annotations
 
 import enum
 from calendar import timegm
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from email.utils import parsedate_tz
-from math import isfinite
+from math import inf, isfinite
+from random import Random
 
-from trimtab.attempt import Budget
-from trimtab.balancer import Balancer
+from trimtab.attempt import Budget, Course, Ended, LatencyQuantile, Retry, Verdict
+from trimtab.balancer import Balancer, Node
 from trimtab.client.call_details import WANTED, joined
+from trimtab.client.http_plans import LOST, ONCE, HttpPlans
 from trimtab.client.observing import End, Observer, Sent
 from trimtab.load_codec import HEADER, decode
 from trimtab.load_report import LoadReport
-from trimtab.model import Endpoint
 from trimtab.policies import Outcome
 
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 RETRY_AFTER = "retry-after"
 _DATE = "date"
 
@@ -33,9 +34,8 @@ _TOO_MANY = 429
 _NOT_IMPLEMENTED = 501
 _UNAVAILABLE = 503
 _LONGEST_REST_S = 60.0
-
-MOST_TRIES = 10
-"""Endpoints asked for one request that none of them accepts a connection for."""
+_NO_STATUS = -1  # of an end that is the caller's own, or too late: nothing follows
+_NEVER = -1.0
 
 
 class Broke(enum.Enum):
@@ -119,75 +119,146 @@ def _date(text: str) -> float | None:
         return None
 
 
-class HttpCall:
-    """Whether one request may be tried again, on another endpoint.
+class HttpAttempts:
+    """The rules of one cluster.
 
     Args:
-        budget: of the cluster.
-        method: in capitals.
-        repeatable: whether the body can be sent a second time.
+        plans: what may run more than once.
+        budget: of further attempts.
+        clock: monotonic seconds.
+        random: for the pauses.
         balancer: who chooses; None: nobody watches.
         observer: who watches; None: nobody.
     """
 
-    __slots__ = ("_again", "_balancer", "_budget", "_end", "_method", "_observer", "_tries")
+    __slots__ = ("balancer", "budget", "clock", "latencies", "observer", "plans", "random")
 
     def __init__(
         self,
+        plans: HttpPlans,
         budget: Budget,
-        method: str,
-        *,
-        repeatable: bool,
+        clock: Callable[[], float],
+        random: Random,
         balancer: Balancer | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._budget = budget
-        self._again = repeatable and method in IDEMPOTENT
-        self._tries = 1
+        self.plans = plans
+        self.budget = budget
+        self.clock = clock
+        self.random = random
+        self.balancer = balancer
+        self.observer = observer
+        self.latencies: dict[str, LatencyQuantile] = {}
+
+    def latency(self, method: str, quantile: float) -> LatencyQuantile:
+        """What is known of a method's latencies."""
+        found = self.latencies.get(method)
+        if found is None:
+            found = self.latencies[method] = LatencyQuantile(quantile)
+        return found
+
+
+class HttpCall:
+    """One request's attempts: each ``leaves``, ends, and ``after`` says what follows.
+
+    Args:
+        rules: of the cluster.
+        method: in capitals.
+        repeatable: whether the body can be sent a second time.
+        patience: the longest pause that the caller would wait for [s].
+
+    Attributes:
+        retry: what was declared; None: nothing, or the body can't be sent again.
+        been: where the request has been, in order.
+    """
+
+    __slots__ = ("_begin", "_course", "_latency", "_method", "_patience", "_rules", "been", "retry")
+
+    def __init__(
+        self, rules: HttpAttempts, method: str, *, repeatable: bool, patience: float | None = None
+    ) -> None:
+        self._rules = rules
         self._method = method
-        self._balancer = balancer
-        self._observer = observer
-        self._end: End | None = None
-        budget.earn()
+        self._patience = inf if patience is None else patience
+        self._course: Course | None = None
+        self._latency: LatencyQuantile | None = None
+        self._begin = 0.0
+        self.retry: Retry | None = rules.plans.of(method) if repeatable else None
+        self.been: Sequence[Node] = ()
 
-    def leaves(self, endpoint: Endpoint) -> None:
-        """An attempt leaves; it ends with ``after_break``, ``after_answer`` or ``given_up``."""
-        observer = joined(self._observer) if WANTED.now else self._observer
-        if observer is not None and self._balancer is not None:
-            sent = Sent("http", self._balancer, self._method, endpoint, self._tries)
-            self._end = observer.attempt(sent)
+    @property
+    def hedges(self) -> bool:
+        """Whether attempts may overlap."""
+        return self.retry is not None and self.retry.hedges
 
-    def given_up(self) -> None:
-        """The caller cancelled it."""
-        self._tell("CANCELLED")
+    @property
+    def attempt_s(self) -> float | None:
+        """The longest that one attempt may take until it has an answer [s]; None: no limit of its own."""
+        return None if self.retry is None else self.retry.attempt_timeout_s
 
-    def _tell(self, status: str) -> None:
-        if self._end is not None:
-            self._end(status)
-            self._end = None
+    @property
+    def course(self) -> Course:
+        """What may follow; made when it is asked for first: most requests end well without it."""
+        if self._course is None:
+            rules, retry = self._rules, self.retry
+            now = self._begin = rules.clock()
+            if retry is not None and retry.hedge_quantile is not None:
+                self._latency = rules.latency(self._method, retry.hedge_quantile)
+            hedge_s = None if self._latency is None else self._latency.seconds()
+            self._course = Course(retry, rules.budget, rules.random, now, hedge_s=hedge_s)
+        return self._course
 
-    def after_break(self, broke: Broke) -> bool:
-        """May it leave again after an attempt without a response?
+    def leaves(self, node: Node) -> End | None:
+        """An attempt leaves; what comes back is told its status at its end, if it is anything."""
+        self.been = (*self.been, node)
+        rules = self._rules
+        observer = joined(rules.observer) if WANTED.now else rules.observer
+        if observer is None or rules.balancer is None:
+            return None
+        sent = Sent("http", rules.balancer, self._method, node.endpoint, len(self.been))
+        return observer.attempt(sent)
 
-        UNREACHED costs no budget: no application saw it. A timeout is never tried again: the
-        caller's time is up.
+    def broken(self, broke: Broke, end: End | None, *, own_time: bool = False) -> Ended:
+        """An attempt ended without a response.
+
+        Args:
+            broke: how.
+            end: what ``leaves`` gave.
+            own_time: it took longer than an attempt may; else a timeout is the caller's, whose time is up.
         """
-        self._tell(broke.name)
-        self._tries += 1
+        if end is not None:
+            end(broke.name)
         if broke is Broke.UNREACHED:
-            return self._tries <= MOST_TRIES
-        return broke is Broke.LOST and self._retry()
+            return Ended(LOST, unsent=True)
+        return Ended(LOST if broke is Broke.LOST else _NO_STATUS, timed_out=own_time)
 
-    def after_answer(self, status: int) -> bool:
-        """May it leave again after this status? Only 503 is worth it, and once."""
-        self._tell(str(status))
-        if status != _UNAVAILABLE:
-            return False
-        self._tries += 1
-        return self._retry()
+    def answered(self, status: int, report: LoadReport | None, end: End | None) -> Ended | None:
+        """An attempt brought a response; None: nobody would ask for another."""
+        if end is not None:
+            end(str(status))
+        retry = self.retry
+        if retry is None or status not in retry.on:
+            if self._latency is not None:
+                self._latency.record(self._rules.clock() - self._begin)
+            return None
+        rest = None if retry is ONCE or report is None else report.retry_after
+        return Ended(
+            status, pushback=_NEVER if rest is not None and rest > self._patience else rest
+        )
 
-    def _retry(self) -> bool:
-        if not self._again:
-            return False
-        self._again = False
-        return self._budget.spend()
+    def after(self, ended: Ended | None) -> float | None:
+        """Of attempts that follow one another: the pause before the next [s]; None: this was the last.
+
+        Args:
+            ended: how the last one did.
+        """
+        if ended is None:
+            if self._course is None:
+                self._rules.budget.earn()
+            return None
+        course, now = self.course, self._rules.clock()
+        verdict = course.ended(now, ended)
+        if verdict is Verdict.AGAIN:
+            return 0.0
+        at = course.next_at
+        return max(0.0, at - now) if at is not None and course.due(at) else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -19,6 +19,8 @@ from trimtab.backoff import Backoff
 from trimtab.balancer import Balancer, Node, Pick
 from trimtab.client import observing
 from trimtab.client.channel_spec import ChannelSpec
+from trimtab.client.http_attempts import HttpAttempts
+from trimtab.client.http_plans import HttpPlans
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.errors import NoEndpoints
 from trimtab.model import Snapshot
@@ -38,12 +40,13 @@ class HttpCluster:
     Args:
         spec: what the caller asked for.
         pool: makes the pool of an endpoint.
+        plans: what may run more than once.
 
     Raises:
         ConfigError: the policy is unknown or has a bad parameter.
     """
 
-    def __init__(self, spec: ChannelSpec, pool: Callable[[Node], Any]) -> None:
+    def __init__(self, spec: ChannelSpec, pool: Callable[[Node], Any], plans: HttpPlans) -> None:
         self.clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
         self.wall = time.time  # noqa: TID251 - as above
         self.lock = threading.RLock()
@@ -59,8 +62,14 @@ class HttpCluster:
         )
         self.balancer.tells_connections = False
         self.service = spec.service
-        self.budget = Budget(lock=self.lock)
-        self.observer = observing.installed()
+        self.attempts = HttpAttempts(
+            plans,
+            Budget(lock=self.lock),
+            self.clock,
+            Random(),
+            self.balancer,
+            observing.installed(),
+        )
         self._spec = spec
         self._pool = pool
         self._resting: list[tuple[float, Node]] = []
@@ -106,8 +115,13 @@ class HttpCluster:
 
     # What a door calls for each request.
 
-    def pick(self, key: str | None = None, labels: Labels | None = None) -> Pick:
-        """Choose an endpoint; its pool is in ``pick.node.transport``.
+    def pick(
+        self,
+        key: str | None = None,
+        labels: Labels | None = None,
+        been: Sequence[Node] = (),
+    ) -> Pick:
+        """Choose an endpoint, another than ``been`` if there is one; its pool is in ``pick.node.transport``.
 
         Raises:
             Unknown: nothing is known yet, ``add_waiter`` and try again.
@@ -117,7 +131,10 @@ class HttpCluster:
             self._wake_rested()
         self.balancer.take_back()
         try:
-            pick = self.balancer.pick(key, labels)
+            if been:
+                pick = self.balancer.pick_apart(been, key, labels)
+            else:
+                pick = self.balancer.pick(key, labels)
         except NoEndpoints as error:
             if self.balancer.snapshot is not None:
                 raise

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from trimtab.attempt import Retry
 from trimtab.balancer import Node
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks
 from trimtab.client.forking import watch_forks
 from trimtab.client.http_cluster import HttpCluster
 from trimtab.client.http_names import XDS, HttpNames
+from trimtab.client.http_plans import HttpPlans
 from trimtab.client.kill_switch import VARIABLE, http_disabled
 from trimtab.client.last_good import LastGood
 from trimtab.errors import ConfigError
@@ -28,7 +30,7 @@ class HttpClusters:
         pool: makes the pool of an endpoint.
 
     Raises:
-        ConfigError: a wrong host, or ``fallback`` is of another form.
+        ConfigError: a wrong host, or ``fallback``, ``retry`` or ``retries`` is of another form.
     """
 
     def __init__(
@@ -42,10 +44,13 @@ class HttpClusters:
         locality: str | Locality | None,
         labels: Mapping[str, str] | None,
         fallback: HttpFallbacks | None,
+        retry: Retry | None,
+        retries: Mapping[str, Retry] | None,
     ) -> None:
         self._pool = pool
         self._names = HttpNames(hosts, endpoints)
         self._fallback = _checked(fallback)
+        self._plans = HttpPlans(retry, retries)
         self._disabled = http_disabled()
         self._bootstrap = bootstrap
         self._arguments: dict[str, Any] = {"policy": policy, "locality": locality, "labels": labels}
@@ -107,7 +112,7 @@ class HttpClusters:
             fallback=self._fallback_of(name),
             **self._arguments,
         )
-        cluster = HttpCluster(spec, self._pool)
+        cluster = HttpCluster(spec, self._pool, self._plans)
         cluster.start()
         return cluster
 

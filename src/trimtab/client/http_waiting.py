@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
-from trimtab.balancer import Pick
+from trimtab.balancer import Node, Pick
 from trimtab.client.http_cluster import HttpCluster, Unknown
 from trimtab.client.request_labels import wanted_labels
 
 
-async def pick_soon(cluster: HttpCluster, key: str | None, patience: float | None) -> Pick:
+async def pick_soon(
+    cluster: HttpCluster, key: str | None, patience: float | None, been: Sequence[Node] = ()
+) -> Pick:
     """Choose an endpoint; while none is known, wait.
 
     Args:
         cluster: whose.
         key: see ``Balancer.pick``.
         patience: the longest wait [s]; None: for ever.
+        been: where the request has been.
 
     Raises:
         Unknown: none became known in time.
@@ -24,7 +28,7 @@ async def pick_soon(cluster: HttpCluster, key: str | None, patience: float | Non
     """
     labels = wanted_labels()
     try:
-        return cluster.pick(key, labels)
+        return cluster.pick(key, labels, been)
     except Unknown as error:
         last = error
     loop = asyncio.get_running_loop()
@@ -39,7 +43,7 @@ async def pick_soon(cluster: HttpCluster, key: str | None, patience: float | Non
             while True:
                 told.clear()
                 try:
-                    return cluster.pick(key, labels)
+                    return cluster.pick(key, labels, been)
                 except Unknown as error:
                     last = error
                 await told.wait()
@@ -49,11 +53,13 @@ async def pick_soon(cluster: HttpCluster, key: str | None, patience: float | Non
         cluster.remove_waiter(wake)
 
 
-def pick_blocking(cluster: HttpCluster, key: str | None, patience: float | None) -> Pick:
+def pick_blocking(
+    cluster: HttpCluster, key: str | None, patience: float | None, been: Sequence[Node] = ()
+) -> Pick:
     """``pick_soon`` for threads."""
     labels = wanted_labels()
     try:
-        return cluster.pick(key, labels)
+        return cluster.pick(key, labels, been)
     except Unknown as error:
         last = error
     told = threading.Event()
@@ -63,7 +69,7 @@ def pick_blocking(cluster: HttpCluster, key: str | None, patience: float | None)
         while True:
             told.clear()
             try:
-                return cluster.pick(key, labels)
+                return cluster.pick(key, labels, been)
             except Unknown as error:
                 last = error
             left = None if until is None else until - cluster.clock()

@@ -7,21 +7,28 @@ its pool: connections, HTTP/2, TLS and the translation of errors stay the librar
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
+from trimtab.attempt import Retry
 from trimtab.balancer import Node, Pick
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import Broke, HttpCall, outcome_of_http, report_of_http
 from trimtab.client.http_cluster import HttpCluster, Unknown
 from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
+from trimtab.client.http_hedging import HedgedInThreads, HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_blocking, pick_soon
+from trimtab.client.observing import End
 from trimtab.client.request_key import key_of
 from trimtab.errors import NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
 from trimtab.policies import Outcome
 
+_TIMEOUTS = ("connect", "read", "write", "pool")
 CONNECT_S = 1.0
 """The longest wait for one endpoint's connection while others could be asked [s]."""
 
@@ -41,18 +48,31 @@ class _Url:
 
 
 class _Steered:
-    """A request on its way to an endpoint. Headers, ``Host`` among them, are the caller's."""
+    """A request on its way to an endpoint. Headers, ``Host`` among them, are the caller's.
 
-    __slots__ = ("extensions", "headers", "method", "stream", "url")
+    Args:
+        request: the caller's.
+        node: where it goes.
+        connect_s: the longest wait for a connection [s]; None: as the caller says.
+        attempt_s: the longest wait for anything until there is an answer [s]; None: likewise.
+    """
 
-    def __init__(self, request: Any, node: Node, *, alone: bool) -> None:
+    __slots__ = ("_timeout", "extensions", "headers", "method", "stream", "url")
+
+    def __init__(
+        self, request: Any, node: Node, connect_s: float | None, attempt_s: float | None = None
+    ) -> None:
         url = request.url
         extensions = request.extensions
-        timeout = extensions.get("timeout")
-        if not alone and timeout is not None:
+        self._timeout = timeout = extensions.get("timeout") or {}
+        if attempt_s is not None:
+            limits = {kind: _least(timeout.get(kind), attempt_s) for kind in _TIMEOUTS}
+            limits["connect"] = _least(limits["connect"], connect_s)
+            extensions = {**extensions, "timeout": limits}
+        elif connect_s is not None and timeout:
             connect = timeout.get("connect")
-            if connect is None or connect > CONNECT_S:
-                extensions = {**extensions, "timeout": {**timeout, "connect": CONNECT_S}}
+            if connect is None or connect > connect_s:
+                extensions = {**extensions, "timeout": {**timeout, "connect": connect_s}}
         if url.raw_scheme == b"https" and "sni_hostname" not in extensions:
             extensions = {**extensions, "sni_hostname": url.raw_host.decode()}
         self.method = request.method
@@ -60,6 +80,21 @@ class _Steered:
         self.headers = request.headers
         self.stream = request.stream
         self.extensions = extensions
+
+    def is_own_time(self, kind: str) -> bool:
+        """Whether a timeout of this kind was the attempt's and not the caller's."""
+        limits, given = self.extensions.get("timeout") or {}, self._timeout.get(kind)
+        return limits.get(kind) is not None and (given is None or limits[kind] < given)
+
+    def is_answered(self) -> None:
+        """The body may take as long as the caller says; the pool looks when it is read."""
+        limits = self.extensions.get("timeout")
+        if limits is not self._timeout and limits:
+            limits["read"] = self._timeout.get("read")
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else min(one, other)
 
 
 class _Claim:
@@ -133,6 +168,8 @@ class Core:
         locality: str | Locality | None = None,
         labels: Mapping[str, str] | None = None,
         fallback: HttpFallbacks | None = None,
+        retry: Retry | None = None,
+        retries: Mapping[str, Retry] | None = None,
         **options: Any,
     ) -> None:
         self._clusters = HttpClusters(
@@ -144,6 +181,8 @@ class Core:
             locality=locality,
             labels=labels,
             fallback=fallback,
+            retry=retry,
+            retries=retries,
         )
         # One TLS context for all pools: reading the system's certificates takes milliseconds.
         options["verify"] = self._library.create_ssl_context(
@@ -166,13 +205,9 @@ class Core:
 
     def _call(self, cluster: HttpCluster, request: Any) -> HttpCall:
         repeatable = isinstance(request.stream, self._library.ByteStream)
-        return HttpCall(
-            cluster.budget,
-            request.method,
-            repeatable=repeatable,
-            balancer=cluster.balancer,
-            observer=cluster.observer,
-        )
+        timeout = request.extensions.get("timeout")
+        patience = timeout.get("read") if timeout else None
+        return HttpCall(cluster.attempts, request.method, repeatable=repeatable, patience=patience)
 
     def _broke(self, error: BaseException) -> Broke:
         library = self._library
@@ -186,19 +221,19 @@ class Core:
             return Broke.TIMEOUT
         return Broke.LOCAL
 
-    def _after(
-        self, cluster: HttpCluster, call: HttpCall, pick: Pick, error: BaseException
-    ) -> bool:
-        """End a broken attempt; whether to go on with another."""
+    def _broken(
+        self, cluster: HttpCluster, call: HttpCall, pick: Pick, end: End | None, request: Any,
+        error: Any, *, own_time: bool = False,
+    ) -> Tried:  # fmt: skip
+        """End a broken attempt."""
         broke = self._broke(error)
         pick.finish(broke.outcome)
         if broke in {Broke.UNREACHED, Broke.LOST}:
             cluster.rest(pick.node)
-        return call.after_break(broke)
-
-    def _explained(self, cluster: HttpCluster, request: Any, pick: Pick, error: Any) -> Any:
         text = cluster.explain(pick.node, str(error) or type(error).__name__)
-        return type(error)(text, request=request)
+        explained = type(error)(text, request=request)
+        explained.__cause__ = error
+        return Tried(None, explained, call.broken(broke, end, own_time=own_time))
 
     def _unavailable(self, request: Any, error: NoEndpoints) -> Any:
         return self._library.ConnectError(str(error), request=request)
@@ -206,15 +241,14 @@ class Core:
     def _timed_out(self, request: Any, error: NoEndpoints) -> Any:
         return self._library.ConnectTimeout(str(error), request=request)
 
-    def _accept(self, cluster: HttpCluster, pick: Pick, response: Any) -> Any:
+    def _answered(
+        self, cluster: HttpCluster, call: HttpCall, pick: Pick, end: End | None, response: Any
+    ) -> Tried:
         cluster.answered(pick.node)
-        response.stream = self._body(
-            response.stream,
-            pick,
-            outcome_of_http(response.status_code),
-            report_of_http(response.headers, cluster.wall),
-        )
-        return response
+        status = response.status_code
+        report = report_of_http(response.headers, cluster.wall)
+        response.stream = self._body(response.stream, pick, outcome_of_http(status), report)
+        return Tried(response, None, call.answered(status, report, end))
 
 
 def _patience(request: Any) -> float | None:
@@ -223,8 +257,24 @@ def _patience(request: Any) -> float | None:
     return connect
 
 
-def _is_alone(cluster: HttpCluster) -> bool:
-    return len(cluster.balancer.nodes) == 1
+def _connect_s(cluster: HttpCluster) -> float | None:
+    """The longest wait for a connection while another endpoint could be asked."""
+    return None if len(cluster.balancer.nodes) == 1 else CONNECT_S
+
+
+def _give_up(pick: Pick, end: End | None) -> None:
+    """The caller cancelled it."""
+    pick.finish(Outcome.CANCELLED)
+    if end is not None:
+        end("CANCELLED")
+
+
+async def _discard_soon(response: Any) -> None:
+    await response.stream.aclose()
+
+
+def _discard(response: Any) -> None:
+    response.stream.close()
 
 
 class AsyncCore(Core):
@@ -238,28 +288,44 @@ class AsyncCore(Core):
         for pool in cluster.leavers():
             await pool.aclose()
         call = self._call(cluster, request)
+        if call.hedges:
+            attempt = partial(self._attempt, cluster, call, request)
+            return await HedgedOnLoop(call, attempt, _discard_soon, cluster.clock).to_its_end()
         while True:
-            pick = await self._pick(cluster, request)
-            call.leaves(pick.node.endpoint)
-            try:
-                steered = _Steered(request, pick.node, alone=_is_alone(cluster))
-                response = await pick.node.transport.handle_async_request(steered)
-            except self._library.TransportError as error:
-                if self._after(cluster, call, pick, error):
-                    continue
-                raise self._explained(cluster, request, pick, error) from error
-            except BaseException:
-                pick.finish(Outcome.CANCELLED)
-                call.given_up()
-                raise
-            response = self._accept(cluster, pick, response)
-            if not call.after_answer(response.status_code):
-                return response
-            await response.stream.aclose()
+            tried = await self._attempt(cluster, call, request)
+            pause = call.after(tried.ended)
+            if pause is None:
+                return tried.result()
+            if tried.response is not None:
+                await tried.response.stream.aclose()
+            if pause:
+                await asyncio.sleep(pause)  # noqa: TID251 - the pause before the next attempt
 
-    async def _pick(self, cluster: HttpCluster, request: Any) -> Pick:
+    async def _attempt(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Tried:
+        pick = await self._pick(cluster, call, request)
+        end = call.leaves(pick.node)
+        steered = _Steered(request, pick.node, _connect_s(cluster))
+        limit = call.attempt_s
         try:
-            return await pick_soon(cluster, self._key(cluster, request), _patience(request))
+            if limit is None:
+                response = await pick.node.transport.handle_async_request(steered)
+            else:
+                async with asyncio.timeout(limit):
+                    response = await pick.node.transport.handle_async_request(steered)
+        except self._library.TransportError as error:
+            return self._broken(cluster, call, pick, end, request, error)
+        except TimeoutError:  # ours: the libraries' are transport errors
+            late = self._library.ReadTimeout(f"no answer within {limit:g} s")
+            return self._broken(cluster, call, pick, end, request, late, own_time=True)
+        except BaseException:
+            _give_up(pick, end)
+            raise
+        return self._answered(cluster, call, pick, end, response)
+
+    async def _pick(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Pick:
+        try:
+            key = self._key(cluster, request)
+            return await pick_soon(cluster, key, _patience(request), call.been)
         except Unknown as error:
             raise self._timed_out(request, error) from error
         except NoEndpoints as error:
@@ -285,28 +351,38 @@ class SyncCore(Core):
         for pool in cluster.leavers():
             pool.close()
         call = self._call(cluster, request)
+        if call.hedges:
+            attempt = partial(self._attempt, cluster, call, request)
+            return HedgedInThreads(call, attempt, _discard, cluster.clock).to_its_end()
         while True:
-            pick = self._pick(cluster, request)
-            call.leaves(pick.node.endpoint)
-            try:
-                steered = _Steered(request, pick.node, alone=_is_alone(cluster))
-                response = pick.node.transport.handle_request(steered)
-            except self._library.TransportError as error:
-                if self._after(cluster, call, pick, error):
-                    continue
-                raise self._explained(cluster, request, pick, error) from error
-            except BaseException:
-                pick.finish(Outcome.CANCELLED)
-                call.given_up()
-                raise
-            response = self._accept(cluster, pick, response)
-            if not call.after_answer(response.status_code):
-                return response
-            response.stream.close()
+            tried = self._attempt(cluster, call, request)
+            pause = call.after(tried.ended)
+            if pause is None:
+                return tried.result()
+            if tried.response is not None:
+                tried.response.stream.close()
+            if pause:
+                time.sleep(pause)  # noqa: TID251 - the pause before the next attempt
 
-    def _pick(self, cluster: HttpCluster, request: Any) -> Pick:
+    def _attempt(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Tried:
+        pick = self._pick(cluster, call, request)
+        end = call.leaves(pick.node)
+        steered = _Steered(request, pick.node, _connect_s(cluster), call.attempt_s)
         try:
-            return pick_blocking(cluster, self._key(cluster, request), _patience(request))
+            response = pick.node.transport.handle_request(steered)
+        except self._library.TransportError as error:
+            own = isinstance(error, self._library.ReadTimeout) and steered.is_own_time("read")
+            return self._broken(cluster, call, pick, end, request, error, own_time=own)
+        except BaseException:
+            _give_up(pick, end)
+            raise
+        steered.is_answered()
+        return self._answered(cluster, call, pick, end, response)
+
+    def _pick(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Pick:
+        try:
+            key = self._key(cluster, request)
+            return pick_blocking(cluster, key, _patience(request), call.been)
         except Unknown as error:
             raise self._timed_out(request, error) from error
         except NoEndpoints as error:

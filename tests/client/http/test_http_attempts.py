@@ -1,17 +1,25 @@
 """What the end of an HTTP attempt means."""
 
+import re
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimtab.attempt import Ended, Retry
 from trimtab.attempt.budget import FLOOR, RATIO, Budget
+from trimtab.attempt.course import MOST_UNSENT
 from trimtab.client.http_attempts import (
-    MOST_TRIES,
     Broke,
+    HttpAttempts,
     HttpCall,
     outcome_of_http,
     report_of_http,
 )
+from trimtab.client.http_plans import IDEMPOTENT, HttpPlans
+from trimtab.errors import ConfigError
+from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 
 
@@ -85,25 +93,134 @@ def test_retries_are_at_most_a_fifth_of_the_requests_and_a_floor(wishes):
     assert retries <= FLOOR + RATIO * requests
 
 
+def call(method, *, repeatable=True, patience=None, clock=None, **declared):
+    rules = HttpAttempts(HttpPlans(**declared), Budget(), clock or at(0.0), Random(1))
+    return HttpCall(rules, method, repeatable=repeatable, patience=patience)
+
+
+def after_break(made, broke):
+    return made.after(made.broken(broke, None))
+
+
+def after_status(made, status, rest=None):
+    report = None if rest is None else LoadReport(retry_after=rest)
+    return made.after(made.answered(status, report, None))
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH", "CONNECT"])
-def test_what_may_have_been_done_is_not_done_twice(method):
-    call = HttpCall(Budget(), method, repeatable=True)
-    assert not call.after_break(Broke.LOST)
-    assert not call.after_answer(503)
+@pytest.mark.parametrize("declared", [{}, {"retry": Retry(on=[503])}])
+def test_what_may_have_been_done_is_not_done_twice(method, declared):
+    assert after_break(call(method, **declared), Broke.LOST) is None
+    assert after_status(call(method, **declared), 503) is None
 
 
-def test_a_body_that_can_t_be_read_twice_is_not_sent_twice():
-    assert not HttpCall(Budget(), "PUT", repeatable=False).after_break(Broke.LOST)
+@pytest.mark.parametrize("declared", [{}, {"retry": Retry(on=[503])}])
+def test_a_body_that_can_t_be_read_twice_is_not_sent_twice(declared):
+    assert after_break(call("PUT", repeatable=False, **declared), Broke.LOST) is None
+    assert not call("PUT", repeatable=False, retry=Retry(hedge_after_s=0.1)).hedges
+
+
+@pytest.mark.parametrize("method", IDEMPOTENT)
+def test_without_a_word_idempotent_methods_are_sent_again_once_and_at_once(method):
+    for ending in (
+        lambda made: after_break(made, Broke.LOST),
+        lambda made: after_status(made, 503),
+    ):
+        made = call(method)
+        assert ending(made) == 0.0
+        assert ending(made) is None
+    assert after_status(call(method), 502) is None
+
+
+def test_without_a_word_a_retry_after_does_not_hold_up_the_attempt_elsewhere():
+    assert after_status(call("GET"), 503, rest=30.0) == 0.0
 
 
 def test_what_reached_nobody_goes_elsewhere_whatever_it_is_but_not_for_ever():
-    call = HttpCall(Budget(), "POST", repeatable=False)
-    assert [call.after_break(Broke.UNREACHED) for _ in range(MOST_TRIES)] == [
-        *[True] * (MOST_TRIES - 1),
-        False,
+    made = call("POST", repeatable=False)
+    assert [after_break(made, Broke.UNREACHED) for _ in range(MOST_UNSENT + 1)] == [
+        *[0.0] * MOST_UNSENT,
+        None,
     ]
 
 
 @pytest.mark.parametrize("broke", [Broke.TIMEOUT, Broke.LOCAL, Broke.FAULTY])
 def test_what_is_the_caller_s_or_too_late_ends(broke):
-    assert not HttpCall(Budget(), "GET", repeatable=True).after_break(broke)
+    assert after_break(call("GET"), broke) is None
+    assert after_break(call("GET", retry=Retry()), broke) is None
+
+
+def test_declared_statuses_are_followed_by_so_many_attempts_with_growing_pauses():
+    made = call("GET", retry=Retry(attempts=4, on=[502], backoff_s=0.1, multiplier=3.0))
+    pauses = [after_status(made, 502) for _ in range(4)]
+    assert pauses[3] is None
+    for pause, base in zip(pauses, (0.1, 0.3, 0.9), strict=False):
+        assert 0.8 * base <= pause <= 1.2 * base
+    assert after_status(call("GET", retry=Retry(on=[502])), 503) is None
+
+
+def test_a_broken_connection_is_followed_by_another_attempt_whatever_statuses_are_declared():
+    assert after_break(call("GET", retry=Retry(on=[502])), Broke.LOST) is not None
+
+
+def test_a_method_that_is_named_goes_by_its_own_rule():
+    declared = {"retries": {"POST": Retry(on=[503])}, "retry": Retry(attempts=1)}
+    assert after_status(call("POST", **declared), 503) is not None
+    assert after_status(call("PATCH", **declared), 503) is None
+    assert after_status(call("GET", **declared), 503) is None
+
+
+def test_grpc_s_word_for_it_means_503_too():
+    assert after_status(call("GET", retry=Retry()), 503) is not None
+    assert after_status(call("GET", retry=Retry(on=["UNAVAILABLE"])), 503) is not None
+
+
+@pytest.mark.parametrize(("rest", "pause"), [(2.0, 2.0), (5.0, 5.0), (5.1, None)])
+def test_retry_after_is_the_next_pause_unless_the_caller_would_not_wait_so_long(rest, pause):
+    made = call("GET", patience=5.0, retry=Retry(on=[503], backoff_s=0.1))
+    assert after_status(made, 503, rest) == pause
+
+
+def test_an_attempt_s_own_time_is_followed_by_another_the_caller_s_is_not():
+    made = call("GET", retry=Retry(attempt_timeout_s=0.1))
+    assert made.attempt_s == 0.1
+    assert made.after(made.broken(Broke.TIMEOUT, None, own_time=True)) is not None
+
+
+def test_declared_attempts_are_within_the_same_budget():
+    rules = HttpAttempts(HttpPlans(Retry(attempts=2, on=[500])), Budget(), at(0.0), Random(1))
+    again = 0
+    for _ in range(100):
+        made = HttpCall(rules, "GET", repeatable=True)
+        again += after_status(made, 500) is not None
+    assert again <= FLOOR + RATIO * 100
+
+
+def test_the_latency_quantile_is_the_method_s():
+    now = [0.0]
+    declared = {"retry": Retry(hedge_quantile=0.5)}
+    rules = HttpAttempts(HttpPlans(**declared), Budget(), lambda: now[0], Random(1))
+    for method, seconds in (("GET", 0.1), ("PUT", 1.0)):
+        for _ in range(200):
+            made = HttpCall(rules, method, repeatable=True)
+            made.course.ended(now[0], Ended(200, good=True))
+            now[0] += seconds
+            made.answered(200, None, None)
+    for method, seconds in (("GET", 0.1), ("PUT", 1.0)):
+        hedge_s = HttpCall(rules, method, repeatable=True).course.next_at - now[0]
+        assert seconds <= hedge_s <= 1.06 * seconds  # a step of the histogram is 5 %
+
+
+@pytest.mark.parametrize(
+    ("declared", "named"),
+    [
+        ({"retry": 3}, "retry=3"),
+        ({"retries": {"GET": 3}}, "retries['GET']=3"),
+        ({"retries": {"get": Retry(on=[503])}}, "'get'"),
+        ({"retry": Retry(on=["INTERNAL"])}, "on=[13]"),
+        ({"retry": Retry(on=[200])}, "on=[200]"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_by_name(declared, named):
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        HttpPlans(**declared)
