@@ -140,6 +140,28 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeatable:
+    """What a Service's owner says of further attempts: which methods are safe to run more than once.
+
+    Attributes:
+        methods: ``/package.Service/Method``, ``/package.Service/`` for all of a gRPC service, an HTTP
+            method such as ``GET``, or ``*``; sorted.
+        on: the gRPC statuses after which another attempt may follow, by name; sorted.
+        attempts: the most, the first included, 2 to 5.
+        hedge_after_s: when the next attempt leaves although no answer came [s]; None: it waits.
+        hedge_quantile: the same, at this part of the latencies seen lately, 0 to 1.
+        budget: further attempts as a part of a client's requests, 0 to 1.
+    """
+
+    methods: tuple[str, ...]
+    on: tuple[str, ...] = ("UNAVAILABLE",)
+    attempts: int = 3
+    hedge_after_s: float | None = None
+    hedge_quantile: float | None = None
+    budget: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePort:
     """The Service port behind a cluster, as Kubernetes names it.
 
@@ -153,6 +175,7 @@ class ServicePort:
             The control plane's affair: clients are not told.
         out_of_band: whether its endpoints offer load reports as a stream, to be read by the control
             plane. Its affair likewise.
+        repeatable: which of its methods may run more than once; None: its owner does not say.
     """
 
     service: str
@@ -162,6 +185,7 @@ class ServicePort:
     app_protocol: str = ""
     exported_to: tuple[str, ...] = ()
     out_of_band: bool = field(default=False, repr=False)  # no part of a snapshot's version
+    repeatable: Repeatable | None = None
 
     @property
     def cluster(self) -> str:

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from trimtab.control.state_file import State, StateError, read_state, write_state
 from trimtab.control.verdicts import SavedVerdict
-from trimtab.model import Endpoint, Health, Locality, PolicyConfig, ServicePort, Snapshot
+from trimtab.model import (
+    Endpoint,
+    Health,
+    Locality,
+    PolicyConfig,
+    Repeatable,
+    ServicePort,
+    Snapshot,
+)
 
 ENDPOINTS = st.builds(
     Endpoint,
@@ -29,7 +37,17 @@ SNAPSHOTS = st.builds(
     st.text(min_size=1, max_size=5),
     st.lists(ENDPOINTS, max_size=4, unique_by=lambda e: e.key).map(tuple),
     st.none() | st.just(PolicyConfig.of("token", zone="off", size=4, judges=False)),
-    st.none() | st.just(ServicePort("orders", "shop", 8080, "grpc", exported_to=("a", "*"))),
+    st.none()
+    | st.just(
+        ServicePort(
+            "orders",
+            "shop",
+            8080,
+            "grpc",
+            exported_to=("a", "*"),
+            repeatable=Repeatable(("*", "GET"), hedge_quantile=0.95),
+        )
+    ),
 )
 VERDICTS = st.builds(SavedVerdict, st.text(max_size=3), st.text(max_size=3), st.floats(0, 2e9))
 ONE = State(

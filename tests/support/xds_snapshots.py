@@ -8,6 +8,7 @@ from trimtab.model import (
     Health,
     Locality,
     PolicyConfig,
+    Repeatable,
     ServicePort,
     Snapshot,
 )
@@ -35,6 +36,18 @@ ENDPOINTS = st.builds(
     additional_addresses=st.lists(IPS, max_size=2).map(tuple),
     uid=TEXT,
 )
+METHODS = st.sampled_from(["*", "GET", "/shop.Orders/", "/shop.Orders/Get", "/shop.Orders/List"])
+REPEATABLE = st.builds(
+    Repeatable,
+    st.sets(METHODS, min_size=1).map(lambda found: tuple(sorted(found))),
+    st.sets(st.sampled_from(["ABORTED", "INTERNAL", "UNAVAILABLE"]), min_size=1).map(
+        lambda found: tuple(sorted(found))
+    ),
+    st.integers(2, 5),
+    st.none() | st.floats(0, 60),
+    st.none() | st.sampled_from([0.5, 0.95, 0.99]),
+    st.sampled_from([0.0, 0.2, 1.0]),
+)
 POLICIES = st.builds(
     PolicyConfig,
     st.one_of(st.sampled_from(["p2c", "round_robin", "random"]), TEXT.filter(bool)),
@@ -51,6 +64,7 @@ SERVICES = st.builds(
     st.integers(1, 65535),
     st.sampled_from(["", "grpc", "grpc-web", "http"]),
     st.sampled_from(["", "grpc", "kubernetes.io/h2c", "http"]),
+    repeatable=st.none() | REPEATABLE,
 )
 
 

@@ -93,7 +93,10 @@ MODULES = [
     typed_struct_pb2,
 ]
 # Two official messages are called HttpProtocolOptions; a Cluster carries the one of `upstreams`.
-CHOSEN = {"HttpProtocolOptions": http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR}
+CHOSEN = {
+    "HttpProtocolOptions": http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR,
+    "RetryPolicy": route_components_pb2.RetryPolicy.DESCRIPTOR,
+}
 
 
 def official(name):

@@ -6,32 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trimtab.errors import ConfigError
-
-GRPC_CODES = {
-    name: number
-    for number, name in enumerate(
-        (
-            "OK",
-            "CANCELLED",
-            "UNKNOWN",
-            "INVALID_ARGUMENT",
-            "DEADLINE_EXCEEDED",
-            "NOT_FOUND",
-            "ALREADY_EXISTS",
-            "PERMISSION_DENIED",
-            "RESOURCE_EXHAUSTED",
-            "FAILED_PRECONDITION",
-            "ABORTED",
-            "OUT_OF_RANGE",
-            "UNIMPLEMENTED",
-            "INTERNAL",
-            "UNAVAILABLE",
-            "DATA_LOSS",
-            "UNAUTHENTICATED",
-        )
-    )
-}
-"""gRPC's status numbers by name (grpc/doc/statuscodes.md)."""
+from trimtab.grpc_status import GRPC_CODES
 
 
 @dataclass(frozen=True, slots=True)

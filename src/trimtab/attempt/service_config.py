@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from trimtab.attempt.budget import Throttle
-from trimtab.attempt.retry import GRPC_CODES, Retry
+from trimtab.attempt.retry import Retry
 from trimtab.errors import ConfigError
+from trimtab.grpc_status import GRPC_CODES
 
 _DURATION = re.compile(r"\d+(\.\d{1,9})?s")
 _MOST_ATTEMPTS = 5  # gRFC A6: larger values are taken as 5

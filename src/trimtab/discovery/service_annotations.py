@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from trimtab import policies
-from trimtab.discovery import ReportProblem
+from trimtab.discovery import ReportProblem, retry_annotations
 from trimtab.discovery.kube_objects import Service, describe, short
 from trimtab.discovery.static import snapshot_of
 from trimtab.errors import ConfigError
@@ -45,6 +45,7 @@ KNOWN = {
     DISABLE: "`on`: round robin over all endpoints and nothing else, whatever the other annotations and a client's own `policy=` say",
     EXPORT_TO: "which namespaces' clients may see the Service besides its own",
     LOAD_REPORTS: "whether the control plane asks the endpoints themselves for their load",
+    **retry_annotations.KNOWN,
 }
 DISABLED = PolicyConfig.of("round_robin", disable=True)
 """What native gRPC does without being told anything: no judges, no zones, no subsets."""

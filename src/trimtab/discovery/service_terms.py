@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trimtab.discovery import ReportProblem
 from trimtab.discovery.kube_objects import Service, ServiceSpec, describe, short
+from trimtab.discovery.retry_annotations import repeatable_of
 from trimtab.discovery.service_annotations import (
     DISABLED,
     exported_to,
@@ -60,6 +61,7 @@ def _ports(service: Service, spec: ServiceSpec, report: ReportProblem) -> Iterat
     where = describe("Service", service.metadata)
     exported = exported_to(service, report)
     asked = out_of_band(service, report)
+    repeatable = repeatable_of(service, report)
     seen: set[int] = set()
     for i, port in enumerate(spec.ports or ()):
         if (port.protocol or "TCP") != "TCP":
@@ -83,4 +85,5 @@ def _ports(service: Service, spec: ServiceSpec, report: ReportProblem) -> Iterat
                 port.appProtocol or "",
                 exported,
                 asked,
+                repeatable,
             )

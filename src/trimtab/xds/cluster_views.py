@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trimtab.model import Endpoint, Snapshot
+from trimtab.model import Endpoint, Repeatable, Snapshot
 from trimtab.xds import type_urls
 from trimtab.xds.assignments import MAX_BODY, Fragments, View, assignment_resource, subset
 from trimtab.xds.resources import (
@@ -98,6 +98,11 @@ class ClusterViews:
         nested = type_url == type_urls.CDS and client.goes_by_localities and self.zones == "prefer"
         return self._static(type_url, name, nested=nested)
 
+    @property
+    def _repeatable(self) -> Repeatable | None:
+        service = self.snapshot.service
+        return None if service is None else service.repeatable
+
     def _static(self, type_url: str, name: str, *, nested: bool = False) -> Resource:
         found = self.static.get((type_url, name, nested))
         if found is None:
@@ -109,9 +114,11 @@ class ClusterViews:
                     load_reports=self.load_reports,
                 )
             elif type_url == type_urls.LDS:
-                found = listener_resource(name, self.cluster, self.snapshot.policy)
+                found = listener_resource(
+                    name, self.cluster, self.snapshot.policy, self._repeatable
+                )
             else:
-                found = route_resource(name, self.cluster, self.snapshot.policy)
+                found = route_resource(name, self.cluster, self.snapshot.policy, self._repeatable)
             self.static[type_url, name, nested] = found
         return found
 

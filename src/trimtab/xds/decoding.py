@@ -15,6 +15,7 @@ from trimtab.model import PolicyConfig, ServicePort
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.parsing import own_metadata, parsed, text_of, whole_number
+from trimtab.xds.repeating import read_fields
 from trimtab.xds.routing import check_routes
 
 
@@ -159,4 +160,5 @@ def _service(metadata: wire.Metadata) -> ServicePort | None:
         port=whole_number(port, "metadata port"),
         port_name=text_of(facts, "port_name"),
         app_protocol=text_of(facts, "app_protocol"),
+        repeatable=read_fields(facts),
     )

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 
-from trimtab.model import PolicyConfig, ServicePort, Snapshot
+from trimtab.model import PolicyConfig, Repeatable, ServicePort, Snapshot
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.cluster_policy import Json, hash_policies, packed, set_policy, struct
+from trimtab.xds.repeating import FIELD as REPEATABLE
+from trimtab.xds.repeating import default_policy, fields_of, routes_of
 
 _CONNECT_TIMEOUT_S = 2  # an in-cluster connect takes < 1 ms; one lost SYN is sent again after 1 s
 _HTTP2_PROTOCOLS = frozenset({"grpc", "kubernetes.io/h2c"})
@@ -121,12 +123,17 @@ def speaks_http2(service: ServicePort) -> bool:
     return service.port_name == "grpc" or service.port_name.startswith("grpc-")
 
 
-def listener_resource(name: str, cluster: str, policy: PolicyConfig | None = None) -> Resource:
+def listener_resource(
+    name: str,
+    cluster: str,
+    policy: PolicyConfig | None = None,
+    repeatable: Repeatable | None = None,
+) -> Resource:
     """The Listener that a gRPC client asks for: its routes are inline, for any authority.
 
     Inline, since a route that arrives apart from its Listener can be torn from it (gRFC A71).
     """
-    return _listener(name, _routes(name, "*", cluster, policy))
+    return _listener(name, _routes(name, "*", cluster, policy, repeatable))
 
 
 def missing_listener_resource(name: str, *, routeless: bool = False) -> Resource:
@@ -161,9 +168,14 @@ def missing_route_resource(name: str) -> Resource:
     return resource(type_urls.RDS, name, wire.RouteConfiguration(name=name))
 
 
-def route_resource(name: str, cluster: str, policy: PolicyConfig | None = None) -> Resource:
+def route_resource(
+    name: str,
+    cluster: str,
+    policy: PolicyConfig | None = None,
+    repeatable: Repeatable | None = None,
+) -> Resource:
     """The RouteConfiguration of a cluster, under the name that was asked for."""
-    return resource(type_urls.RDS, name, _routes(name, "*", cluster, policy))
+    return resource(type_urls.RDS, name, _routes(name, "*", cluster, policy, repeatable))
 
 
 def _listener(name: str, routes: wire.RouteConfiguration) -> Resource:
@@ -188,23 +200,22 @@ def _listener(name: str, routes: wire.RouteConfiguration) -> Resource:
 
 
 def _routes(
-    name: str, domain: str, cluster: str, policy: PolicyConfig | None = None
+    name: str,
+    domain: str,
+    cluster: str,
+    policy: PolicyConfig | None = None,
+    repeatable: Repeatable | None = None,
 ) -> wire.RouteConfiguration:
-    return wire.RouteConfiguration(
-        name=name,
-        virtual_hosts=[
-            wire.VirtualHost(
-                name=name,
-                domains=[domain],
-                routes=[
-                    wire.Route(
-                        match=wire.RouteMatch(prefix=""),
-                        route=wire.RouteAction(cluster=cluster, hash_policy=hash_policies(policy)),
-                    )
-                ],
-            )
-        ],
-    )
+    def route(match: wire.RouteMatch, again: wire.RetryPolicy | None) -> wire.Route:
+        action = wire.RouteAction(
+            cluster=cluster, hash_policy=hash_policies(policy), retry_policy=again
+        )
+        return wire.Route(match=match, route=action)
+
+    routes = [route(match, again) for match, again in routes_of(repeatable)]
+    routes.append(route(wire.RouteMatch(prefix=""), default_policy(repeatable)))
+    host = wire.VirtualHost(name=name, domains=[domain], routes=routes)
+    return wire.RouteConfiguration(name=name, virtual_hosts=[host])
 
 
 def _ads() -> wire.ConfigSource:
@@ -237,4 +248,6 @@ def _service_fields(service: ServicePort) -> dict[str, Json]:
         fields["port_name"] = service.port_name
     if service.app_protocol:
         fields["app_protocol"] = service.app_protocol
+    if service.repeatable:
+        fields[REPEATABLE] = fields_of(service.repeatable)
     return fields
