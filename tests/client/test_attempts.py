@@ -11,6 +11,7 @@ from doors import loop, threads
 from doors.servers import EchoServer
 from harness.waiting import eventually, pause
 from trimtab import ConfigError, Endpoint, Retry, Snapshot
+from trimtab.client.observing import install
 
 DOORS = {**threads.DOORS, **loop.DOORS}
 UNAVAILABLE, NOT_FOUND = 14, 5
@@ -24,7 +25,10 @@ pytestmark = [
 
 
 class Pod(EchoServer):
-    """Fails every call with ``code`` while that is set; counts calls by their text."""
+    """Fails every call with ``code`` while that is set; counts calls by their text.
+
+    A stream that is to hold does so before its first message, one called ``later`` after it.
+    """
 
     def __init__(self, echo, name):
         self.code = None
@@ -33,7 +37,7 @@ class Pod(EchoServer):
         self._counting = threading.Lock()
         super().__init__(echo, name)
 
-    def _answer(self, request, context):
+    def _enter(self, request, context):
         with self._counting:
             self.executions[request.text] += 1
         if self.code is not None:
@@ -41,7 +45,22 @@ class Pod(EchoServer):
             context.abort(
                 next(c for c in grpc.StatusCode if c.value[0] == self.code), f"{self.name} fails"
             )
-        return super()._answer(request, context)
+
+    def Say(self, request, context):  # noqa: N802 - gRPC's name
+        self._enter(request, context)
+        return super().Say(request, context)
+
+    def Count(self, request, context):  # noqa: N802
+        self._enter(request, context)
+        hold = type(request)(hold=True)
+        if request.hold:
+            self._answer(hold, context)
+        for number in range(request.replies):
+            if number == 1 and request.text == "later":
+                self._answer(hold, context)
+            yield self._reply(text=request.text, server=self.name)
+        if request.fail_with:
+            self._answer(type(request)(fail_with=request.fail_with), context)
 
 
 @pytest.fixture(params=DOORS)
@@ -67,6 +86,14 @@ def opened(door, pods, **given):
         what="all are connected",
     )
     return channel
+
+
+def idle(channel):
+    eventually(
+        lambda: not any(node.in_flight for node in channel.balancer.nodes.values()),
+        within=10,
+        what="nothing is in flight",
+    )
 
 
 def executions(pods):
@@ -172,11 +199,7 @@ def test_a_hedge_answers_while_the_first_attempt_hangs_and_the_other_is_cancelle
     caller.join()
     assert done[0].server == quick.name
     eventually(lambda: slow.cancelled == 1, within=10, what="the other attempt is cancelled")
-    eventually(
-        lambda: not any(node.in_flight for node in channel.balancer.nodes.values()),
-        within=10,
-        what="nothing is in flight",
-    )
+    idle(channel)
 
 
 def test_a_hedge_that_finds_no_endpoint_leaves_the_first_attempt_alone(door, pods, echo):
@@ -209,14 +232,303 @@ def test_an_attempt_has_its_own_time_and_all_share_the_calls(door, pods, echo):
     assert 2 <= executions(pods)["x"] <= 3
 
 
-# A blocking call can't be cancelled, and ``future`` makes one attempt.
-@pytest.mark.parametrize("door", loop.DOORS, indirect=True)
 def test_who_cancels_a_call_cancels_its_attempts(door, pods, echo):
     channel = opened(door, pods, retry=Retry(hedge_after_s=0.05))
     call = channel.begin("Say", echo[0].Request(text="x", hold=True), timeout=20)
     eventually(lambda: all(pod.holding for pod in pods), within=10, what="both attempts hang")
     call.cancel()
     eventually(lambda: all(pod.cancelled for pod in pods), within=10, what="both are cancelled")
+
+
+def test_a_stream_that_fails_before_its_first_message_is_asked_for_elsewhere(door, pods, echo):
+    bad, good = pods
+    bad.code = UNAVAILABLE
+    channel = opened(door, pods, retry=Retry(backoff_s=0.001))
+    for n in range(6):
+        replies = channel.count(echo[0].Request(text=f"{n}", replies=3), timeout=10)
+        assert [reply.server for reply in replies] == ["b", "b", "b"]
+    assert bad.executions.total() >= 1
+    assert good.executions == Counter(f"{n}" for n in range(6))
+    assert channel.count(echo[0].Request(text="none"), timeout=10) == []
+    idle(channel)
+
+
+def test_after_the_first_message_of_a_stream_its_error_is_the_callers(door, pods, echo):
+    channel = opened(door, pods, retry=Retry(backoff_s=0.001))
+    call = channel.begin("Count", echo[0].Request(text="x", replies=1, fail_with=14), timeout=10)
+    assert call.first().text == "x"
+    with pytest.raises(grpc.RpcError) as caught:
+        call.rest()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert executions(pods) == Counter(x=1)
+    idle(channel)
+
+
+def test_a_stream_of_which_nothing_is_said_runs_once(door, pods, echo):
+    for pod in pods:
+        pod.code = UNAVAILABLE
+    channel = opened(door, pods)
+    with pytest.raises(grpc.RpcError):
+        channel.count(echo[0].Request(text="x", replies=1), timeout=10)
+    assert executions(pods) == Counter(x=1)
+
+
+def test_the_error_of_a_streams_last_attempt_is_the_callers(door, pods, echo):
+    for pod in pods:
+        pod.code = UNAVAILABLE
+    channel = opened(door, pods, retry=Retry(2, backoff_s=0.0))
+    call = channel.begin("Count", echo[0].Request(text="x", replies=1), timeout=10)
+    # Nobody iterates: the attempts are made all the same.
+    assert call.code() is grpc.StatusCode.UNAVAILABLE
+    assert "fails" in call.details()
+    with pytest.raises(grpc.RpcError, match="fails"):
+        call.rest()
+    assert executions(pods) == Counter(x=2)
+    idle(channel)
+
+
+def test_an_attempts_own_time_is_that_until_a_streams_first_message(door, pods, echo):
+    retry = Retry(2, attempt_timeout_s=0.3, backoff_s=0.0)
+    channel = opened(door, pods, retry=retry)
+    call = channel.begin("Count", echo[0].Request(text="later", replies=3), timeout=20)
+    taken = call.first().server
+    pause(0.5)  # longer than an attempt may keep its caller waiting; nothing outside shows it
+    for pod in pods:
+        pod.let_go.set()
+    assert {reply.server for reply in call.rest()} == {taken}
+    assert executions(pods) == Counter(later=1)
+
+
+def test_a_stream_that_keeps_its_caller_waiting_is_asked_for_elsewhere(door, pods, echo):
+    retry = Retry(2, attempt_timeout_s=0.3, backoff_s=0.0)
+    channel = opened(door, pods, retry=retry)
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.count(echo[0].Request(text="x", replies=1, hold=True), timeout=20)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "0.3 s" in caught.value.details()
+    assert [pod.executions["x"] for pod in pods] == [1, 1]
+    eventually(lambda: all(pod.cancelled for pod in pods), within=10, what="both are cancelled")
+    idle(channel)
+
+
+def test_who_cancels_a_stream_cancels_the_attempt_that_it_waits_for(door, pods, echo):
+    channel = opened(door, pods, retry=Retry())
+    call = channel.begin("Count", echo[0].Request(text="x", hold=True), timeout=20)
+    eventually(lambda: any(pod.holding for pod in pods), within=10, what="an attempt hangs")
+    call.cancel()
+    eventually(lambda: any(pod.cancelled for pod in pods), within=10, what="it is cancelled")
+    idle(channel)
+    assert executions(pods) == Counter(x=1)
+
+
+DROP_SAFE = {name: door for name, door in DOORS.items() if name != "loop-public"}  # see aio_public
+
+
+@pytest.mark.parametrize("door", DROP_SAFE, indirect=True)
+def test_a_stream_that_its_caller_drops_after_a_message_is_cancelled(door, pods, echo):
+    channel = opened(door, pods, retry=Retry())
+    call = channel.begin("Count", echo[0].Request(text="later", replies=2), timeout=20)
+    call.first()
+    eventually(lambda: any(pod.holding for pod in pods), within=10, what="it hangs")
+    call.drop()
+    eventually(lambda: any(pod.cancelled for pod in pods), within=10, what="it is cancelled")
+    idle(channel)
+
+
+# An asyncio one is cancelled once it has its first message: see aio_stream_attempts.
+@pytest.mark.parametrize("door", threads.DOORS, indirect=True)
+def test_a_stream_that_its_caller_drops_before_a_message_is_cancelled(door, pods, echo):
+    channel = opened(door, pods, retry=Retry())
+    call = channel.begin("Count", echo[0].Request(text="x", replies=2, hold=True), timeout=20)
+    eventually(lambda: any(pod.holding for pod in pods), within=10, what="an attempt hangs")
+    call.drop()
+    eventually(lambda: any(pod.cancelled for pod in pods), within=10, what="it is cancelled")
+    idle(channel)
+
+
+@pytest.mark.parametrize("door", ["loop"], indirect=True)
+def test_an_asyncio_stream_that_its_caller_drops_is_cancelled_at_its_first_message(
+    door, pods, echo
+):
+    channel = opened(door, pods, retry=Retry())
+    call = channel.begin("Count", echo[0].Request(text="x", replies=100_000, hold=True), timeout=20)
+    eventually(lambda: any(pod.holding for pod in pods), within=10, what="an attempt hangs")
+    call.drop()
+    for pod in pods:
+        pod.let_go.set()
+    idle(channel)
+
+
+class Watching:
+    """Notes the ends of calls and attempts."""
+
+    def __init__(self):
+        self.calls = []
+        self.attempts = []
+
+    def call(self, service, method):
+        return lambda status: self.calls.append((method, status))
+
+    def attempt(self, sent):
+        return lambda status: self.attempts.append((sent.number, sent.alone, status))
+
+
+@pytest.fixture
+def watching():
+    made = Watching()
+    remove = install(made)
+    yield made
+    remove()
+
+
+@pytest.mark.parametrize("arity", ["Say", "Count"])
+def test_who_watches_is_told_of_each_attempt_and_once_of_the_call(
+    door, pods, echo, watching, arity
+):
+    bad, _ = pods
+    channel = opened(door, pods, retry=Retry(3, backoff_s=0.0))
+    name = f"trimtab.test.Echo/{arity}"
+    both = echo[0].Request(text="x", replies=2)
+
+    def ask():
+        if arity == "Say":
+            channel.begin("Say", both, timeout=10).code()
+        else:
+            channel.count(both, timeout=10)
+
+    bad.code = UNAVAILABLE
+    ask()
+    ask()  # one of the two begins at the bad one
+    n = bad.executions["x"]
+    assert n >= 1
+    expected = [(1, False, "UNAVAILABLE"), (2, False, "OK")] * n + [(1, False, "OK")] * (2 - n)
+    eventually(lambda: len(watching.calls) == 2, within=10, what="both calls have ended")
+    assert watching.calls == [(name, "OK")] * 2
+    eventually(lambda: len(watching.attempts) == n + 2, within=10, what="all attempts have ended")
+    assert sorted(watching.attempts) == sorted(expected)
+    bad.code = None
+    hanging = channel.begin(arity, echo[0].Request(text="y", hold=True), timeout=10)
+    eventually(lambda: any(pod.holding for pod in pods), within=10, what="a call hangs")
+    hanging.cancel()
+    eventually(lambda: len(watching.calls) == 3, within=10, what="its end is told")
+    assert watching.calls[-1] == (name, "CANCELLED")
+    idle(channel)
+    assert len(watching.calls) == 3
+
+
+@pytest.mark.parametrize("door", loop.DOORS, indirect=True)
+def test_the_first_of_two_streams_to_have_a_message_is_the_callers(door, pods, echo):
+    channel = opened(door, pods, retry=Retry(hedge_after_s=0.05))
+    call = channel.begin("Count", echo[0].Request(text="x", replies=2, hold=True), timeout=20)
+    eventually(lambda: all(pod.holding for pod in pods), within=10, what="both attempts hang")
+    slow, quick = pods
+    quick.let_go.set()
+    assert [reply.server for reply in call.rest()] == [quick.name] * 2
+    eventually(lambda: slow.cancelled == 1, within=10, what="the other attempt is cancelled")
+    idle(channel)
+
+
+@pytest.fixture(params=threads.DOORS)
+def blocking(request, echo):
+    made = threads.DOORS[request.param](echo)
+    yield made
+    made.close()
+
+
+def future_of(channel, echo, **more):
+    return echo[1].EchoStub(channel.raw).Say.future(echo[0].Request(text="x", **more), timeout=20)
+
+
+def test_a_future_is_made_again_elsewhere_and_is_grpcs_own_to_look_at(blocking, pods, echo):
+    bad, good = pods
+    bad.code = UNAVAILABLE
+    channel = opened(blocking, pods, retry=Retry(backoff_s=0.001))
+    told = []
+    for _ in range(6):
+        call = future_of(channel, echo)
+        call.add_done_callback(told.append)
+        assert isinstance(call, grpc.Future)
+        assert isinstance(call, grpc.Call)
+        assert call.result(timeout=10).server == good.name
+        assert call.done()
+        assert not call.running()
+        assert not call.cancelled()
+        assert call.exception() is None
+        assert call.traceback() is None
+        assert call.code() is grpc.StatusCode.OK
+        assert call.trailing_metadata() is not None
+    assert bad.executions["x"] >= 1
+    assert good.executions["x"] == 6
+    eventually(lambda: len(told) == 6, within=10, what="each is told once")
+    idle(channel)
+
+
+def test_a_future_that_fails_has_the_last_attempts_error(blocking, pods, echo):
+    for pod in pods:
+        pod.code = UNAVAILABLE
+    channel = opened(blocking, pods, retry=Retry(2, backoff_s=0.001))
+    call = future_of(channel, echo)
+    error = call.exception(timeout=10)
+    assert isinstance(error, grpc.RpcError)
+    assert error.code() is call.code() is grpc.StatusCode.UNAVAILABLE
+    assert call.traceback() is not None
+    with pytest.raises(grpc.RpcError, match="fails"):
+        call.result()
+    assert executions(pods) == Counter(x=2)
+
+
+def test_a_future_is_hedged_and_nobody_waits_longer_than_he_said(blocking, pods, echo):
+    channel = opened(blocking, pods, retry=Retry(hedge_after_s=0.1))
+    call = future_of(channel, echo, hold=True)
+    with pytest.raises(grpc.FutureTimeoutError):
+        call.result(timeout=0.01)
+    with pytest.raises(grpc.FutureTimeoutError):
+        call.exception(timeout=0.01)
+    assert call.running()
+    eventually(lambda: all(pod.holding for pod in pods), within=10, what="both attempts hang")
+    slow, quick = pods
+    quick.let_go.set()
+    assert call.result(timeout=10).server == quick.name
+    eventually(lambda: slow.cancelled == 1, within=10, what="the other attempt is cancelled")
+    assert not call.cancelled()
+    idle(channel)
+
+
+def test_a_future_that_is_cancelled_or_dropped_ends_its_attempts(blocking, pods, echo):
+    channel = opened(blocking, pods, retry=Retry(hedge_after_s=0.05))
+    call = future_of(channel, echo, hold=True)
+    told = []
+    call.add_done_callback(told.append)
+    eventually(lambda: all(pod.holding for pod in pods), within=10, what="both attempts hang")
+    assert call.cancel()
+    assert not call.cancel()
+    assert told == [call]
+    assert call.cancelled()
+    with pytest.raises(grpc.FutureCancelledError):
+        call.result()
+    eventually(lambda: all(pod.cancelled for pod in pods), within=10, what="both are cancelled")
+    idle(channel)
+    call = future_of(channel, echo, hold=True)
+    eventually(lambda: any(pod.holding == 2 for pod in pods), within=10, what="another hangs")
+    del call
+    idle(channel)
+
+
+def test_a_future_that_is_dropped_with_a_callback_is_told_of_its_end(blocking, pods, echo):
+    channel = opened(blocking, pods, retry=Retry())
+    told = threading.Event()
+    future_of(channel, echo).add_done_callback(lambda call: call.result() and told.set())
+    assert told.wait(10)
+
+
+def test_closing_the_channel_ends_what_has_further_attempts_to_make(blocking, pods, echo):
+    for pod in pods:
+        pod.code = UNAVAILABLE
+    channel = opened(blocking, pods, retry=Retry(5, backoff_s=0.2, most_backoff_s=0.2))
+    call = future_of(channel, echo)
+    eventually(lambda: executions(pods)["x"], within=10, what="an attempt has failed")
+    channel.close()
+    assert call.exception(timeout=10).code() is not grpc.StatusCode.OK
 
 
 def test_without_endpoints_the_reason_is_the_callers(door, echo):

@@ -8,6 +8,7 @@ import pytest
 import http_doors
 import trimtab
 from doors import loop, threads
+from doors.servers import EchoServer
 from harness.waiting import eventually
 from http_servers import HttpServers
 from trimtab.client.call_details import WANTED
@@ -41,6 +42,24 @@ def in_details(channel, door, call):
         return found
 
     return channel.run(within())
+
+
+class Refusing(EchoServer):
+    """Refuses streams."""
+
+    def Count(self, _request, context):  # noqa: N802 - gRPC's name
+        context.abort(grpc.StatusCode.UNAVAILABLE, "no")
+
+
+def count(channel, door, request, **more):
+    if hasattr(channel, "run"):
+
+        async def call():
+            async for _reply in channel.stub.Count(request, **more):
+                pass
+
+        return in_details(channel, door, call)
+    return in_details(channel, door, lambda: channel.count(request, **more))
 
 
 def say(channel, door, request, **more):
@@ -90,6 +109,27 @@ def test_every_attempt_of_a_retried_call_is_told(door, servers, echo):
         (good.port, 2, "OK"),
     ]
     assert retried[1].reason == "round_robin, of 2, apart from earlier attempts"
+
+
+def test_every_attempt_of_a_retried_stream_is_told(door, servers, echo):
+    bad, good = Refusing(echo, "a"), servers.open("b")
+    try:
+        channel = door.open(
+            [bad.target, good.target], policy="round_robin", retry=trimtab.Retry(backoff_s=0.001)
+        )
+        eventually(
+            lambda: sum(n.connected for n in channel.balancer.nodes.values()) == 2,
+            within=10,
+            what="both are connected",
+        )
+        calls = [count(channel, door, echo[0].Request(replies=2), timeout=10) for _ in range(3)]
+    finally:
+        bad.stop()
+    retried = next(seen for seen in calls if len(seen) > 1)
+    assert [(s.endpoint.port, s.number, s.status) for s in retried] == [
+        (bad.port, 1, "UNAVAILABLE"),
+        (good.port, 2, "OK"),
+    ]
 
 
 def test_a_call_that_waited_for_an_endpoint_is_told_too(echo, servers):

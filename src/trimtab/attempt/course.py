@@ -98,10 +98,18 @@ class Course:
         budget.earn()
         self._plan_hedge(now)
 
+    def left(self, now: float) -> float | None:
+        """What is left of the request's time [s]; None: it has for ever."""
+        return None if self._deadline is None else max(0.0, self._deadline - now)
+
+    @property
+    def first_message_s(self) -> float | None:
+        """How long an attempt may keep its caller waiting for the first message [s]; None: for ever."""
+        return None if self._retry is None else self._retry.attempt_timeout_s
+
     def attempt_timeout(self, now: float) -> float | None:
         """How long an attempt that begins now may take [s]; None: for ever."""
-        left = None if self._deadline is None else max(0.0, self._deadline - now)
-        own = None if self._retry is None else self._retry.attempt_timeout_s
+        left, own = self.left(now), self.first_message_s
         return left if own is None else own if left is None else min(own, left)
 
     def due(self, now: float) -> bool:
@@ -146,6 +154,8 @@ class Course:
 
     def commit(self) -> None:
         """A message goes to the caller: from here on there is no other attempt."""
+        if not self.committed:
+            self._budget.succeeded()
         self.committed = True
         self._stop()
 

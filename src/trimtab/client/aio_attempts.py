@@ -15,11 +15,11 @@ import grpc.aio
 
 from trimtab.attempt import Verdict
 from trimtab.client.attempts import Attempts, Request, trail
-from trimtab.client.observing import Observer, plain
+from trimtab.client.observing import End, Observer, plain
 
 
-class Retrying(grpc.aio.UnaryUnaryClientInterceptor):
-    """See ``attempt.Course`` for the rules.
+class Declared:
+    """What the interceptors of all arities share.
 
     Args:
         attempts: the channel's.
@@ -40,24 +40,38 @@ class Retrying(grpc.aio.UnaryUnaryClientInterceptor):
         self._service = service
         self._observer = observer
 
+    def run_of(self, kind: type[Run], continuation: Any, details: Any, request: Any) -> Run | None:
+        """A request that may run more than once; None: nothing was declared of its method."""
+        method = details.method.decode() if isinstance(details.method, bytes) else details.method
+        if not self._attempts.declares(method):
+            return None
+        state = self._attempts.begin(method, details.timeout, self._clock())
+        return kind(state, self._clock, continuation, details, request)
+
+    def told(self, method: Any) -> End:
+        """Tell who watches that a request begins."""
+        if self._observer is None:
+            return _nobody
+        return self._observer.call(self._service, plain(method))
+
+
+def _nobody(_status: str) -> None:
+    """Nobody watches."""
+
+
+class Retrying(Declared, grpc.aio.UnaryUnaryClientInterceptor):
+    """See ``attempt.Course`` for the rules."""
+
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
         """Make attempts until one is the request's end; the others are cancelled."""
-        details = client_call_details
-        method = details.method.decode() if isinstance(details.method, bytes) else details.method
-        if not self._attempts.declares(method):
-            return await continuation(details, request)
-        run = _Run(
-            self._attempts.begin(method, details.timeout, self._clock()),
-            self._clock,
-            continuation,
-            details,
-            request,
-        )
+        run = self.run_of(Run, continuation, client_call_details, request)
+        if run is None:
+            return await continuation(client_call_details, request)
         if self._observer is None:
             return await run.to_its_end()
-        end = self._observer.call(self._service, plain(method))
+        end = self.told(client_call_details.method)
         status = "CANCELLED"
         try:
             call = await run.to_its_end()
@@ -70,8 +84,13 @@ class Retrying(grpc.aio.UnaryUnaryClientInterceptor):
         return call
 
 
-class _Run:
-    """One request's attempts, each in a task of its own: one that waits for an endpoint holds up none."""
+class Run:
+    """One request's attempts, each in a task of its own: one that waits for an endpoint holds up none.
+
+    Attributes:
+        state: the request's.
+        clock: monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -81,8 +100,8 @@ class _Run:
         details: Any,
         request: Any,
     ) -> None:
-        self._state = state
-        self._clock = clock
+        self.state = state
+        self.clock = clock
         self._continuation = continuation
         self._details = details
         self._request = request
@@ -91,31 +110,32 @@ class _Run:
 
     async def to_its_end(self) -> Any:
         """The call that ends the request; raises the error of an attempt that found no endpoint."""
-        course = self._state.course
+        course = self.state.course
         last = None
         try:
             self._start()
             while True:
                 attempt = await self._next_end()
                 if attempt is None:
-                    if course.due(self._clock()):
+                    if course.due(self.clock()):
                         self._start()
                     elif not self._running:
                         return self._call_of(last)
                     continue
                 self._running.discard(attempt)
                 last = attempt
-                verdict = await self._verdict(attempt)
+                verdict = await self.verdict(attempt)
                 if verdict is Verdict.FINAL:
                     return self._call_of(attempt)
                 if verdict is Verdict.AGAIN:
                     self._start()
         finally:
             for attempt in self._running:
-                attempt.cancel()
+                if not attempt.cancel() and not attempt.cancelled() and not attempt.exception():
+                    attempt.result().cancel()  # a stream that opened at the same time
 
     def _start(self) -> None:
-        attempt = asyncio.create_task(self._attempt())
+        attempt = asyncio.create_task(self.attempt())
         self._running.add(attempt)
         attempt.add_done_callback(self._note_end)
 
@@ -124,22 +144,11 @@ class _Run:
             attempt.exception()  # looked at: the one of a hedge that lost is nobody's business
         self._ended.put_nowait(attempt)
 
-    async def _attempt(self) -> Any:
+    async def attempt(self) -> Any:
         """A call that has ended; raises ``AioRpcError`` if none was made."""
-        details = self._details
         call = None
-        trail.set(self._state.trail)
         try:
-            call = await self._continuation(
-                grpc.aio.ClientCallDetails(
-                    method=details.method,
-                    timeout=self._state.course.attempt_timeout(self._clock()),
-                    metadata=details.metadata,
-                    credentials=details.credentials,
-                    wait_for_ready=details.wait_for_ready,
-                ),
-                self._request,
-            )
+            call = await self.sent(self.state.course.attempt_timeout(self.clock()))
             await call.code()
         except asyncio.CancelledError:
             if call is not None:
@@ -147,16 +156,32 @@ class _Run:
             raise
         return call
 
+    async def sent(self, limit_s: float | None) -> Any:
+        """A call that has left, with this timeout."""
+        details = self._details
+        trail.set(self.state.trail)
+        return await self._continuation(
+            grpc.aio.ClientCallDetails(
+                method=details.method,
+                timeout=limit_s,
+                metadata=details.metadata,
+                credentials=details.credentials,
+                wait_for_ready=details.wait_for_ready,
+            ),
+            self._request,
+        )
+
     async def _next_end(self) -> asyncio.Task[Any] | None:
         """The attempt that ended; None: it is time to look whether another is due."""
-        at = self._state.course.next_at
+        at = self.state.course.next_at
         try:
-            async with asyncio.timeout(None if at is None else max(0.0, at - self._clock())):
+            async with asyncio.timeout(None if at is None else max(0.0, at - self.clock())):
                 return await self._ended.get()
         except TimeoutError:
             return None
 
-    async def _verdict(self, attempt: asyncio.Task[Any]) -> Verdict:
+    async def verdict(self, attempt: asyncio.Task[Any]) -> Verdict:
+        """What its end means."""
         error = attempt.exception()
         if error is None:
             call = attempt.result()
@@ -165,8 +190,8 @@ class _Run:
             code, trailing = error.code(), error.trailing_metadata()
         else:
             raise error
-        now = self._clock()
-        return self._state.course.ended(now, self._state.ended(now, code.value[0], trailing))
+        now = self.clock()
+        return self.state.course.ended(now, self.state.ended(now, code.value[0], trailing))
 
     @staticmethod
     def _call_of(attempt: asyncio.Task[Any] | None) -> Any:

@@ -25,6 +25,7 @@ from trimtab.balancer import Pick
 from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
+from trimtab.client.aio_stream_attempts import RetryingStreams
 from trimtab.client.aio_waiting import Waiting
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
@@ -258,10 +259,9 @@ class Gate:
     def start(self, cluster: AioCluster) -> None:
         """Nothing can leave yet."""
         if cluster.attempts is not None:
-            retrying = Retrying(
-                cluster.attempts, cluster.clock, cluster.balancer.cluster, cluster.observer
-            )
-            self._lists[0].append(retrying)  # unary calls
+            told = (cluster.attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
+            self._lists[0].append(Retrying(*told))
+            self._lists[1].append(RetryingStreams(*told))
         waiting = Waiting(cluster)
         for interceptors in self._lists:
             interceptors.append(waiting)

@@ -24,6 +24,7 @@ from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
+from trimtab.client.aio_stream_attempts import RetryingStreams
 from trimtab.client.aio_waiting import Continuation, Details, Waiting
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import joined
@@ -178,13 +179,11 @@ class PublicChannel(Face, grpc.aio.Channel):
                 _PlacingStreamStream,
             )
         )
-        attempts = self._cluster.attempts
         cluster = self._cluster
-        retrying = (
-            []
-            if attempts is None
-            else [Retrying(attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)]
-        )
+        retrying: list[grpc.aio.ClientInterceptor] = []
+        if cluster.attempts is not None:
+            told = (cluster.attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
+            retrying = [Retrying(*told), RetryingStreams(*told)]
         where = "ipv4:127.0.0.1:1"
         all_interceptors = [*(interceptors or ()), *retrying, *placing]
         self.front = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -43,24 +44,30 @@ class Attempts:
         """Whether ``/package.Service/Method`` may run more than once."""
         return self._plans.of(method).retry is not None
 
-    def begin(self, method: str, timeout: float | None, now: float) -> Request:
+    def begin(
+        self, method: str, timeout: float | None, now: float, *, overlap: bool = True
+    ) -> Request:
         """A request of a method that ``declares`` something begins.
 
         Args:
             method: ``/package.Service/Method``.
             timeout: the caller's [s]; the configuration's own may be shorter.
             now: [s, monotonic].
+            overlap: whether the door can wait for several attempts at once; else there are no hedges.
         """
         plan = self._plans.of(method)
+        retry = plan.retry
+        if retry is not None and retry.hedges and not overlap:
+            retry = replace(retry, hedge_after_s=None, hedge_quantile=None)
         limits = [each for each in (timeout, plan.timeout_s) if each is not None]
         deadline = now + min(limits) if limits else None
         latency = None
-        if plan.retry is not None and plan.retry.hedge_quantile is not None:
+        if retry is not None and retry.hedge_quantile is not None:
             latency = self._latencies.get(method)
             if latency is None:
-                latency = self._latencies[method] = LatencyQuantile(plan.retry.hedge_quantile)
+                latency = self._latencies[method] = LatencyQuantile(retry.hedge_quantile)
         hedge_s = None if latency is None else latency.seconds()
-        course = Course(plan.retry, self._budget, self._random, now, deadline, hedge_s)
+        course = Course(retry, self._budget, self._random, now, deadline, hedge_s)
         return Request(course, now, deadline, latency)
 
 
@@ -82,6 +89,12 @@ class Request:
         self._begin = begin
         self._deadline = deadline
         self._latency = latency
+
+    def opened(self, now: float) -> None:
+        """The first message of a stream has come: it is the caller's, and there is no other attempt."""
+        if self._latency is not None:
+            self._latency.record(now - self._begin)
+        self.course.commit()
 
     def ended(self, now: float, code: int, trailing: Any) -> Ended:
         """How an attempt ended.

@@ -14,7 +14,7 @@ from trimtab.attempt import Retry
 from trimtab.balancer import Balancer
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
 from trimtab.client.kill_switch import disabled, native
-from trimtab.client.sync_attempts import RetryingUnaryUnary
+from trimtab.client.sync_attempts import Declared, RetryingUnaryStream, RetryingUnaryUnary
 from trimtab.client.sync_calls import (
     Calls,
     StreamStream,
@@ -98,6 +98,10 @@ class BalancedChannel(grpc.Channel):
         state = self._cluster.availability.connectivity.name
         return f"<trimtab.Channel {state}: {self._cluster.balancer!r}>"
 
+    def _declares(self, method: str) -> bool:
+        attempts = self._cluster.attempts
+        return attempts is not None and attempts.declares(method)
+
     def unary_unary(
         self,
         method: str,
@@ -106,10 +110,8 @@ class BalancedChannel(grpc.Channel):
         _registered_method: bool | None = False,
     ) -> UnaryUnary:
         """See ``grpc.Channel``."""
-        attempts = self._cluster.attempts
-        again = attempts is not None and attempts.declares(method)
         return self._made(
-            RetryingUnaryUnary if again else UnaryUnary,
+            RetryingUnaryUnary if self._declares(method) else UnaryUnary,
             "unary_unary",
             method,
             request_serializer,
@@ -126,7 +128,7 @@ class BalancedChannel(grpc.Channel):
     ) -> UnaryStream:
         """See ``grpc.Channel``."""
         return self._made(
-            UnaryStream,
+            RetryingUnaryStream if self._declares(method) else UnaryStream,
             "unary_stream",
             method,
             request_serializer,
@@ -186,9 +188,9 @@ class BalancedChannel(grpc.Channel):
             )
 
         made = kind(self, self._cluster, method, make, drop_counts=drop_counts, end=self._end)
-        if isinstance(made, RetryingUnaryUnary):
+        if isinstance(made, Declared):
             attempts = self._cluster.attempts
-            assert attempts is not None  # noqa: S101 - for the type checker: see ``unary_unary``
+            assert attempts is not None  # noqa: S101 - for the type checker: see ``_declares``
             made.attempts = attempts
         return made
 
@@ -256,8 +258,8 @@ def insecure_channel(
         fallback: whom to call while the control plane says nothing, or has no endpoint: a list of
             ``"host:port"``, ``Endpoint`` and at most one ``LastGood``. ``TRIMTAB_LAST_GOOD`` names a
             directory for every channel.
-        retry: declares unary calls safe to run more than once, and says when to; by method in the
-            service config (``grpc.service_config``), whose word goes first.
+        retry: declares calls safe to run more than once, and says when to; not those whose request is
+            a stream. By method in the service config (``grpc.service_config``), whose word goes first.
         health: watch each endpoint's health by gRPC's own health service: the name that it knows, "" for
             the server as a whole. One that is not SERVING gets no new requests.
 

@@ -1,25 +1,66 @@
-"""Blocking calls with further attempts: retries and hedges of unary calls."""
+"""The methods of blocking stubs that may run more than once: retries and hedges.
+
+Calls that block make their attempts in the caller's thread; those that return at once, see
+``attempted_call``. Calls whose request is a stream have one attempt: gRPC takes from the caller's iterator
+as soon as a call begins, and nobody could give that back.
+"""
 
 from __future__ import annotations
 
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from trimtab.attempt import Verdict
+from trimtab.client.attempted_call import AttemptedCall, AttemptedStream, Run
 from trimtab.client.attempts import Attempts, Request, trail
-from trimtab.client.observing import plain
-from trimtab.client.sync_calls import Metadata, UnaryUnary
+from trimtab.client.observing import End, plain
+from trimtab.client.sync_calls import Calls, Metadata, UnaryStream, UnaryUnary
+
+_Face = TypeVar("_Face", bound=AttemptedCall)
 
 
-class RetryingUnaryUnary(UnaryUnary):
-    """A unary method that may run more than once; see ``attempt.Course`` for the rules.
+class Declared(Calls):
+    """What they share.
 
-    ``future`` makes a single attempt: nobody waits who could begin another.
+    Attributes:
+        attempts: the channel's.
     """
 
     attempts: Attempts
+
+    def returned(self, kind: type[_Face], how: str, request: Any, *given: Any) -> _Face:
+        """Begin a call and return it at once; ``given`` are the other arguments of ``Calls.begin``."""
+        timeout, *rest = given
+        cluster = self._cluster
+        clock = cluster.clock
+        now = clock()
+        stream = issubclass(kind, AttemptedStream)
+        state = self.attempts.begin(self.method, timeout, now, overlap=not stream)
+        left = state.course.left(now)
+        run = Run(
+            state,
+            clock,
+            cluster.alarms,
+            lambda left: self.begin(how, request, left, *rest),
+            stream=stream,
+            end=self._told(),
+        )
+        call = kind(run, None if left is None else now + left, clock)
+        run.start(call)
+        return call
+
+    def _told(self) -> End | None:
+        """Tell who watches that a request begins."""
+        observer = self._cluster.observer
+        if observer is None:
+            return None
+        return observer.call(self._cluster.balancer.cluster, plain(self.method))
+
+
+class RetryingUnaryUnary(Declared, UnaryUnary):
+    """A unary method; see ``attempt.Course`` for the rules."""
 
     def __call__(  # type: ignore[override]  # the base's is ``block``, for speed
         self,
@@ -50,13 +91,33 @@ class RetryingUnaryUnary(UnaryUnary):
         )
         return call.result(), call
 
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The call, which is a future of the response."""
+        return self.returned(
+            AttemptedCall,
+            "future",
+            request,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+        )
+
     def _to_its_end(
         self, request: Any, timeout: float | None, metadata: Metadata, *how: Any
     ) -> Any:
-        observer = self._cluster.observer
-        if observer is None:
+        end = self._told()
+        if end is None:
             return self._run(request, timeout, metadata, *how)
-        end = observer.call(self._cluster.balancer.cluster, plain(self.method))
         status = "CANCELLED"
         try:
             call = self._run(request, timeout, metadata, *how)
@@ -112,3 +173,28 @@ class RetryingUnaryUnary(UnaryUnary):
             return self.begin("future", request, timeout, metadata, *how)
         finally:
             trail.reset(token)
+
+
+class RetryingUnaryStream(Declared, UnaryStream):
+    """A method whose response is a stream: attempts until its first message, one after the other."""
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The call, which is an iterator of the responses."""
+        return self.returned(
+            AttemptedStream,
+            "__call__",
+            request,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+        )

@@ -23,6 +23,7 @@ import grpc
 
 from trimtab.balancer import BEAT_S, Balancer, Node, Pick
 from trimtab.client import observing
+from trimtab.client.alarms import Alarms
 from trimtab.client.attempts import trail
 from trimtab.client.availability import Availability, Link
 from trimtab.client.channel_spec import ChannelSpec, Options, target_of
@@ -143,6 +144,7 @@ class SyncCluster:
             lock=lock,
         )
         self.attempts = spec.attempts(Random())
+        self.alarms = Alarms(self.clock)
         self.observer = observing.installed()
         self.availability = Availability(spec.service, self.balancer, self.clock)
         self._questions = SyncQuestions()

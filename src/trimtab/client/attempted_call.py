@@ -1,0 +1,322 @@
+"""Blocking stubs' calls that return at once, with further attempts: ``future()`` and streamed responses.
+
+Attempts begin where the last one ended: in gRPC's thread that says so, in the thread that iterates, or in
+that of ``Alarms`` after a pause. Nothing here waits but ``next``. What gRPC calls back refers to an
+attempt weakly, so that a call which its caller drops is cancelled as ever.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+import grpc
+
+from trimtab.attempt import Verdict
+from trimtab.client.alarms import Alarms
+from trimtab.client.attempts import Request, trail
+from trimtab.client.ended_call import EndedCall
+from trimtab.client.observing import End
+from trimtab.client.unsettled_call import UnsettledCall
+
+_TOO_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Run:
+    """One request's attempts, from any thread.
+
+    Args:
+        state: the request's.
+        clock: seconds, monotonic.
+        alarms: for pauses and hedges.
+        begin: begins an attempt with its timeout [s].
+        stream: whether the response is one: then an attempt's own time is that until its first message.
+        end: to be told the status; None: nobody asks.
+    """
+
+    def __init__(
+        self,
+        state: Request,
+        clock: Callable[[], float],
+        alarms: Alarms,
+        begin: Callable[[float | None], Any],
+        *,
+        stream: bool,
+        end: End | None,
+    ) -> None:
+        self._state = state
+        self._clock = clock
+        self._alarms = alarms
+        self._begin = begin
+        self._stream = stream
+        self._end = end
+        self._context = copy_context()  # the caller's: attempts begin in other threads as well
+        self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
+        self._running: list[Any] = []
+        self._expired: list[Any] = []
+        self._last: Any = None
+        self._read: Any = None
+        self._over = False
+        self._armed: float | None = None
+        self._face: Callable[[], AttemptedCall | None] = lambda: None
+        self._kept: AttemptedCall | None = None
+
+    def start(self, face: AttemptedCall) -> None:
+        """Make the first attempt.
+
+        Args:
+            face: what the caller has in hand; settled with the attempt that ends the request.
+        """
+        self._face = weakref.ref(face)
+        self._launch()
+        self._arm()
+
+    def keep(self, face: AttemptedCall) -> None:
+        """Somebody counts on the call although he may drop it."""
+        with self._lock:
+            if not self._over:
+                self._kept = face
+
+    def stop(self) -> None:
+        """The caller wants no answer: cancel what is under way."""
+        with self._lock:
+            running = self._finish()
+        for call in running:
+            call.cancel()
+        self._tell("CANCELLED")
+
+    def open(self, call: Any) -> bool:
+        """The first message of an attempt has come: it is the caller's; False if it is over."""
+        with self._lock:
+            if self._over or not _take(self._running, call):
+                return False
+            self._state.opened(self._clock())
+            others = self._finish()
+        self._settle(call, others)
+        return True
+
+    def read(self) -> Any:
+        """The attempt to read from; waits while there is none; None: it is over.
+
+        Who reads says what came of it, by ``open`` or ``ended``: a message may come with the end.
+        """
+        with self._news:
+            self._news.wait_for(lambda: self._over or self._running)
+            self._read = None if self._over else self._running[0]
+            return self._read
+
+    def _called_back(self, call: Any) -> None:
+        with self._lock:
+            if call is self._read:
+                return
+        self.ended(call)
+
+    def ended(self, call: Any) -> None:
+        """An attempt has ended; every call after the first does nothing."""
+        others = None
+        with self._lock:
+            if self._over or not _take(self._running, call):
+                return
+            code, trailing = call.code(), call.trailing_metadata()
+            if _take(self._expired, call):
+                code, call = _TOO_LATE, self._too_late()
+            self._last = call
+            now = self._clock()
+            end = self._state.ended(now, code.value[0], trailing)
+            verdict = self._state.course.ended(now, end)
+            if verdict is Verdict.FINAL:
+                others = self._finish()
+        if others is not None:
+            self._settle(call, others)
+        elif verdict is Verdict.AGAIN:
+            self._launch_later()
+        self._arm()
+
+    def _too_late(self) -> EndedCall:
+        limit = self._state.course.first_message_s
+        return EndedCall(_TOO_LATE, f"no message within the attempt's {limit} s")
+
+    def _launch(self) -> None:
+        """Make an attempt; the course counts it as running already. Raises as ``begin`` does."""
+        course = self._state.course
+        now = self._clock()
+        timeout = course.left(now) if self._stream else course.attempt_timeout(now)
+        call = self._context.copy().run(self._attempt, timeout)
+        with self._news:
+            over = self._over
+            if not over:
+                self._running.append(call)
+                self._news.notify_all()
+        if over:
+            call.cancel()
+            return
+        ref = weakref.ref(call)
+
+        def end() -> None:
+            ended = ref()
+            if ended is not None:
+                self._called_back(ended)
+
+        if not call.add_callback(end):
+            self.ended(call)
+        elif self._stream and course.first_message_s is not None:
+            self._alarms.at(now + course.first_message_s, lambda: self._expire(ref()))
+
+    def _attempt(self, timeout: float | None) -> Any:
+        trail.set(self._state.trail)
+        return self._begin(timeout)
+
+    def _launch_later(self) -> None:
+        """Make a further attempt; nobody is there to take an exception."""
+        try:
+            self._launch()
+        except Exception as error:  # noqa: BLE001 - a closed channel, or the caller's serializer
+            with self._lock:
+                others = None if self._over else self._finish()
+            if others is not None:
+                why = f"no further attempt could begin: {error}"
+                self._settle(EndedCall(grpc.StatusCode.CANCELLED, why), others)
+
+    def _expire(self, call: Any) -> None:
+        with self._lock:
+            if self._over or not any(each is call for each in self._running):
+                return
+            self._expired.append(call)
+        call.cancel()
+
+    def _arm(self) -> None:
+        """Come back when the course wants to be asked."""
+        with self._lock:
+            at = self._state.course.next_at
+            if at is None or self._over or at == self._armed:
+                return
+            self._armed = at
+        self._alarms.at(at, self._tick)
+
+    def _tick(self) -> None:
+        others = None
+        with self._lock:
+            if self._over:
+                return
+            self._armed = None
+            course = self._state.course
+            due = course.due(self._clock())
+            if not due and not course.running and course.next_at is None:
+                last, others = self._last, self._finish()
+        if due:
+            self._launch_later()
+        elif others is not None:
+            self._settle(last, others)
+        self._arm()
+
+    def _finish(self) -> list[Any]:
+        """It is over; returns what has to be cancelled, and holds on to nothing."""
+        self._over = True
+        running, self._running = self._running, []
+        self._last = self._read = None
+        self._news.notify_all()
+        return running
+
+    def _settle(self, call: Any, others: list[Any]) -> None:
+        """Give the caller this one. Not under the lock: his callbacks run here."""
+        face, self._kept = self._face(), None
+        if face is not None and not face.settle(call):
+            call.cancel()
+        for other in others:
+            other.cancel()
+        if self._end is None:
+            return
+        ref = weakref.ref(call)
+
+        def end() -> None:
+            ended = ref()
+            self._tell("CANCELLED" if ended is None else ended.code().name)
+
+        if not call.add_callback(end):
+            end()
+
+    def _tell(self, status: str) -> None:
+        with self._lock:
+            end, self._end = self._end, None
+        if end is not None:
+            end(status)
+
+
+def _take(calls: list[Any], call: Any) -> bool:
+    """Take a call out, by identity; whether it was there."""
+    for place, each in enumerate(calls):
+        if each is call:
+            del calls[place]
+            return True
+    return False
+
+
+class AttemptedCall(UnsettledCall):
+    """A call that has yet to succeed in one of its attempts, or to fail in the last.
+
+    Args:
+        run: makes the attempts.
+        deadline: of the call, by ``clock``; None for never.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, run: Run, deadline: float | None, clock: Callable[[], float]) -> None:
+        super().__init__(deadline, clock)
+        self._run = run
+
+    def __del__(self) -> None:
+        if self.waiting:
+            self._run.stop()
+
+    def keep(self) -> None:
+        """See the base."""
+        self._run.keep(self)
+
+    def cancel(self) -> bool:
+        """End it and its attempts; False if it has ended already."""
+        unsettled = self.waiting
+        cancelled = super().cancel()
+        if unsettled:
+            self._run.stop()
+        return cancelled
+
+
+class AttemptedStream(AttemptedCall):
+    """The same, of a call whose response is a stream: until its first message."""
+
+    def __init__(self, run: Run, deadline: float | None, clock: Callable[[], float]) -> None:
+        super().__init__(run, deadline, clock)
+        self._opening = threading.Lock()
+        self._first: list[Any] = []
+
+    def initial_metadata(self) -> Any:
+        """Blocks until the first message is there, or the end: whose it is is known then."""
+        with self._opening:
+            self._open()
+        return super().initial_metadata()
+
+    def __next__(self) -> Any:
+        with self._opening:
+            self._open()
+            if self._first:
+                return self._first.pop()
+        return super().__next__()
+
+    def _open(self) -> None:
+        """Read on in one attempt after the other until one has a message, or all have ended."""
+        while self.waiting:
+            call = self._run.read()
+            if call is None:
+                self._settled()
+                return
+            try:
+                message = next(call)
+            except (StopIteration, grpc.RpcError):
+                self._run.ended(call)
+                continue
+            if self._run.open(call):
+                self._first.append(message)

@@ -1,0 +1,166 @@
+"""A sync call that its caller has in hand before gRPC's own is known.
+
+``.future()`` and streaming calls must return at once. Until it is known which native call (or which end
+without one) is the caller's, this object stands for it; from then on it passes everything on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from trimtab.client.ended_call import LOCALLY_CANCELLED, EndedCall
+
+
+class UnsettledCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in stubs only
+    """A call that is yet to be known; whoever makes it calls ``settle`` once.
+
+    Args:
+        deadline: when its time is over, by ``clock``; None for never.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, deadline: float | None, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self.deadline = deadline
+        self._clock = clock
+        self._news = threading.Condition()
+        self._call: Any = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    def keep(self) -> None:
+        """Somebody counts on the call although he may drop it."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is not settled yet."""
+        return self._call is None
+
+    def left(self) -> float | None:
+        """What is left of its time [s]; None for no limit."""
+        return None if self.deadline is None else max(0.0, self.deadline - self._clock())
+
+    def settle(self, call: Any) -> bool:
+        """It left as the native ``call``, or ended as an ``EndedCall``; False if it had before."""
+        with self._news:
+            if self._call is not None:
+                return False
+            self._call = call
+            callbacks, self._callbacks = self._callbacks, []
+            self._news.notify_all()
+        for callback in callbacks:
+            if not call.add_callback(callback):
+                callback()
+        return True
+
+    def _settled(self, timeout: float | None = None) -> Any:
+        with self._news:
+            if not self._news.wait_for(lambda: self._call is not None, timeout):
+                raise grpc.FutureTimeoutError
+        return self._call
+
+    def _rest(self, timeout: float | None) -> tuple[Any, float | None]:
+        """The call, and what is left of a wait for it."""
+        begin = self._clock()
+        call = self._settled(timeout)
+        return call, None if timeout is None else max(0.0, timeout - (self._clock() - begin))
+
+    # grpc.Call
+
+    def code(self) -> grpc.StatusCode:
+        """The status; blocks until it is there."""
+        code: grpc.StatusCode = self._settled().code()
+        return code
+
+    def details(self) -> str:
+        """The status text; blocks until it is there."""
+        details: str = self._settled().details()
+        return details
+
+    def debug_error_string(self) -> str:
+        """The description of the error; blocks until it is there."""
+        text: str = self._settled().debug_error_string()
+        return text
+
+    def initial_metadata(self) -> Any:
+        """Blocks until it is there."""
+        return self._settled().initial_metadata()
+
+    def trailing_metadata(self) -> Any:
+        """Blocks until it is there."""
+        return self._settled().trailing_metadata()
+
+    def is_active(self) -> bool:
+        """Whether it has not ended."""
+        return self._call is None or bool(self._call.is_active())
+
+    def time_remaining(self) -> Any:
+        """What is left of its time [s]; None for no limit."""
+        return self.left() if self._call is None else self._call.time_remaining()
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Call back when it ends; False if it has ended."""
+        with self._news:
+            if self._call is None:
+                self._callbacks.append(callback)
+                self.keep()
+                return True
+        return bool(self._call.add_callback(callback))
+
+    # grpc.Future
+
+    def cancel(self) -> bool:
+        """End it; False if it has ended already."""
+        cancelled = EndedCall(grpc.StatusCode.CANCELLED, LOCALLY_CANCELLED, cancelled=True)
+        return self.settle(cancelled) or bool(self._call.cancel())
+
+    def cancelled(self) -> bool:
+        """Whether ``cancel`` ended it."""
+        return self._call is not None and bool(self._call.cancelled())
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._call is None or bool(self._call.running())
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._call is not None and bool(self._call.done())
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The response; blocks up to ``timeout`` [s]. Raises as gRPC's own."""
+        call, rest = self._rest(timeout)
+        return call.result(rest)
+
+    def exception(self, timeout: float | None = None) -> Any:
+        """The error or None; blocks up to ``timeout`` [s]. Raises as gRPC's own."""
+        call, rest = self._rest(timeout)
+        return call.exception(rest)
+
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
+        """The error's traceback or None; blocks up to ``timeout`` [s]. Raises as gRPC's own."""
+        call, rest = self._rest(timeout)
+        found: TracebackType | None = call.traceback(rest)
+        return found
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        """Call ``fn`` with this object when it has ended."""
+        if not self.add_callback(lambda: fn(self)):
+            fn(self)
+
+    # the iterator of a streaming response
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._settled())
+
+    def __str__(self) -> str:
+        call = self._call
+        return f"<{type(self).__name__} that is under way>" if call is None else str(call)
+
+    __repr__ = __str__
