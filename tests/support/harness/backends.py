@@ -31,10 +31,10 @@ class Backends:
         self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"], failing=True)
         return Pod(name, self._talk.answer(opened=name)["port"])
 
-    def open_with(self, name, *, port=0, **how):
-        """Start a server; ``how``: ``options`` of gRPC's, ``failing``, ``slower_ms``, ``out_of_band``."""
+    def open_with(self, name, *, port=0, zone="z1", **how):
+        """Start a server; ``how``: what ``Echo`` takes."""
         self._talk.say(do="open", name=name, addresses=[f"127.0.0.1:{port}"], **how)
-        return Pod(name, self._talk.answer(opened=name)["port"])
+        return Pod(name, self._talk.answer(opened=name)["port"], zone=zone)
 
     @property
     def process(self):

@@ -17,12 +17,22 @@ METHOD = "Who"
 
 
 class Echo:
-    """One server: one pod of the tests."""
+    """One server: one pod of the tests. With ``at_once`` more requests than that wait."""
 
-    def __init__(self, name, slower_ms=0, *, failing=False, options=(), out_of_band=False):
+    def __init__(
+        self,
+        name,
+        slower_ms=0,
+        *,
+        failing=False,
+        at_once=1_000_000,
+        options=(),
+        out_of_band=False,
+    ):
         self.name = name
         self._failing = failing
         self._slower_s = slower_ms / 1e3
+        self._places = asyncio.Semaphore(at_once)
         self.cut_off = 0
         reports = [LoadReports()] if out_of_band else []
         self._server = grpc.aio.server(interceptors=reports, options=list(map(tuple, options)))
@@ -45,9 +55,10 @@ class Echo:
         if self._failing:
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"{self.name} is broken")
         try:
-            done = asyncio.Event()
-            asyncio.get_running_loop().call_later(int(request) / 1e3 + self._slower_s, done.set)
-            await done.wait()
+            async with self._places:
+                done = asyncio.Event()
+                asyncio.get_running_loop().call_later(int(request) / 1e3 + self._slower_s, done.set)
+                await done.wait()
         except asyncio.CancelledError:
             self.cut_off += 1
             raise
@@ -57,17 +68,12 @@ class Echo:
 async def serve():
     echoes = {}
     async for command in read_commands():
-        name = command.get("name")
-        match command["do"]:
+        name = command.pop("name", None)
+        match command.pop("do"):
             case "open":
-                echoes[name] = Echo(
-                    name,
-                    command.get("slower_ms", 0),
-                    failing=command.get("failing", False),
-                    options=command.get("options", ()),
-                    out_of_band=command.get("out_of_band", False),
-                )
-                port = await echoes[name].open(command["addresses"])
+                addresses = command.pop("addresses")
+                echoes[name] = Echo(name, **command)
+                port = await echoes[name].open(addresses)
                 tell({"opened": name, "port": port})
             case "close":
                 await echoes[name].close(command["grace"])

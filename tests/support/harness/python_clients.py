@@ -18,7 +18,15 @@ def trimtab_client(bootstrap):
     return _client("trimtab", "trimtab.aio", bootstrap, {})
 
 
+def trimtab_client_of(env):
+    """trimtab's channel, told by its environment alone where it is and whom it asks."""
+    return _started("trimtab", "trimtab.aio", env)
+
+
 def _client(name, library, bootstrap, env):
+    return _started(name, library, {"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap, **env})
+
+
+def _started(name, library, env):
     command = [sys.executable, "-m", "harness.load_process", library]
-    env = {"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap, **env}
     return Client(name, command, cwd=SUPPORT, env=env)
