@@ -95,6 +95,25 @@ def test_reports_of_all_clients_add_up_per_endpoint_and_idle_endpoints_count():
     }
 
 
+def test_requests_in_flight_are_a_metric_per_endpoint_and_kind_of_client():
+    scene = Scene(1, 2)
+
+    def in_flight(port, kind):
+        scene.loads.measure()
+        where = (ORDERS, "z1", f"127.0.0.1:{port}", kind)
+        return scene.counters.get(metrics.LOAD_IN_FLIGHT, *where)
+
+    scene.report(1, 100, in_flight=4)
+    scene.report(1, 100, client=Client(kind=ClientKind.TRIMTAB), in_flight=2)
+    assert in_flight(1, "envoy") == pytest.approx(4.0)
+    assert in_flight(1, "trimtab") == pytest.approx(2.0)
+    scene.clock.now += 10
+    scene.report(1, 100, in_flight=8)
+    assert in_flight(1, "envoy") == pytest.approx(6.0)  # 4 for ten seconds, then 8
+    scene.clock.now += 71  # nobody has said anything since
+    assert in_flight(1, "envoy") == 0.0
+
+
 def test_what_is_older_than_a_minute_counts_in_totals_only():
     scene = Scene(1)
     scene.report(1, 600)

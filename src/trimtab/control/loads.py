@@ -214,6 +214,7 @@ class Loads:
             metrics.LOAD_ERRORS,
             metrics.LOAD_TIMED,
             metrics.LOAD_SECONDS,
+            metrics.LOAD_IN_FLIGHT,
         ):
             counters.clear(name)
         counters.clear(metrics.LOAD_MAX_TO_MEAN)
@@ -222,6 +223,8 @@ class Loads:
             labels = (row.cluster, row.zone, row.address, row.kind)
             counters.set(metrics.LOAD_REQUESTS, sums.requests, *labels)
             counters.set(metrics.LOAD_ERRORS, sums.errors, *labels)
+            in_flight = rates[row].in_flight if row in rates else 0.0
+            counters.set(metrics.LOAD_IN_FLIGHT, in_flight, *labels)
             if sums.timed:
                 counters.set(metrics.LOAD_TIMED, sums.timed, *labels)
                 counters.set(metrics.LOAD_SECONDS, sums.seconds, *labels)

@@ -55,6 +55,7 @@ LOAD_REQUESTS = "trimtab_load_requests_total"
 LOAD_ERRORS = "trimtab_load_errors_total"
 LOAD_TIMED = "trimtab_load_timed_requests_total"
 LOAD_SECONDS = "trimtab_load_latency_seconds_total"
+LOAD_IN_FLIGHT = "trimtab_load_in_flight"
 LOAD_MAX_TO_MEAN = "trimtab_load_max_to_mean"
 LOAD_CV = "trimtab_load_cv"
 SERVER_REQUESTS = "trimtab_load_server_requests_per_second"
@@ -144,6 +145,12 @@ METRICS: tuple[Metric, ...] = (
         LOAD_SECONDS,
         "counter",
         "How long those took, together.",
+        ("cluster", "zone", "endpoint", "client"),
+    ),
+    Metric(
+        LOAD_IN_FLIGHT,
+        "gauge",
+        "Requests under way, on average over the last minute, as clients say.",
         ("cluster", "zone", "endpoint", "client"),
     ),
     Metric(LOAD_MAX_TO_MEAN, "gauge", "The busiest endpoint against the mean.", ("cluster",)),
