@@ -186,7 +186,7 @@ def test_in_a_full_outage_there_are_a_fifth_more_attempts_and_none_once_it_is_ov
 
 
 def test_a_hedge_answers_while_the_first_attempt_hangs_and_the_other_is_cancelled(door, pods, echo):
-    channel = opened(door, pods, retry=Retry(hedge_after_s=0.05))
+    channel = opened(door, pods, retry=Retry(2, hedge_after_s=0.05))
     call = channel.say
     done = []
     caller = threading.Thread(
@@ -205,7 +205,7 @@ def test_a_hedge_answers_while_the_first_attempt_hangs_and_the_other_is_cancelle
 def test_a_hedge_that_finds_no_endpoint_leaves_the_first_attempt_alone(door, pods, echo):
     (pod, _) = pods
     there = Snapshot("orders.shop:80", (Endpoint("127.0.0.1", pod.port),))
-    channel = door.open(None, retry=Retry(hedge_after_s=0.2))
+    channel = door.open(None, retry=Retry(2, hedge_after_s=0.2))
     channel.update(there)
     done = []
     caller = threading.Thread(
@@ -233,7 +233,7 @@ def test_an_attempt_has_its_own_time_and_all_share_the_calls(door, pods, echo):
 
 
 def test_who_cancels_a_call_cancels_its_attempts(door, pods, echo):
-    channel = opened(door, pods, retry=Retry(hedge_after_s=0.05))
+    channel = opened(door, pods, retry=Retry(2, hedge_after_s=0.05))
     call = channel.begin("Say", echo[0].Request(text="x", hold=True), timeout=20)
     eventually(lambda: all(pod.holding for pod in pods), within=10, what="both attempts hang")
     call.cancel()
@@ -418,7 +418,7 @@ def test_who_watches_is_told_of_each_attempt_and_once_of_the_call(
 
 @pytest.mark.parametrize("door", loop.DOORS, indirect=True)
 def test_the_first_of_two_streams_to_have_a_message_is_the_callers(door, pods, echo):
-    channel = opened(door, pods, retry=Retry(hedge_after_s=0.05))
+    channel = opened(door, pods, retry=Retry(2, hedge_after_s=0.05))
     call = channel.begin("Count", echo[0].Request(text="x", replies=2, hold=True), timeout=20)
     eventually(lambda: all(pod.holding for pod in pods), within=10, what="both attempts hang")
     slow, quick = pods
@@ -478,7 +478,7 @@ def test_a_future_that_fails_has_the_last_attempts_error(blocking, pods, echo):
 
 
 def test_a_future_is_hedged_and_nobody_waits_longer_than_he_said(blocking, pods, echo):
-    channel = opened(blocking, pods, retry=Retry(hedge_after_s=0.1))
+    channel = opened(blocking, pods, retry=Retry(2, hedge_after_s=0.1))
     call = future_of(channel, echo, hold=True)
     with pytest.raises(grpc.FutureTimeoutError):
         call.result(timeout=0.01)
@@ -495,7 +495,7 @@ def test_a_future_is_hedged_and_nobody_waits_longer_than_he_said(blocking, pods,
 
 
 def test_a_future_that_is_cancelled_or_dropped_ends_its_attempts(blocking, pods, echo):
-    channel = opened(blocking, pods, retry=Retry(hedge_after_s=0.05))
+    channel = opened(blocking, pods, retry=Retry(2, hedge_after_s=0.05))
     call = future_of(channel, echo, hold=True)
     told = []
     call.add_done_callback(told.append)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 RATIO = 0.2
 FLOOR = 10.0
+_LOOK_EVERY = 50  # requests, from one look at what is in flight to the next
+_MEMORY = 0.9  # of the last looks' highest
 
 
 class Throttle:
@@ -41,21 +44,28 @@ class Throttle:
 
 
 class Budget:
-    """Attempts beyond the first are at most a fifth of the requests, after a small floor.
+    """Attempts beyond the first are at most a fifth of the requests, after what was saved up.
 
-    tokens = min(floor, tokens + ratio) per request, 1 less per further attempt. So in any stretch
-    of n requests there are at most floor + ratio * n of them: in a full outage 1.2 attempts per
-    request. Weakness: the floor is per client and cluster; many clients that begin at once, each
-    with a handful of requests, may retry more. Attempts that never reached a server are free.
+    tokens move by ratio per request towards most = max(floor, F), and 1 less per further attempt;
+    F = max(requests in flight, 0.9 * F), looked at every 50 requests. So in any stretch of n requests
+    there are at most saved + ratio * n of them, saved being the tokens at its beginning: in a full
+    outage 1.2 attempts per request, after a burst of no more than what was in flight before it.
+    Why in flight: an endpoint that dies takes its part of them with it at a stroke, and all of these
+    may be made again. What is saved beyond ``most``, after a busier time, goes as it came.
+    Sources: Finagle's and Linkerd's retry budgets for the ratio; they save what 10 s bring in.
+    Weakness: the floor is per client and cluster; many clients that begin at once, each with a handful
+    of requests, may retry more. Budgets of services that call one another multiply. Attempts that
+    never reached a server are free.
 
     Args:
         ratio: what a request earns; 0 leaves the floor alone, once.
-        floor: what may be saved up; both the burst and what a new client begins with.
+        floor: the least that may be saved up, and what a new client begins with.
         throttle: the service configuration's own rule, on top.
         lock: held for each change; a door that is used from several threads gives one.
+        in_flight: says how many requests there are now; None: the floor is all that is saved.
     """
 
-    __slots__ = ("_floor", "_lock", "_ratio", "_tokens", "throttle")
+    __slots__ = ("_flight", "_floor", "_in_flight", "_lock", "_look", "_most", "_ratio", "_tokens", "throttle")  # fmt: skip
 
     def __init__(
         self,
@@ -63,17 +73,30 @@ class Budget:
         floor: float = FLOOR,
         throttle: Throttle | None = None,
         lock: AbstractContextManager[Any] | None = None,
+        in_flight: Callable[[], int] | None = None,
     ) -> None:
         self._lock: AbstractContextManager[Any] = lock if lock is not None else nullcontext()
         self._ratio = ratio
-        self._floor = self._tokens = floor
+        self._floor = self._tokens = self._most = floor
         self.throttle = throttle
+        self._in_flight = in_flight
+        self._flight = 0.0
+        self._look = 0
 
     def earn(self) -> None:
         """A request began."""
-        if self._tokens < self._floor:
+        if self._in_flight is not None:
+            self._look -= 1
+            if self._look < 0:
+                self._look = _LOOK_EVERY
+                self._flight = max(self._in_flight(), _MEMORY * self._flight)
+                self._most = max(self._floor, self._flight)
+        if self._tokens != self._most:
             with self._lock:
-                self._tokens = min(self._floor, self._tokens + self._ratio)
+                if self._tokens < self._most:
+                    self._tokens = min(self._most, self._tokens + self._ratio)
+                else:
+                    self._tokens = max(self._most, self._tokens - self._ratio)
 
     def spend(self) -> bool:
         """Whether a further attempt may begin; if so it is paid for."""

@@ -99,7 +99,7 @@ class AioCluster:
         )
         self.clock = clock
         self.closed_text = _CLOSED
-        self.attempts = spec.attempts(Random())
+        self.attempts = spec.attempts(Random(), self.balancer)
         self.observer = observing.installed()
         self.availability = Availability(spec.service, self.balancer, clock)
         self._questions = AioQuestions(loop)

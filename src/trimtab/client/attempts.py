@@ -32,12 +32,17 @@ class Attempts:
     Args:
         plans: by method.
         random: for the pauses.
+        balancer: of the channel; knows what is in flight.
     """
 
-    def __init__(self, plans: MethodPlans, random: Random) -> None:
+    def __init__(self, plans: MethodPlans, random: Random, balancer: Balancer) -> None:
         self._plans = plans
         self._random = random
-        self._budget = Budget(throttle=plans.made_throttle(), lock=threading.Lock())
+        self._budget = Budget(
+            throttle=plans.made_throttle(),
+            lock=threading.Lock(),
+            in_flight=lambda: balancer.in_flight,
+        )
         self._latencies: dict[str, LatencyQuantile] = {}
 
     def declares(self, method: str) -> bool:

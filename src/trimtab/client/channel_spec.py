@@ -132,9 +132,9 @@ class ChannelSpec:
         """Of one endpoint's channel, and of the one that watches its health, if any does."""
         return (self.options, None) if self.health is None else paired(self.options, self.health)
 
-    def attempts(self, random: Random) -> Attempts | None:
+    def attempts(self, random: Random, balancer: Balancer) -> Attempts | None:
         """The rules of further attempts; None: nothing may run more than once."""
-        return Attempts(self.plans, random) if self.plans else None
+        return Attempts(self.plans, random, balancer) if self.plans else None
 
     def watch(self, watcher: Watcher) -> Watch:
         """Begin to tell ``watcher`` of the endpoints; see ``watching.watch``."""

@@ -64,7 +64,7 @@ class HttpCluster:
         self.service = spec.service
         self.attempts = HttpAttempts(
             plans,
-            Budget(lock=self.lock),
+            Budget(lock=self.lock, in_flight=lambda: self.balancer.in_flight),
             self.clock,
             Random(),
             self.balancer,

@@ -143,7 +143,7 @@ class SyncCluster:
             stalled=self._stalled,
             lock=lock,
         )
-        self.attempts = spec.attempts(Random())
+        self.attempts = spec.attempts(Random(), self.balancer)
         self.alarms = Alarms(self.clock)
         self.observer = observing.installed()
         self.availability = Availability(spec.service, self.balancer, self.clock)
