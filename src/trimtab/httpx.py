@@ -56,6 +56,8 @@ class Transport(SyncCore, httpx.BaseTransport):
         retry: when idempotent requests are sent again; None: once, after 503 or a connection that broke.
         retries: the same by method, ``{"POST": trimtab.Retry(on=[503])}``, before ``retry``; a method
             that isn't idempotent is sent again only if it is named here.
+        hash_key: a function of the HTTP method, the headers and the request, which gives the key of a request
+            or None; asked where the policy wants keys (``ring_hash``).
         options: of each endpoint's ``httpx.HTTPTransport`` (``http2``, ``verify``, ``limits``,
             ...), and of the one for all other URLs; only that one uses ``proxy``.
 

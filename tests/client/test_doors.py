@@ -390,6 +390,54 @@ def test_a_key_that_the_caller_says_goes_before_the_metadata(door, servers, ask)
     assert {channel.say(ask(), timeout=5).server for _ in range(60)} == set("abcd")
 
 
+@pytest.mark.parametrize("method", ["say", "Say", "Count", "Gather", "Talk"])
+def test_a_function_says_the_key_of_a_request(door, servers, ask, method):
+    made = servers.open(*"abcd")
+    seen = []
+
+    def user_of(name, metadata, request):
+        seen.append((name, request is None))
+        text = dict(metadata).get("x-user") if request is None else request.text
+        return None if text == "nobody" else text
+
+    channel = door.open([s.target for s in made], policy="ring_hash", hash_key=user_of)
+    connected(channel, 4)
+    streams = method in {"Gather", "Talk"}
+
+    def server_of(user):
+        before = {s.name: s.received for s in made}
+        request, metadata = ask(text=user, replies=1), (("x-user", user),)
+        if method == "say":
+            channel.say(request, timeout=5)
+        else:
+            given = iter([request]) if streams else request
+            call = channel.begin(method, given, timeout=5, metadata=metadata)
+            assert method in {"Say", "Gather"} or call.first()
+            assert call.code() is grpc.StatusCode.OK
+            idle(channel)  # what still counts as in flight moves the next one to another endpoint
+        (name,) = [s.name for s in made if s.received > before[s.name]]
+        return name
+
+    first = {f"user-{i}": server_of(f"user-{i}") for i in range(30)}
+    assert len(set(first.values())) == 4
+    assert {user: server_of(user) for user in first} == first
+    assert set(seen) == {(f"/trimtab.test.Echo/{method.capitalize()}", streams)}
+    assert {server_of("nobody") for _ in range(60)} == set("abcd")
+    with trimtab.request_key("the same"):
+        assert len({server_of(user) for user in first}) == 1
+
+
+def test_a_function_that_gives_no_text_for_a_key_is_told_to_the_caller(door, servers, ask):
+    with pytest.raises(ConfigError, match=r"hash_key='x-user' is no function"):
+        door.open(["127.0.0.1:1"], policy="ring_hash", hash_key="x-user")
+    server = servers.open("a")
+    channel = door.open([server.target], policy="ring_hash", hash_key=lambda *_: 7)
+    connected(channel, 1)
+    with pytest.raises(ConfigError, match=r"hash_key of /trimtab.test.Echo/Say gave 7; give a str"):
+        channel.say(ask(), timeout=5)
+    idle(channel)
+
+
 def test_only_endpoints_with_the_labels_get_requests(door, servers, ask):
     first, second = servers.open("a", "b")
     channel = door.open(None, labels={"shard": "7"})

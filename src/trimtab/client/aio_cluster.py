@@ -105,6 +105,7 @@ class AioCluster:
         self._questions = AioQuestions(loop)
         self.probes = AioProbes(self.balancer, loop, clock)
         self._spec = spec
+        self.key_function = spec.hash_key
         self._loop = loop
         self._link = link
         self._on_ready = on_ready
@@ -245,9 +246,10 @@ class AioCluster:
         self._refreshing = False
         self.availability.refresh()
         # A closed channel refuses calls where it would place them.
-        direct = self.availability.closed or (
-            self.availability.ready() and not self.balancer.hash_key
+        by_call = self.balancer.hash_key is not None and (
+            self.balancer.hash_key or self.key_function is not None
         )
+        direct = self.availability.closed or (self.availability.ready() and not by_call)
         if direct is not self._direct:
             self._direct = direct
             self._on_ready(direct)

@@ -25,7 +25,7 @@ from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_stream_attempts import RetryingStreams
-from trimtab.client.aio_waiting import Continuation, Details, Waiting
+from trimtab.client.aio_waiting import Continuation, Details, Waiting, method_of
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import joined
 from trimtab.client.channel_spec import ChannelSpec
@@ -85,7 +85,12 @@ class PublicCalls:
         """Pick an endpoint and begin the call there."""
         cluster = self._channel.cluster
         wanted = cluster.balancer.hash_key
-        key = None if wanted is None else key_of(more.get("metadata"), wanted)
+        asked = request[0] if request and self._arity.startswith("unary") else None
+        key = (
+            None
+            if wanted is None
+            else key_of(more.get("metadata"), wanted, cluster.key_function, method, asked)
+        )
         been = trail.get() if cluster.attempts is not None else None
         if been is None:
             pick = cluster.balancer.pick(key, wanted_labels())
@@ -126,12 +131,17 @@ class PublicCalls:
 class _Placing(Waiting):
     """Waits like its base, then places the call instead of going on."""
 
-    async def go_on(self, continuation: Continuation, details: Details, request: Any) -> Any:  # noqa: ARG002
+    async def go_on(
+        self,
+        continuation: Continuation,  # noqa: ARG002
+        details: Details,
+        request: Any,
+        asked: Any = None,  # noqa: ARG002
+    ) -> Any:
         """Wait, then pick."""
         details = await self.wait(details)
-        method: Any = details.method
         return _placing.get().place(
-            method.decode() if isinstance(method, bytes) else method,
+            method_of(details),
             request,
             timeout=details.timeout,
             metadata=details.metadata,

@@ -18,18 +18,27 @@ Details = grpc.aio.ClientCallDetails
 Continuation = Callable[[Details, Any], Awaitable[Any]]
 
 
+def method_of(details: Details) -> str:
+    """``/package.Service/Method``; gRPC gives it as text or as bytes."""
+    method: Any = details.method
+    return method.decode() if isinstance(method, bytes) else method
+
+
 class Waiting:
     """All four arities wait alike. The deadline covers the waiting and the call."""
 
     def __init__(self, cluster: AioCluster) -> None:
         self._cluster = cluster
 
-    async def go_on(self, continuation: Continuation, details: Details, request: Any) -> Any:
-        """Wait, then let the call leave."""
+    async def go_on(
+        self, continuation: Continuation, details: Details, request: Any, asked: Any = None
+    ) -> Any:
+        """Wait, then let the call leave. ``asked``: the request where it is a single one."""
         details = await self.wait(details)
         wanted = self._cluster.balancer.hash_key
         if wanted is not None:
-            keep(key_of(details.metadata, wanted))
+            function = self._cluster.key_function
+            keep(key_of(details.metadata, wanted, function, method_of(details), asked))
         return await continuation(details, request)
 
     async def wait(self, details: Details) -> Details:
@@ -47,11 +56,11 @@ class Waiting:
 
     async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         """See ``grpc.aio.UnaryUnaryClientInterceptor``."""
-        return await self.go_on(continuation, details, request)
+        return await self.go_on(continuation, details, request, request)
 
     async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
         """See ``grpc.aio.UnaryStreamClientInterceptor``."""
-        return await self.go_on(continuation, details, request)
+        return await self.go_on(continuation, details, request, request)
 
     async def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
         """See ``grpc.aio.StreamUnaryClientInterceptor``."""

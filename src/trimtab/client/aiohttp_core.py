@@ -27,7 +27,7 @@ from trimtab.client.http_cluster import HttpCluster
 from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
 from trimtab.client.http_hedging import HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_soon
-from trimtab.client.request_key import key_of
+from trimtab.client.request_key import KeyFunction, key_of
 from trimtab.errors import NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
@@ -65,6 +65,8 @@ class Middleware:
         retry: when idempotent requests are sent again; None: once, after 503 or a connection that broke.
         retries: the same by method, ``{"POST": trimtab.Retry(on=[503])}``, before ``retry``; a method
             that isn't idempotent is sent again only if it is named here.
+        hash_key: a function of the HTTP method, the headers and the request, which gives the key of a request
+            or None; asked where the policy wants keys (``ring_hash``).
         patience_s: the longest wait for the first endpoints of a cluster [s].
 
     Raises:
@@ -84,6 +86,7 @@ class Middleware:
         fallback: HttpFallbacks | None = None,
         retry: Retry | None = None,
         retries: Mapping[str, Retry] | None = None,
+        hash_key: KeyFunction | None = None,
         patience_s: float = 5.0,
     ) -> None:
         self._patience_s = patience_s
@@ -98,6 +101,7 @@ class Middleware:
             fallback=fallback,
             retry=retry,
             retries=retries,
+            hash_key=hash_key,
         )
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -192,7 +196,10 @@ class Middleware:
 
     async def _pick(self, cluster: HttpCluster, call: HttpCall, request: ClientRequest) -> Pick:
         name = cluster.balancer.hash_key
-        key = None if name is None else key_of(request.headers.items(), name)
+        key = None
+        if name is not None:
+            headers = request.headers.items()
+            key = key_of(headers, name, cluster.key_function, request.method, request)
         try:
             return await pick_soon(cluster, key, self._patience_s, call.been)
         except NoEndpoints as error:

@@ -19,6 +19,7 @@ from trimtab.client.fallback import NONE, Fallback, Given, WithFallback
 from trimtab.client.health import SERVICE_CONFIG, paired, watched_name
 from trimtab.client.last_good import LastGood
 from trimtab.client.open_channels import Listed
+from trimtab.client.request_key import KeyFunction, checked
 from trimtab.client.request_labels import texts
 from trimtab.client.seats import Seated, own_place
 from trimtab.client.watching import Closable, Fixed, Watch, Watcher, report, service_name, watch
@@ -59,6 +60,7 @@ class ChannelSpec:
         fallback: whom to call while there is nobody.
         plans: what may run more than once, by method.
         health: what endpoints' health services are asked for; None: nothing.
+        hash_key: says the key of a request, where the policy wants one; None: nobody.
     """
 
     target: str
@@ -74,6 +76,7 @@ class ChannelSpec:
     fallback: Fallback = NONE
     plans: MethodPlans = NO_PLANS
     health: str | None = None
+    hash_key: KeyFunction | None = None
 
     @classmethod
     def of(
@@ -91,12 +94,13 @@ class ChannelSpec:
         fallback: Fallbacks | None = None,
         retry: Retry | None = None,
         health: str | None = None,
+        hash_key: KeyFunction | None = None,
     ) -> Self:
         """From a factory's arguments.
 
         Raises:
-            ConfigError: the target names no service, the policy, locality or health is of another
-                type, or the bootstrap is bad.
+            ConfigError: the target names no service, the policy, locality, health or hash_key is of
+                another type, or the bootstrap is bad.
         """
         service = service_name(target)
         if endpoints is None:
@@ -126,6 +130,7 @@ class ChannelSpec:
             fallback=Fallback.of(service, fallback, os.environ.get(LAST_GOOD_VARIABLE, "")),
             plans=plans,
             health=watched_name(plans.rest, health, f"channel {target!r}"),
+            hash_key=checked(hash_key, f"channel {target!r}"),
         )
 
     def endpoint_options(self) -> tuple[Options, Options | None]:

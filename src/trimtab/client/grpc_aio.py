@@ -13,6 +13,7 @@ from trimtab.client.aio_picking import PickingChannel, missing_hook
 from trimtab.client.aio_public import PublicChannel
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
 from trimtab.client.kill_switch import disabled, native
+from trimtab.client.request_key import KeyFunction
 from trimtab.model import Locality, PolicyConfig
 
 _log = logging.getLogger("trimtab.client")
@@ -52,6 +53,7 @@ def insecure_channel(
     fallback: Fallbacks | None = None,
     retry: Retry | None = None,
     health: str | None = None,
+    hash_key: KeyFunction | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -75,6 +77,8 @@ def insecure_channel(
             a stream. By method in the service config (``grpc.service_config``), whose word goes first.
         health: watch each endpoint's health by gRPC's own health service: the name that it knows, "" for
             the server as a whole. One that is not SERVING gets no new requests.
+        hash_key: a function of the method, the metadata and the request (None where it is a stream), which
+            gives the key of a request or None; asked where the policy wants keys (``ring_hash``).
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -95,6 +99,7 @@ def insecure_channel(
         fallback=fallback,
         retry=retry,
         health=health,
+        hash_key=hash_key,
     )
     return _make(spec, interceptors)
 
@@ -114,6 +119,7 @@ def secure_channel(
     fallback: Fallbacks | None = None,
     retry: Retry | None = None,
     health: str | None = None,
+    hash_key: KeyFunction | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -138,5 +144,6 @@ def secure_channel(
         fallback=fallback,
         retry=retry,
         health=health,
+        hash_key=hash_key,
     )
     return _make(spec, interceptors)

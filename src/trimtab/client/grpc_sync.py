@@ -14,6 +14,7 @@ from trimtab.attempt import Retry
 from trimtab.balancer import Balancer
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
 from trimtab.client.kill_switch import disabled, native
+from trimtab.client.request_key import KeyFunction
 from trimtab.client.sync_attempts import Declared, RetryingUnaryStream, RetryingUnaryUnary
 from trimtab.client.sync_calls import (
     Calls,
@@ -240,6 +241,7 @@ def insecure_channel(
     fallback: Fallbacks | None = None,
     retry: Retry | None = None,
     health: str | None = None,
+    hash_key: KeyFunction | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -262,6 +264,8 @@ def insecure_channel(
             a stream. By method in the service config (``grpc.service_config``), whose word goes first.
         health: watch each endpoint's health by gRPC's own health service: the name that it knows, "" for
             the server as a whole. One that is not SERVING gets no new requests.
+        hash_key: a function of the method, the metadata and the request (None where it is a stream), which
+            gives the key of a request or None; asked where the policy wants keys (``ring_hash``).
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -283,6 +287,7 @@ def insecure_channel(
             fallback=fallback,
             retry=retry,
             health=health,
+            hash_key=hash_key,
         )
     )
 
@@ -301,6 +306,7 @@ def secure_channel(
     fallback: Fallbacks | None = None,
     retry: Retry | None = None,
     health: str | None = None,
+    hash_key: KeyFunction | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -326,5 +332,6 @@ def secure_channel(
             fallback=fallback,
             retry=retry,
             health=health,
+            hash_key=hash_key,
         )
     )

@@ -71,6 +71,7 @@ class HttpCluster:
             observing.installed(),
         )
         self._spec = spec
+        self.key_function = spec.hash_key
         self._pool = pool
         self._resting: list[tuple[float, Node]] = []
         self._backoffs: dict[Node, Backoff] = {}

@@ -15,6 +15,7 @@ from trimtab.client.http_names import XDS, HttpNames
 from trimtab.client.http_plans import HttpPlans
 from trimtab.client.kill_switch import VARIABLE, http_disabled
 from trimtab.client.last_good import LastGood
+from trimtab.client.request_key import KeyFunction, checked
 from trimtab.errors import ConfigError
 from trimtab.model import Locality, PolicyConfig
 
@@ -30,7 +31,7 @@ class HttpClusters:
         pool: makes the pool of an endpoint.
 
     Raises:
-        ConfigError: a wrong host, or ``fallback``, ``retry`` or ``retries`` is of another form.
+        ConfigError: a wrong host, or ``fallback``, ``retry``, ``retries`` or ``hash_key`` is of another form.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class HttpClusters:
         fallback: HttpFallbacks | None,
         retry: Retry | None,
         retries: Mapping[str, Retry] | None,
+        hash_key: KeyFunction | None,
     ) -> None:
         self._pool = pool
         self._names = HttpNames(hosts, endpoints)
@@ -53,7 +55,12 @@ class HttpClusters:
         self._plans = HttpPlans(retry, retries)
         self._disabled = http_disabled()
         self._bootstrap = bootstrap
-        self._arguments: dict[str, Any] = {"policy": policy, "locality": locality, "labels": labels}
+        self._arguments: dict[str, Any] = {
+            "policy": policy,
+            "locality": locality,
+            "labels": labels,
+            "hash_key": checked(hash_key, "HTTP"),
+        }
         self._found: dict[tuple[str, str, int | None], HttpCluster | None] = {}
         self._clusters: dict[str, HttpCluster] = {}
         self._making = threading.Lock()

@@ -22,7 +22,7 @@ from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
 from trimtab.client.http_hedging import HedgedInThreads, HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_blocking, pick_soon
 from trimtab.client.observing import End
-from trimtab.client.request_key import key_of
+from trimtab.client.request_key import KeyFunction, key_of
 from trimtab.errors import NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
@@ -170,6 +170,7 @@ class Core:
         fallback: HttpFallbacks | None = None,
         retry: Retry | None = None,
         retries: Mapping[str, Retry] | None = None,
+        hash_key: KeyFunction | None = None,
         **options: Any,
     ) -> None:
         self._clusters = HttpClusters(
@@ -183,6 +184,7 @@ class Core:
             fallback=fallback,
             retry=retry,
             retries=retries,
+            hash_key=hash_key,
         )
         # One TLS context for all pools: reading the system's certificates takes milliseconds.
         options["verify"] = self._library.create_ssl_context(
@@ -201,7 +203,10 @@ class Core:
 
     def _key(self, cluster: HttpCluster, request: Any) -> str | None:
         name = cluster.balancer.hash_key
-        return None if name is None else key_of(request.headers.multi_items(), name)
+        if name is None:
+            return None
+        headers = request.headers.multi_items()
+        return key_of(headers, name, cluster.key_function, request.method, request)
 
     def _call(self, cluster: HttpCluster, request: Any) -> HttpCall:
         repeatable = isinstance(request.stream, self._library.ByteStream)

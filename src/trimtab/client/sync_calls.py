@@ -67,6 +67,8 @@ class Calls:
         end: see ``ask_trailers_by_state``.
     """
 
+    streams = False  # whether the request is a stream
+
     def __init__(
         self,
         channel: grpc.Channel,
@@ -112,7 +114,7 @@ class Calls:
         cluster = self._cluster
         balancer = cluster.balancer
         wanted = balancer.hash_key
-        key = None if wanted is None else key_of(metadata, wanted)
+        key = None if wanted is None else self._key(wanted, metadata, request)
         labels = wanted_labels()
         pick = cluster.try_place(key, labels)
         if pick is None:
@@ -155,6 +157,10 @@ class Calls:
                 end("OK" if outcome is Outcome.SUCCESS else code.name)
         return response
 
+    def _key(self, name: str, metadata: Metadata, request: Any) -> str | None:
+        asked = None if self.streams else request
+        return key_of(metadata, name, self._cluster.key_function, self.method, asked)
+
     def _seen(self, pick: Pick) -> End | None:
         """Tell who watches that an attempt leaves."""
         cluster = self._cluster
@@ -176,7 +182,7 @@ class Calls:
     ) -> Any:
         """Begin a call and return it at once, if need be before it has left."""
         wanted = self._cluster.balancer.hash_key
-        key = None if wanted is None else key_of(metadata, wanted)
+        key = None if wanted is None else self._key(wanted, metadata, request)
         labels = wanted_labels()
 
         def start(left: float | None) -> Any:
@@ -309,6 +315,8 @@ class UnaryStream(Calls, grpc.UnaryStreamMultiCallable):  # type: ignore[type-ar
 class StreamUnary(Calls, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]  # generic in stubs only
     """See ``grpc.StreamUnaryMultiCallable``."""
 
+    streams = True
+
     def __call__(
         self,
         request_iterator: Iterator[Any],
@@ -360,6 +368,8 @@ class StreamUnary(Calls, grpc.StreamUnaryMultiCallable):  # type: ignore[type-ar
 
 class StreamStream(Calls, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]  # generic in stubs only
     """See ``grpc.StreamStreamMultiCallable``."""
+
+    streams = True
 
     def __call__(
         self,

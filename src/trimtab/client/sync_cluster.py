@@ -152,6 +152,7 @@ class SyncCluster:
         self.probes = SyncProbes(self.balancer, self.clock)
         self.callbacks = ConnectivityCallbacks(self.availability.connectivity)
         self._spec = spec
+        self.key_function = spec.hash_key
         self._ask = ask
         self._links: dict[SyncLink, Node] = {}
         self._unused: deque[SyncLink] = deque()

@@ -258,6 +258,27 @@ async def test_keys_keep_to_one_endpoint(door, servers):
         assert len({a.seen["server"] for a in answers}) == 1
 
 
+async def test_a_function_says_the_key_of_a_request(door, servers):
+    opened = servers.open("a", "b", "c")
+
+    def user_of(method, headers, request):
+        assert (method, request.method) == ("GET", "GET")
+        return dict(headers).get("x-user") and str(request.url).rpartition("/")[2]
+
+    client = door(
+        endpoints=fixed(*(s.target for s in opened)), policy="ring_hash", hash_key=user_of
+    )
+
+    async def served(user, **headers):
+        answers = [await client.send("GET", f"{URL}/{user}", headers=headers) for _ in range(8)]
+        return {a.seen["server"] for a in answers}
+
+    keyed = [await served(f"user-{i}", **{"x-user": "yes"}) for i in range(12)]
+    assert all(len(servers) == 1 for servers in keyed)
+    assert len(set.union(*keyed)) == 3
+    assert len(await served("user-0")) > 1
+
+
 async def test_labels_of_a_request_choose_the_endpoints(door, servers):
     a, b = servers.open("a", "b")
     endpoints = [

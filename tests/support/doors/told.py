@@ -39,4 +39,5 @@ def spec(endpoints, given):
         labels=given.get("labels"),
         retry=given.get("retry"),
         health=given.get("health"),
+        hash_key=given.get("hash_key"),
     )
