@@ -107,14 +107,17 @@ GO_CLIENT := $(CACHE)/interop/go-client
 JAVA_CLIENT := $(CACHE)/interop/java/.ready
 
 # What the suite runs, made side by side: each waits for a different thing.
-.PHONY: interop-parts interop-kube interop-deploy
-interop-parts: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) interop/node/node_modules/.ready interop-kube interop-deploy $(GO_CLIENT) $(JAVA_CLIENT)
+.PHONY: interop-parts interop-kube interop-deploy interop-clock
+interop-parts: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) interop/node/node_modules/.ready interop-kube interop-deploy interop-clock $(GO_CLIENT) $(JAVA_CLIENT)
 
 interop-kube:
 	@interop/kube/build
 
 interop-deploy:
 	@interop/deploy/build
+
+interop-clock:
+	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || { echo "interop: libfaketime is not installed (Debian: apt-get install libfaketime)" >&2; exit 1; }
 
 $(GO_CLIENT): interop/go/main.go interop/go/go.mod interop/go/go.sum
 	@command -v go >/dev/null 2>&1 || { echo "interop: Go is not installed (go.dev, or golang)" >&2; exit 1; }

@@ -15,6 +15,7 @@ from plane import RawClient, eventually, get, pause, running, snapshot
 from token_reviewer import Reviewer, jwt
 from trimtab.client.bootstrap import load
 from trimtab.client.subscription import subscribe
+from trimtab.control import server
 from trimtab.control.authorization import Policy
 from trimtab.control.config import Address, Config
 from trimtab.control.last_known import StateOptions
@@ -229,6 +230,31 @@ async def test_a_service_accounts_token_is_reviewed_once_for_its_audience(
     for token in (mine, other, foreign, late):
         assert token not in caplog.text
         assert token not in pages
+
+
+@pytest.mark.parametrize("ends_in_s", [1, -3600], ids=["in a second", "an hour ago by our clock"])
+async def test_a_stream_ends_with_its_token_and_what_was_just_accepted_has_not_ended(
+    files, authority, monkeypatch, ends_in_s
+):
+    monkeypatch.setattr(server, "_EXPIRY_GRACE_S", 0.5)
+    token, now = jwt(ends_in_s), asyncio.get_running_loop().time
+    ends = now() + ends_in_s
+    async with Reviewer() as api:
+        api.known[token] = ("system:serviceaccount:shop:web", ["trimtab"])
+        security = SecurityOptions(files, audience="trimtab", reviewer=api.access)
+        async with (
+            running(source(), security=security) as plane,
+            RawClient(plane.xds_address, with_token(authority, token)) as client,
+        ):
+            await plane.store.synced.wait()
+            stream = client.sotw()
+            begin = now()
+            await stream.hello(type_url=type_urls.CDS, resource_names=[ORDERS])
+            assert (await stream.read()).resources
+            code, text = await stream.status(within=10)
+            assert code is grpc.StatusCode.UNAUTHENTICATED
+            assert "has expired" in text
+            assert now() > max(begin, ends) + 0.4  # two clocks tick, so not quite the grace
 
 
 async def test_after_a_restart_without_the_api_server_a_token_that_was_good_still_is(

@@ -300,8 +300,9 @@ class XdsServer:
         spread = self._random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
         ends = [(self._limits.connection_age_s * spread, AGED)]
         if identity is not None and identity.expires_at is not None:
-            left_s = identity.expires_at - self._wall() + _EXPIRY_GRACE_S
-            ends.append((max(0.0, left_s), EXPIRED))
+            # One that has just been accepted has not ended, whatever this machine's clock says.
+            left_s = max(0.0, identity.expires_at - self._wall())
+            ends.append((left_s + _EXPIRY_GRACE_S, EXPIRED))
         return ends
 
     async def _stream(self, method: Method, call: Call, identity: Identity | None) -> None:

@@ -13,9 +13,9 @@ def native_client(bootstrap, *, env=None):
     return _client("native", "grpc.aio", bootstrap, env or {})
 
 
-def trimtab_client(bootstrap):
+def trimtab_client(bootstrap, *, env=None):
     """trimtab's channel in place of the native one, with the same bootstrap."""
-    return _client("trimtab", "trimtab.aio", bootstrap, {})
+    return _client("trimtab", "trimtab.aio", bootstrap, env or {})
 
 
 def trimtab_client_of(env):

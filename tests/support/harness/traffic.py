@@ -42,6 +42,10 @@ class Loads:
 
     loads: list[Load]
 
+    def served(self):
+        """Requests answered so far: by road, by server."""
+        return {road: found for load in self.loads for road, found in load.served().items()}
+
     def comes_from(self, *servers, within=10):
         for load in self.loads:
             load.comes_from(*servers, within=within)
