@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube import Folded, endpoint_slice, service
-from trimtab.discovery.addresses import _checked, endpoint_address
+from trimtab.discovery.addresses import (
+    NO_RULES,
+    AddressRules,
+    _checked,
+    endpoint_address,
+    endpoint_range,
+)
+from trimtab.discovery.kubernetes.access import ApiServer, api_address
+from trimtab.discovery.kubernetes.credentials import Fixed
+from trimtab.discovery.kubernetes.tls import Tls
 
 
 @pytest.mark.parametrize(
@@ -19,6 +28,13 @@ from trimtab.discovery.addresses import _checked, endpoint_address
 )
 def test_addresses_come_out_in_one_form(text, family, expected):
     assert endpoint_address(text, family) == expected
+
+
+LOCAL = AddressRules(allow_loopback=True)
+
+
+def within(*ranges):
+    return AddressRules(ranges=tuple(map(endpoint_range, ranges)))
 
 
 REFUSED = [
@@ -43,24 +59,95 @@ REFUSED = [
 LOOPBACK = [("127.0.0.1", 4), ("127.255.1.2", 4), ("::1", 6), ("::ffff:127.0.0.1", 6)]
 
 
-@pytest.mark.parametrize("allow_loopback", [False, True])
+@pytest.mark.parametrize("rules", [NO_RULES, LOCAL, within("0.0.0.0/0", "::/0")])
 @pytest.mark.parametrize(("text", "family", "reason"), REFUSED)
-def test_what_is_no_pods_address_is_refused(text, family, reason, allow_loopback):
+def test_what_is_no_pods_address_is_refused(text, family, reason, rules):
     with pytest.raises(ValueError, match=reason):
-        endpoint_address(text, family, allow_loopback=allow_loopback)
+        endpoint_address(text, family, rules)
 
 
 @pytest.mark.parametrize(("text", "family"), LOOPBACK)
 def test_loopback_is_for_local_development_only(text, family):
-    with pytest.raises(ValueError, match="loopback"):
-        endpoint_address(text, family)
-    assert endpoint_address(text, family, allow_loopback=True)
+    for rules in (NO_RULES, within("0.0.0.0/0", "::/0")):
+        with pytest.raises(ValueError, match="loopback"):
+            endpoint_address(text, family, rules)
+    for rules in (LOCAL, within("127.0.0.0/8", "::1/128")):
+        assert endpoint_address(text, family, rules)
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "allowed"),
+    [
+        ("10.1.255.255", 4, True),
+        ("10.2.0.0", 4, False),
+        ("192.168.0.1", 4, False),
+        ("::ffff:10.1.0.1", 6, True),
+        ("fd00::1", 6, True),
+        ("fe00::1", 6, False),
+    ],
+)
+def test_with_ranges_nothing_outside_of_them_is_an_endpoint(text, family, allowed):
+    rules = within("10.1.0.0/16", "fd00::/8")
+    if allowed:
+        assert endpoint_address(text, family, rules)
+    else:
+        with pytest.raises(ValueError, match=r"none of the ranges.*10\.1\.0\.0/16, fd00::/8"):
+            endpoint_address(text, family, rules)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "shop", "", "10.0.0.0/33"])
+def test_what_is_no_range_is_refused(text):
+    with pytest.raises(ValueError, match=r"give 10\.0\.0\.0/8"):
+        endpoint_range(text)
+
+
+API = AddressRules(api_server=("10.0.0.1", 6443))
+
+
+def slice_to(port, name="a", of="orders", namespace="shop"):
+    addresses = ("10.0.0.1", "10.0.0.2")
+    return endpoint_slice(name, *addresses, of=of, namespace=namespace, ports=(("grpc", port),))
+
+
+def test_no_service_leads_to_the_api_server_but_its_own():
+    folded = Folded(service(), slice_to(6443), rules=API)
+    assert folded.targets() == ["10.0.0.2:6443"]
+    (problem,) = folded.problems
+    assert problem.field == "endpoints[0].addresses[0]"
+    assert "this is the API server" in str(problem)
+    own = service("kubernetes", "default")
+    folded = Folded(own, slice_to(6443, of="kubernetes", namespace="default"), rules=API)
+    assert not folded.problems
+
+
+def test_another_port_of_the_api_server_s_machine_may_be_a_pod_s_until_it_is_changed_to_that():
+    folded = Folded(service(), slice_to(50051), rules=API)
+    assert folded.targets() == ["10.0.0.1:50051", "10.0.0.2:50051"]
+    folded.add(slice_to(6443))
+    assert folded.targets() == ["10.0.0.2:6443"]
+
+
+@pytest.mark.parametrize(
+    ("server", "proxy", "known"),
+    [
+        ("https://10.96.0.1", None, ("10.96.0.1", 443)),
+        ("https://[FD00::1]:6443/path", None, ("fd00::1", 6443)),
+        ("http://127.0.0.1:8001", None, ("127.0.0.1", 8001)),
+        ("https://api.example.com:6443", None, None),
+        ("https://10.96.0.1", "http://proxy:3128", None),
+    ],
+)
+def test_the_api_server_is_known_by_the_address_in_its_url(server, proxy, known):
+    access = ApiServer(
+        name="x", server=server, origin="", credentials=Fixed(), tls=Tls(), proxy=proxy
+    )
+    assert api_address(access) == known
 
 
 def test_a_fold_refuses_loopback_unless_told_otherwise():
     documents = [service(), endpoint_slice("a", "127.0.0.1")]
     assert Folded(*documents).targets() == []
-    assert Folded(*documents, allow_loopback=True).targets() == ["127.0.0.1:50051"]
+    assert Folded(*documents, rules=LOCAL).targets() == ["127.0.0.1:50051"]
 
 
 @given(st.text(max_size=40) | st.ip_addresses().map(str), st.sampled_from([4, 6]))
@@ -81,7 +168,7 @@ octets = st.one_of(
 def test_the_short_way_for_ordinary_addresses_comes_to_the_same(text, allow_loopback):
     def outcome(read):
         try:
-            return read(text, 4, allow_loopback=allow_loopback)
+            return read(text, 4, LOCAL if allow_loopback else NO_RULES)
         except ValueError as error:
             return str(error)
 

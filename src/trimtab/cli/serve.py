@@ -58,6 +58,15 @@ if TYPE_CHECKING:
     help="Only Services with these labels, such as team=shop,tier!=test.",
 )
 @option(
+    "--endpoint-range",
+    "endpoint_ranges",
+    multiple=True,
+    metavar="CIDR",
+    envvar="TRIMTAB_SERVE_ENDPOINT_RANGE",
+    help="Only addresses in this range may be endpoints, such as 10.0.0.0/8; may be given again.  "
+    "[default: all that are no loopback, link-local or multicast ones]",
+)
+@option(
     "--source-timeout",
     type=click.FloatRange(min=0),
     default=30.0,
@@ -220,6 +229,7 @@ def serve(
     manifests: Path | None,
     namespaces: tuple[str, ...],
     selector: str,
+    endpoint_ranges: tuple[str, ...],
     source_timeout: float,
     state: Path | None,
     state_max_age: float,
@@ -281,13 +291,18 @@ def serve(
     from trimtab.control.serve import ServeOptions, serve
     from trimtab.control.sources import SourceOptions, named_sources, token_reviewer
     from trimtab.control.tls import TlsFiles
+    from trimtab.discovery.addresses import endpoint_range
     from trimtab.errors import ConfigError
 
     set_up_logs(log_level, log_format)
     if bool(tls_cert) != bool(tls_key) or (tls_client_ca and not tls_cert):
         raise click.UsageError("--tls-cert and --tls-key belong together, --tls-client-ca to both")
+    try:
+        ranges = tuple(map(endpoint_range, endpoint_ranges))
+    except ValueError as error:
+        raise click.UsageError(f"--endpoint-range: {error}") from None
     wanted = SourceOptions(
-        manifests, in_cluster, kubeconfigs, contexts, namespaces, selector, hold_down
+        manifests, in_cluster, kubeconfigs, contexts, namespaces, selector, hold_down, ranges
     )
     try:
         reviewer = token_reviewer(wanted) if token_audience or admin_token_audience else None

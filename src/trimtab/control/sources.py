@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trimtab.control.serve import MakeSource, NamedFactory
 from trimtab.discovery import ReportProblem, Source
+from trimtab.discovery.addresses import Network
 from trimtab.discovery.kubernetes.access import Access
 from trimtab.discovery.kubernetes.in_cluster import in_cluster, is_in_cluster
 from trimtab.discovery.kubernetes.kubeconfig import load
@@ -37,6 +38,7 @@ class SourceOptions:
             their current context.
         namespaces: which to read; none means all.
         selector: a label selector for Services.
+        ranges: nothing outside of these is an endpoint; none: no such limit.
         hold_s: how long a mass loss that a list shows is not believed [s]; 0: not at all.
     """
 
@@ -47,6 +49,7 @@ class SourceOptions:
     namespaces: Sequence[str] = ()
     selector: str = ""
     hold_s: float = 120.0
+    ranges: tuple[Network, ...] = ()
 
 
 def named_sources(
@@ -75,7 +78,7 @@ def named_sources(
             raise ConfigError(
                 "--namespace and --selector choose in a cluster; of --manifests all is read"
             )
-        return [("manifests", _manifests(options.manifests))]
+        return [("manifests", _manifests(options.manifests, options.ranges))]
     if options.in_cluster or (not asked and is_in_cluster(environ)):
         return _clusters({"kubernetes": in_cluster(environ)}, options)
     if not outside:
@@ -100,9 +103,9 @@ def token_reviewer(
     return None
 
 
-def _manifests(path: Path) -> MakeSource:
+def _manifests(path: Path, ranges: tuple[Network, ...]) -> MakeSource:
     def make(report: ReportProblem, _counters: Counters) -> Source:
-        return Manifests(path, report)
+        return Manifests(path, report, ranges=ranges)
 
     return make
 
@@ -155,6 +158,7 @@ def _kubernetes(name: str, access: Access, region: str, options: SourceOptions) 
             access,
             report,
             region=region,
+            ranges=options.ranges,
             namespaces=options.namespaces,
             selector=options.selector,
             counters=counters,

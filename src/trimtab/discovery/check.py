@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimtab.discovery.addresses import AddressRules
 from trimtab.discovery.kube_objects import (
     SERVICE_LABEL,
     EndpointSlice,
@@ -61,7 +62,7 @@ def check(path: Path, *, max_bytes: int = MAX_BYTES) -> CheckResult:
     files.read(2 * MAX_GRACE_S)
     found = files.objects().values()
     objects = [obj for obj in found if not isinstance(obj, Pod)]
-    fold = SliceFold(problems.append, allow_loopback=True)
+    fold = SliceFold(problems.append, rules=AddressRules(allow_loopback=True))
     facts = PodFacts(problems.append)
     for obj in sorted(objects, key=lambda o: isinstance(o, Service)):  # slices first: one fold each
         facts.fold(fold, obj)

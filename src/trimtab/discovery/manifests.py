@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 from trimtab.discovery import ReportProblem
+from trimtab.discovery.addresses import AddressRules, Network
 from trimtab.discovery.kube_objects import Pod, Service, Watched
 from trimtab.discovery.latest import latest
 from trimtab.discovery.manifest_files import MAX_BYTES, Identity, ManifestFiles
@@ -25,14 +26,22 @@ class Manifests:
             those of its sub-directories, nor hidden ones).
         report: hears of every rejected part, on any thread; its last good state stays in use.
         max_bytes: a larger file is refused.
+        ranges: nothing outside of these is an endpoint; none: no such limit, and loopback may be one.
     """
 
-    def __init__(self, path: Path, report: ReportProblem, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        report: ReportProblem,
+        *,
+        max_bytes: int = MAX_BYTES,
+        ranges: tuple[Network, ...] = (),
+    ) -> None:
         self._path = path
         self._report = report
         self._files = ManifestFiles(path, report, max_bytes=max_bytes)
         self._applied: dict[Identity, Watched] = {}
-        self._fold = SliceFold(report, allow_loopback=True)
+        self._fold = SliceFold(report, rules=AddressRules(allow_loopback=not ranges, ranges=ranges))
         self._pods = PodFacts(report)
         self._loose: set[Problem] = set()
 

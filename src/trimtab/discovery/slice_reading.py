@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from trimtab.discovery import ReportProblem
-from trimtab.discovery.addresses import FAMILIES, endpoint_address
+from trimtab.discovery.addresses import FAMILIES, AddressRules, endpoint_address
 from trimtab.discovery.kube_objects import (
     CHANGED_ANNOTATION,
     SERVICE_LABEL,
@@ -35,6 +35,7 @@ MAX_PORT = 65535
 NO_CLAIMS: Mapping[Address, Claim] = {}
 _NO_CONDITIONS = Conditions()
 _HEALTH_RANK = {Health.UNHEALTHY: 0, Health.DRAINING: 1, Health.READY: 2}
+_API_SERVICE = ("default", "kubernetes")
 _MAX_LOCALITIES = 1000  # that are shared; whoever may write slices may write any zone
 
 
@@ -122,13 +123,13 @@ class SliceReader:
 
     Args:
         report: hears of every rejected part.
-        allow_loopback: whether 127.0.0.0/8 and ::1 may be endpoints (local development).
+        rules: which addresses may be endpoints.
         region: put into each endpoint's locality.
     """
 
-    def __init__(self, report: ReportProblem, *, allow_loopback: bool, region: str) -> None:
+    def __init__(self, report: ReportProblem, rules: AddressRules, region: str) -> None:
         self._report = report
-        self._allow_loopback = allow_loopback
+        self._rules = rules
         self._region = region
         self._localities: dict[str, Locality] = {}
 
@@ -159,7 +160,12 @@ class SliceReader:
         known = before.by_text() if before is not None and before.family == family else {}
         for i, endpoint in enumerate(obj.endpoints or ()):
             same = known.get(endpoint.addresses[0]) if endpoint.addresses else None
-            if same is not None and same[2] == endpoint and len(endpoint.addresses or ()) == 1:
+            if (
+                same is not None
+                and same[2] == endpoint
+                and len(endpoint.addresses or ()) == 1
+                and not self._is_api_server(same[0], made)  # the ports may be others now
+            ):
                 made.add(same)
             else:
                 self._read_endpoint(where, i, endpoint, made)
@@ -204,13 +210,21 @@ class SliceReader:
         if not addresses:
             return
         try:
-            address = endpoint_address(
-                addresses[0], made.family, allow_loopback=self._allow_loopback
-            )
+            address = endpoint_address(addresses[0], made.family, self._rules)
         except ValueError as error:
             self._problem(where, f"{path}[0]", addresses[0], str(error))
             return
+        if self._is_api_server(address, made):
+            fix = "this is the API server; only the Service default/kubernetes leads there"
+            self._problem(where, f"{path}[0]", addresses[0], fix)
+            return
         made.add((address, self._locality(endpoint.zone or ""), endpoint))
+
+    def _is_api_server(self, address: str, made: Slice) -> bool:
+        known = self._rules.api_server
+        if known is None or address != known[0] or made.service == _API_SERVICE:
+            return False
+        return known[1] in made.ports.values()
 
     def _locality(self, zone: str) -> Locality:
         found = self._localities.get(zone)

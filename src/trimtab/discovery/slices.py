@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from trimtab.discovery import ReportProblem
+from trimtab.discovery.addresses import NO_RULES, AddressRules
 from trimtab.discovery.kube_objects import SERVICE_LABEL, KubeObject, Service, short
 from trimtab.discovery.merging import Merging
 from trimtab.discovery.service_terms import Terms, read_terms
@@ -36,16 +37,16 @@ class SliceFold:
 
     Args:
         report: hears of every rejected part.
-        allow_loopback: whether 127.0.0.0/8 and ::1 may be endpoints (local development).
+        rules: which addresses may be endpoints.
         region: put into each endpoint's locality.
     """
 
     def __init__(
-        self, report: ReportProblem, *, allow_loopback: bool = False, region: str = ""
+        self, report: ReportProblem, *, rules: AddressRules = NO_RULES, region: str = ""
     ) -> None:
         self.synced = False
         self._report = report
-        self._reader = SliceReader(report, allow_loopback=allow_loopback, region=region)
+        self._reader = SliceReader(report, rules, region)
         self._services: dict[Key, Terms] = {}
         self._clusters: dict[Key, dict[int, _Cluster]] = {}
         self._slices: dict[Key, Slice] = {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import ssl
 from collections.abc import Mapping
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from trimtab.discovery.kubernetes.credentials import Credentials
 from trimtab.discovery.kubernetes.tls import Tls
@@ -16,6 +18,17 @@ _IN_URL = re.compile(r"//[^/\s]*@")
 def without_secrets(text: str) -> str:
     """The text as it may be shown: the URLs in it without name and password."""
     return _IN_URL.sub("//...@", text)
+
+
+def api_address(access: Access) -> tuple[str, int] | None:
+    """Address and port of the API server; None where it is known by a name or through a proxy."""
+    url = urlsplit(access.server)
+    try:
+        address = str(ipaddress.ip_address(url.hostname or ""))
+        port = url.port or (443 if url.scheme == "https" else 80)
+    except ValueError:
+        return None
+    return None if access.proxy else (address, port)
 
 
 class Access(Protocol):

@@ -13,6 +13,7 @@ from random import Random
 import aiohttp
 
 from trimtab.discovery import Contact, ReportProblem
+from trimtab.discovery.addresses import AddressRules, Network
 from trimtab.discovery.kube_objects import (
     CHANGED_ANNOTATION,
     EndpointSlice,
@@ -21,7 +22,7 @@ from trimtab.discovery.kube_objects import (
     Service,
 )
 from trimtab.discovery.kubernetes import metrics
-from trimtab.discovery.kubernetes.access import Access
+from trimtab.discovery.kubernetes.access import Access, api_address
 from trimtab.discovery.kubernetes.api import Api, ApiError, Target
 from trimtab.discovery.kubernetes.pod_watches import PodWatches
 from trimtab.discovery.kubernetes.reflector import Batch, Gone, Reflector
@@ -61,6 +62,7 @@ class Kubernetes:
         access: where it is, and the credentials.
         report: hears of every rejected part; its last good state stays in use.
         region: put into each endpoint's locality: the cluster's name where several are read.
+        ranges: nothing outside of these is an endpoint; none: no such limit.
         namespaces: which to read; none means all.
         selector: which Services, by their labels; "" means all. EndpointSlices are always read,
             since slices that other controllers write need not have their Service's labels.
@@ -77,6 +79,7 @@ class Kubernetes:
         report: ReportProblem,
         *,
         region: str = "",
+        ranges: tuple[Network, ...] = (),
         namespaces: Sequence[str] = (),
         selector: str = "",
         counters: Counters | None = None,
@@ -92,7 +95,9 @@ class Kubernetes:
         self._timing = timing or Timing()
         self._random = random or Random()
         self._wall = wall
-        self._fold = SliceFold(report, region=region)
+        self._fold = SliceFold(
+            report, rules=AddressRules(ranges=ranges, api_server=api_address(access)), region=region
+        )
         self._selector = selector
         self._targets = [
             target
