@@ -12,12 +12,14 @@ import pytest
 
 from harness.envoy import Envoy
 from harness.waiting import Deadline
-from trimtab.server import LoadReports, ServerLoad
+from trimtab.server import LoadReports, ServerLoad, add_load_report_service
 
 # A request takes this share of a server for a second: at 500 requests/s, 0.1 and 0.8 of it.
 COSTS = (0.0002, 0.0016)
 SHARE_OF_BUSY = 1 / 9  # 1/8 of the other's
 WEIGHTED = {"blackoutPeriod": "0s", "weightUpdatePeriod": "0.2s", "errorUtilizationPenalty": 1}
+# gRFC A58: reports are then asked for at OpenRcaService, and those of responses are not looked at.
+OUT_OF_BAND = {"enableOobLoadReport": True, "oobReportingPeriod": "0.2s"}
 MEASURED = 900
 
 
@@ -39,17 +41,27 @@ class Utilization:
 
 
 class Pair:
-    """Two servers; at equal rates, one is eight times as full as the other."""
+    """Two servers; at equal rates, one is eight times as full as the other.
 
-    def __init__(self, *, text_only=False):
+    Args:
+        reports: "both forms" with each response; "text only"; or "out of band", and none with responses.
+    """
+
+    def __init__(self, reports="both forms"):
         self.ports, self._servers = [], []
         for number, cost in enumerate(COSTS):
             utilization = Utilization(cost)
             load = ServerLoad(utilization=utilization)
             server = grpc.server(
-                ThreadPoolExecutor(4), interceptors=[] if text_only else [LoadReports(load)]
+                ThreadPoolExecutor(4),
+                interceptors=[LoadReports(load)] if reports == "both forms" else [],
             )
-            say = partial(self._say_text, load) if text_only else self._say
+            say = self._say
+            if reports == "text only":
+                say = partial(self._say_text, load)
+            elif reports == "out of band":
+                say = partial(self._say_nothing, load)
+                add_load_report_service(server, load, least_interval_s=0.1)
             handler = grpc.unary_unary_rpc_method_handler(partial(say, number, utilization))
             service = grpc.method_handlers_generic_handler("Test", {"Who": handler})
             server.add_generic_rpc_handlers((service,))
@@ -59,6 +71,11 @@ class Pair:
 
     @staticmethod
     def _say(number, utilization, _request, _context):
+        return utilization.answer(number)
+
+    @staticmethod
+    def _say_nothing(load, number, utilization, _request, _context):
+        load.end(load.begin(), 0.001)
         return utilization.answer(number)
 
     @staticmethod
@@ -74,7 +91,7 @@ class Pair:
 
 @pytest.fixture
 def pair(request):
-    made = Pair(text_only=getattr(request, "param", None) == "text only")
+    made = Pair(getattr(request, "param", "both forms"))
     yield made
     made.stop()
 
@@ -96,13 +113,15 @@ def share_of_busy(channel, *, metadata=()):
 
 
 @pytest.mark.processes
-def test_native_weighted_round_robin_gives_a_busy_server_an_eighth(pair):
-    options = [
-        (
-            "grpc.service_config",
-            json.dumps({"loadBalancingConfig": [{"weighted_round_robin": WEIGHTED}]}),
-        )
-    ]
+@pytest.mark.parametrize(
+    ("pair", "more"),
+    [("both forms", {}), ("out of band", OUT_OF_BAND)],
+    indirect=["pair"],
+    ids=["per call", "out of band"],
+)
+def test_native_weighted_round_robin_gives_a_busy_server_an_eighth(pair, more):
+    policy = {"weighted_round_robin": {**WEIGHTED, **more}}
+    options = [("grpc.service_config", json.dumps({"loadBalancingConfig": [policy]}))]
     target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in pair.ports)
     with grpc.insecure_channel(target, options=options) as channel:
         assert share_of_busy(channel) == pytest.approx(SHARE_OF_BUSY, abs=0.03)
