@@ -1,4 +1,4 @@
-"""Load reports from an ASGI application: middleware that adds a response header."""
+"""For ASGI applications: load reports in a response header (``Drain``: see ``asgi_drain``)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from trimtab.load_codec import HEADER
+from trimtab.server.asgi_drain import Drain
 from trimtab.server.server_load import ServerLoad
 
-__all__ = ["LoadReports"]
+__all__ = ["Drain", "LoadReports"]
 
 _NAME = HEADER.encode()
 _SERVER_ERROR = 500

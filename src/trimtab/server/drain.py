@@ -6,7 +6,8 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc
 import grpc.aio
@@ -17,7 +18,7 @@ _log = logging.getLogger("trimtab.server")
 
 PROPAGATION_S = 5.0
 GRACE_S = 30.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def drain(
@@ -37,7 +38,7 @@ async def drain(
             seconds; the pod's termination grace period must be longer than both times together.
         grace_s: how long requests in flight may take after that [s]; what is left is cancelled.
     """
-    _begin(readiness, propagation_s)
+    begin(readiness, propagation_s)
     if await server.wait_for_termination(propagation_s):  # True: the time is over
         await server.stop(grace_s)
 
@@ -50,7 +51,7 @@ def drain_blocking(
     grace_s: float = GRACE_S,
 ) -> None:
     """``drain`` for a ``grpc.server``; returns when it has stopped."""
-    _begin(readiness, propagation_s)
+    begin(readiness, propagation_s)
     if server.wait_for_termination(propagation_s):  # True: the time is over
         server.stop(grace_s).wait()
 
@@ -61,18 +62,12 @@ async def serve_until_signal(
     *,
     propagation_s: float = PROPAGATION_S,
     grace_s: float = GRACE_S,
-    signals: Sequence[signal.Signals] = _SIGNALS,
+    signals: Sequence[signal.Signals] = SIGNALS,
 ) -> None:
     """Wait for a signal (Kubernetes sends SIGTERM), then ``drain``. For the end of ``main``."""
-    told, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in signals:
-        loop.add_signal_handler(number, told.set)
-    try:
+    with listening(signals) as told:
         await told.wait()
         await drain(server, readiness, propagation_s=propagation_s, grace_s=grace_s)
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
 
 
 def serve_until_signal_blocking(
@@ -81,7 +76,7 @@ def serve_until_signal_blocking(
     *,
     propagation_s: float = PROPAGATION_S,
     grace_s: float = GRACE_S,
-    signals: Sequence[signal.Signals] = _SIGNALS,
+    signals: Sequence[signal.Signals] = SIGNALS,
 ) -> None:
     """``serve_until_signal`` for a ``grpc.server``; in the main thread, as signals need it."""
     told = threading.Event()
@@ -94,7 +89,21 @@ def serve_until_signal_blocking(
             signal.signal(number, handler)
 
 
-def _begin(readiness: Readiness | None, propagation_s: float) -> None:
+@contextmanager
+def listening(signals: Sequence[signal.Signals]) -> Iterator[asyncio.Event]:
+    """In a task of the main thread's loop: what is set when one of the signals comes."""
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in signals:
+        loop.add_signal_handler(number, told.set)
+    try:
+        yield told
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def begin(readiness: Readiness | None, propagation_s: float) -> None:
+    """The first step of every drain: not ready, for good."""
     if readiness is not None:
         readiness.end()
     _log.info("draining: not ready; new requests are taken for %g s more", propagation_s)
