@@ -1,4 +1,5 @@
-// Parses PromQL queries, one a line on stdin, and prints the error of each that is wrong.
+// Parses PromQL queries, one a line on stdin, and prints the error of each that is wrong. With the argument
+// "evaluate" it evaluates rules over series instead (see evaluate.go).
 package main
 
 import (
@@ -10,6 +11,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "evaluate" {
+		if err := evaluate(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	wrong := 0
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
