@@ -128,7 +128,7 @@ class Load:
 
         eventually(look, within=within, what=f"served by {', '.join(servers)} and no other")
 
-    def goes_on(self, requests):
+    def goes_on(self, requests, within=10):
         """Wait until each road has been served that many requests more."""
         begin = {road: served.total() for road, served in self.served().items()}
 
@@ -137,7 +137,7 @@ class Load:
             self._assert_none_failed()
             return min(more.values()) >= requests or Unmet(f"{more}")
 
-        eventually(look, within=10, what=f"{requests} more requests on each road")
+        eventually(look, within=within, what=f"{requests} more requests on each road")
 
     def _assert_none_failed(self):
         errors = self.errors()

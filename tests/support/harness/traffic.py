@@ -1,9 +1,14 @@
 """Load over several clients at once; each must do what is said."""
 
 import contextlib
+import os
 from dataclasses import dataclass
 
 from harness.client import Client, Load, Road
+
+RATE = 30
+ABSENCE_S = float(os.environ.get("TRIMTAB_ABSENCE_S", "0"))
+"""How long control planes and API servers stay away [s]; docs/results/never-empty.md has 600."""
 
 
 @dataclass
@@ -21,7 +26,7 @@ class Traffic:
         return [name for _, roads in self.clients for name in roads]
 
     @contextlib.contextmanager
-    def load(self, rate=30):
+    def load(self, rate=RATE):
         """Requests at ``rate`` per second over each road; at the end no error on any.
 
         Yields:
@@ -50,6 +55,10 @@ class Loads:
         for load in self.loads:
             load.comes_from(*servers, within=within)
 
-    def goes_on(self, requests):
+    def goes_on(self, requests, within=10):
         for load in self.loads:
-            load.goes_on(requests)
+            load.goes_on(requests, within=within)
+
+    def goes_without(self, requests):
+        """As ``goes_on``, while what they are to do without is away: for ``ABSENCE_S`` at least."""
+        self.goes_on(max(requests, round(ABSENCE_S * RATE)), within=10 + 2 * ABSENCE_S)
