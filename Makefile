@@ -149,9 +149,10 @@ bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables
 	@$(BIN)/python bench/client_cpu.py --write docs/results/client-cpu.md
 	@$(BIN)/python bench/demo_seeds.py --write docs/results/demo.md
 	@$(BIN)/python bench/policies.py --write docs/results/policies.md
-	@$(BIN)/python bench/push.py --rounds 25 --write docs/results/push.md
+	@$(BIN)/python bench/push.py --rounds 25 --reporting 100 --write docs/results/push.md
 	@$(BIN)/python bench/crowd.py --write docs/results/crowd.md
 	@$(BIN)/python bench/scale.py --write docs/results/scale.md
+	@$(BIN)/python bench/load_report_cost.py --write docs/results/load-report-cost.md
 	@$(BIN)/python bench/hedging.py --write docs/results/hedging.md
 	@$(BIN)/python -m chaos.executions --write docs/results/executions.md
 	@$(BIN)/python bench/telemetry_cost.py --write docs/results/telemetry-cost.md

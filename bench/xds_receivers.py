@@ -12,7 +12,14 @@ Commands on stdin, one line each; each is answered with one JSON line:
     round               wait until every client that reads has one more response; when each came
     take                what came since the last answer
     stick N             the first N clients read no more
+    cycle N             N connections that are opened, wait for a response and are closed, 200 at once
+    come back N         from now on, whoever loses its connection tries again as trimtab's client does
+                        (its own back-off); answers once N have come back and have a response: when
+                        each connection was opened
     stop                close all
+
+With a number of endpoints as the last argument, each client also reports load of so many, on a stream
+of load reports over the same connection, every 10 s, not all at once.
 """
 
 from __future__ import annotations
@@ -22,15 +29,23 @@ import json
 import struct
 import sys
 import time
+from random import Random
 
+from google.protobuf.duration_pb2 import Duration
+
+from trimtab.backoff import HEALTHY_S, Backoff
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
+from xds_servers import endpoint
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
 _END_HEADERS, _ACK = 4, 1
 _HUGE = 2**31 - 1
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
+_LOAD_REPORTS = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
+_ADS, _LRS = 1, 3  # streams of a connection
+_REPORT_EVERY_S = 10.0
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -47,26 +62,49 @@ def _literal(name: str, value: str) -> bytes:
     return b"\0" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
 
 
-def _opening(method: str) -> bytes:
+def _headers(path: str, stream: int) -> bytes:
     headers = (
         (":method", "POST"),
         (":scheme", "http"),
-        (":path", _SERVICE + method),
+        (":path", path),
         (":authority", "bench"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     )
+    return _frame(_HEADERS, _END_HEADERS, stream, b"".join(_literal(*h) for h in headers))
+
+
+def _opening(method: str) -> bytes:
     return (
         _PREFACE
         + _frame(_SETTINGS, 0, 0, struct.pack(">HI", 4, _HUGE) + struct.pack(">HI", 5, 2**20))
         + _frame(_WINDOW, 0, 0, struct.pack(">I", _HUGE - 65_535))
-        + _frame(_HEADERS, _END_HEADERS, 1, b"".join(_literal(*h) for h in headers))
+        + _headers(_SERVICE + method, _ADS)
     )
 
 
-def _message(request: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest) -> bytes:
+def _message(request, stream: int = _ADS) -> bytes:
     body = request.SerializeToString()
-    return _frame(_DATA, 0, 1, b"\0" + struct.pack(">I", len(body)) + body)
+    return _frame(_DATA, 0, stream, b"\0" + struct.pack(">I", len(body)) + body)
+
+
+def load_report(cluster: str, count: int) -> wire.LoadStatsRequest:
+    """What a client says that called so many endpoints of a cluster since its last report."""
+    locality = wire.UpstreamLocalityStats(locality=wire.Locality(region="r", zone="z1"))
+    for number in range(1, count + 1):
+        at = endpoint(number)
+        where = wire.SocketAddress(address=at.address, port_value=at.port)
+        locality.upstream_endpoint_stats.add(
+            address=wire.Address(socket_address=where),
+            total_successful_requests=100,
+            total_issued_requests=100,
+            total_requests_in_progress=1,
+        )
+    interval = Duration(seconds=int(_REPORT_EVERY_S))
+    stats = wire.ClusterStats(
+        cluster_name=cluster, load_report_interval=interval, upstream_locality_stats=[locality]
+    )
+    return wire.LoadStatsRequest(cluster_stats=[stats])
 
 
 def _fields(body: bytes) -> dict[int, bytes]:
@@ -97,7 +135,14 @@ class Crowd:
     """All clients of this process."""
 
     def __init__(
-        self, host: str, port: int, clusters: list[str], *, delta: bool, version: str
+        self,
+        host: str,
+        port: int,
+        clusters: list[str],
+        *,
+        delta: bool,
+        version: str,
+        reported: int = 0,
     ) -> None:
         self.clients: list[_Client] = []
         self.lost = 0
@@ -108,6 +153,13 @@ class Crowd:
         self.clusters = clusters
         self.delta = delta
         self.version = version  # what delta clients say they have from an earlier stream
+        self.reports = {
+            name: _message(load_report(name, reported), _LRS) for name in clusters if reported
+        }
+        self.comes_back = False
+        self.opened: list[float] = []
+        self.random = Random(1)
+        self._waiting: set[asyncio.Task] = set()
         self._address = (host, port)
         self._opening = _opening(
             "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
@@ -126,6 +178,43 @@ class Crowd:
 
         begin = len(self.clients)
         await asyncio.gather(*(one(begin + i) for i in range(count)))
+
+    async def cycle(self, count: int) -> None:
+        """So many connections, one after the other in 200 lanes."""
+        loop = asyncio.get_running_loop()
+        numbers = iter(range(count))
+
+        async def lane() -> None:
+            for number in numbers:
+                transport, client = await loop.create_connection(
+                    lambda number=number: _Client(self, number), *self._address
+                )
+                await client.answered.wait()
+                transport.close()
+
+        await asyncio.gather(*(lane() for _ in range(200)))
+        self.times.clear()
+
+    def gone(self, client: _Client) -> None:
+        """A client lost its connection."""
+        self.lost += 1
+        if self.comes_back:
+            if time.monotonic() - client.since >= HEALTHY_S:
+                client.backoff.reset()
+            task = asyncio.create_task(self._return(client))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+
+    async def _return(self, client: _Client) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(client.backoff.next())
+            try:
+                await loop.create_connection(lambda: client, *self._address)
+            except OSError:
+                continue
+            self.opened.append(time.monotonic())
+            return
 
     def received(self, resources: int) -> None:
         self.times.append(time.monotonic())
@@ -164,9 +253,14 @@ class _Client(asyncio.Protocol):
         self._buffer = b""
         self._body = b""
         self._transport: asyncio.Transport | None = None
+        self.answered = asyncio.Event()
+        self.backoff = Backoff(Random(number))
+        self.since = 0.0
 
     def connection_made(self, transport) -> None:
         self._transport = transport
+        self._buffer = self._body = b""
+        self.since = time.monotonic()
         node = wire.Node(id=f"bench-{self.number}", user_agent_name="gRPC bench")
         if self.crowd.delta:
             initial = {self.name: self.crowd.version} if self.crowd.version else {}
@@ -181,9 +275,21 @@ class _Client(asyncio.Protocol):
                 node=node, type_url=type_urls.EDS, resource_names=[self.name]
             )
         transport.write(self.crowd._opening + _message(first))  # noqa: SLF001 - one module
+        if self.crowd.reports:
+            hello = wire.LoadStatsRequest(node=node)
+            transport.write(_headers(_LOAD_REPORTS, _LRS) + _message(hello, _LRS))
+            self._report_later(self.crowd.random.uniform(0, _REPORT_EVERY_S))
+
+    def _report_later(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._report)
+
+    def _report(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(self.crowd.reports[self.name])
+            self._report_later(_REPORT_EVERY_S)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.crowd.lost += 1
+        self.crowd.gone(self)
 
     def data_received(self, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data
@@ -192,12 +298,13 @@ class _Client(asyncio.Protocol):
             length = int.from_bytes(data[at : at + 3], "big")
             if len(data) - at - 9 < length:
                 break
-            self._take(data[at + 3], data[at + 4], data[at + 9 : at + 9 + length])
+            stream = int.from_bytes(data[at + 5 : at + 9], "big")
+            self._take(data[at + 3], data[at + 4], stream, data[at + 9 : at + 9 + length])
             at += 9 + length
         self._buffer = data[at:]
 
-    def _take(self, kind: int, flags: int, payload: bytes) -> None:
-        if kind == _DATA:
+    def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if kind == _DATA and stream == _ADS:
             self._body += payload
             while len(self._body) >= 5:
                 length = int.from_bytes(self._body[1:5], "big")
@@ -227,6 +334,7 @@ class _Client(asyncio.Protocol):
                 response_nonce=fields[5].decode(),
             )
         self._transport.write(_message(reply))
+        self.answered.set()
         self.crowd.received(resources)
 
     def pause(self) -> None:
@@ -234,8 +342,10 @@ class _Client(asyncio.Protocol):
         self._transport.pause_reading()
 
 
-async def _main(port: int, clusters: list[str], delta: bool, version: str) -> None:
-    crowd = Crowd("127.0.0.1", port, clusters, delta=delta, version=version)
+async def _main(
+    port: int, clusters: list[str], *, delta: bool, version: str, reported: int
+) -> None:
+    crowd = Crowd("127.0.0.1", port, clusters, delta=delta, version=version, reported=reported)
     loop = asyncio.get_running_loop()
     stuck = 0
     while line := (await loop.run_in_executor(None, sys.stdin.readline)).split():
@@ -251,6 +361,14 @@ async def _main(port: int, clusters: list[str], delta: bool, version: str) -> No
                 client.pause()
             stuck = int(line[1])
             answer = {}
+        elif line[0] == "cycle":
+            await crowd.cycle(int(line[1]))
+            answer = {}
+        elif line[0] == "come":
+            crowd.comes_back = True
+            crowd.times.clear()
+            answer = await crowd.until(int(line[2]), 180)
+            answer["opened"] = sorted(crowd.opened)
         elif line[0] == "take":
             answer = await crowd.until(len(crowd.times), 0)
         else:
@@ -259,5 +377,13 @@ async def _main(port: int, clusters: list[str], delta: bool, version: str) -> No
 
 
 if __name__ == "__main__":
-    _port, _clusters, _delta, _version = sys.argv[1:]
-    asyncio.run(_main(int(_port), _clusters.split(","), _delta == "delta", _version))
+    _port, _clusters, _delta, _version, *_reported = sys.argv[1:]
+    asyncio.run(
+        _main(
+            int(_port),
+            _clusters.split(","),
+            delta=_delta == "delta",
+            version=_version,
+            reported=int(*_reported or [0]),
+        )
+    )

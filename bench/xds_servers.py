@@ -88,8 +88,8 @@ class Ours:
         self._fleet = fleet
         self._source = _Source()
 
-    async def start(self) -> int:
-        options = ServeOptions(xds=Address("127.0.0.1", 0), admin=Address("127.0.0.1", 0))
+    async def start(self, port: int) -> int:
+        options = ServeOptions(xds=Address("127.0.0.1", port), admin=Address("127.0.0.1", 0))
         self._plane = ControlPlane(options)
         await self._plane.start()
         for at in range(len(self._fleet.clusters)):
@@ -137,7 +137,7 @@ class Bare:
             nonce=format(self._turn, "x"),
         ).SerializeToString()
 
-    async def start(self) -> int:
+    async def start(self, port: int) -> int:
         first = self._response(self._fleet.snapshot(0))
         # Both turns of the change are made beforehand: a bare loop does nothing but write.
         self._ready = [self._response(self._fleet.change(0)) for _ in range(2)]
@@ -156,7 +156,7 @@ class Bare:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(package, {name: method}),)
         )
-        port = self._server.add_insecure_port("127.0.0.1:0")
+        port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         await self._server.start()
         return port
 
@@ -181,10 +181,10 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def _main(kind: str, clusters: list[str], size: int) -> None:
+async def _main(kind: str, clusters: list[str], size: int, port: int) -> None:
     fleet = Fleet(clusters, size)
     server = {"ours": Ours, "bare": Bare}[kind](fleet)
-    print(json.dumps({"port": await server.start()}), flush=True)
+    print(json.dumps({"port": await server.start(port)}), flush=True)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -213,4 +213,5 @@ async def _main(kind: str, clusters: list[str], size: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], sys.argv[2].split(","), int(sys.argv[3])))
+    _kind, _clusters, _size, *_port = sys.argv[1:]
+    asyncio.run(_main(_kind, _clusters.split(","), int(_size), int(*_port or [0])))
