@@ -100,8 +100,7 @@ FLEETS ?= 100000
 
 .PHONY: fleets
 fleets: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Random fleets to real clients: FLEETS=100000
-	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) FLEETS=$(FLEETS) TRAFFIC_FLEETS=200 \
-	  $(BIN)/python -m pytest tests/native/test_random_fleets.py tests/native/test_random_traffic.py --durations=5 $(TEST_ARGS)
+	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python bench/fleets.py --fleets $(FLEETS) --write docs/results/fleets.md
 
 GO_CLIENT := $(CACHE)/interop/go-client
 JAVA_CLIENT := $(CACHE)/interop/java/.ready

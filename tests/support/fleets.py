@@ -1,6 +1,6 @@
 """Random fleets with random configurations, by seed: whole services as the control plane has them.
 
-The rare is drawn often: one endpoint, none that is ready, gaps between priorities, weights whose
+The rare is drawn often: one endpoint, up to a thousand of them, none that is ready, gaps between priorities, weights whose
 sum doesn't fit into 32 bits, localities without a name, parameters at the ends of their ranges.
 All addresses are ones at which nobody listens (loopback) or that lead nowhere (documentation).
 """
@@ -31,6 +31,7 @@ POLICIES = (
 HEALTH = (Health.READY,) * 6 + (Health.DRAINING, Health.UNHEALTHY)
 PROTOCOLS = ("", "grpc", "http", "kubernetes.io/h2c")
 NOBODY_S_PORT = 9  # "discard"
+LARGE = 0.01
 
 
 def fleet(seed):
@@ -40,6 +41,8 @@ def fleet(seed):
         f"fleet-{seed}", "shop", 8080, random.choice(("", "grpc", "http")), random.choice(PROTOCOLS)
     )
     size = random.choice((0, 1, 2, 3, random.randrange(4, 20), random.randrange(20, 60)))
+    if random.random() < LARGE:
+        size = random.randrange(200, 1001)
     localities = [_locality(random) for _ in range(random.randrange(1, 5))]
     healths = random.choice((HEALTH, (Health.READY,), (Health.DRAINING, Health.UNHEALTHY)))
     priorities = random.choice(((0,), (0, 1), (0, 3, 7), (2,)))
