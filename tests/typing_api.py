@@ -22,6 +22,7 @@ def threads() -> None:
         grpc.Compression.Gzip,
         policy=trimtab.PolicyConfig.of("p2c"),
         retry=trimtab.Retry(attempts=2, on=["UNAVAILABLE"], hedge_quantile=0.95),
+        connections=trimtab.Connections(max_age_s=3600, streams=100, most=2),
         bootstrap={"xds_servers": [{"server_uri": "10.0.0.1:18000"}]},
     ) as channel:
         stub = OrdersStub(channel)
@@ -30,7 +31,9 @@ def threads() -> None:
 
 async def asyncio_program(interceptor: grpc.aio.UnaryUnaryClientInterceptor) -> None:
     stub = OrdersStub(
-        trimtab.aio.secure_channel("xds:///orders.shop:grpc", grpc.ssl_channel_credentials())
+        trimtab.aio.secure_channel(
+            "xds:///orders.shop:grpc", trimtab.tls_credentials("/tls/ca.crt")
+        )
     )
     async with trimtab.aio.insecure_channel(
         "orders",

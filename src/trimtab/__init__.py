@@ -13,10 +13,12 @@ from importlib.metadata import version
 from trimtab.attempt import Retry
 from trimtab.client.call_details import AttemptDetails, call_details
 from trimtab.client.channel_states import debug
+from trimtab.client.connections import Connections
 from trimtab.client.grpc_sync import insecure_channel, secure_channel
 from trimtab.client.last_good import LastGood
 from trimtab.client.request_key import request_key
 from trimtab.client.request_labels import request_labels
+from trimtab.client.tls_files import tls_credentials
 from trimtab.errors import (
     ConfigError,
     DiscoveryError,
@@ -30,6 +32,7 @@ from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
 __all__ = [
     "AttemptDetails",
     "ConfigError",
+    "Connections",
     "DiscoveryError",
     "Endpoint",
     "Health",
@@ -49,6 +52,7 @@ __all__ = [
     "request_key",
     "request_labels",
     "secure_channel",
+    "tls_credentials",
 ]
 
 __version__ = version("trimtab")

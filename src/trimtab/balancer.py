@@ -89,15 +89,17 @@ class Pick:
         node: where the request goes; the object, not its address.
         started: when it was picked, by the balancer's clock.
         open: whether it has yet to be finished.
+        transport: the node's as it was then; a door may set it to another of the node's own.
     """
 
-    __slots__ = ("_balancer", "node", "open", "started")
+    __slots__ = ("_balancer", "node", "open", "started", "transport")
 
     def __init__(self, balancer: Balancer, node: Node, started: float) -> None:
         self._balancer = balancer
         self.node = node
         self.started = started
         self.open = True
+        self.transport: Any = node.transport
 
     def finish(self, outcome: Outcome, report: LoadReport | None = None) -> None:
         """Say how the attempt ended; every call after the first does nothing."""

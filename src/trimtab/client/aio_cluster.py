@@ -19,8 +19,9 @@ import grpc.aio
 from trimtab.balancer import BEAT_S, Balancer, Node
 from trimtab.client import observing
 from trimtab.client.aio_probes import AioProbes
-from trimtab.client.availability import Availability, Link
+from trimtab.client.availability import Availability
 from trimtab.client.channel_spec import ChannelSpec, Options, target_of
+from trimtab.client.links import Link, Links
 from trimtab.client.liveness import AioQuestions
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.watching import Closable, Fixed, Watch
@@ -101,7 +102,7 @@ class AioCluster:
         self.closed_text = _CLOSED
         self.attempts = spec.attempts(Random(), self.balancer)
         self.observer = observing.installed()
-        self.availability = Availability(spec.service, self.balancer, clock)
+        self.availability = Availability(spec.service, self.balancer, clock, spec.complaint)
         self._questions = AioQuestions(loop)
         self.probes = AioProbes(self.balancer, loop, clock)
         self._spec = spec
@@ -110,6 +111,9 @@ class AioCluster:
         self._link = link
         self._on_ready = on_ready
         self._links: set[AioLink] = set()
+        self.links = Links(
+            spec.connections, spec.renewed, clock, Random(), self._open, self.release
+        )
         self._closings: set[asyncio.Task[None]] = set()
         self._waiters: set[asyncio.Future[None]] = set()
         self._refreshing = False
@@ -132,6 +136,7 @@ class AioCluster:
     def _beat(self) -> None:
         if not self.availability.closed:
             self.balancer.beat()
+            self.links.beat(self.balancer.nodes.values())
             self._beating = self._loop.call_later(BEAT_S, self._beat)
 
     # What the watch calls, from any thread.
@@ -159,7 +164,7 @@ class AioCluster:
         change = self.balancer.update(snapshot)
         self.availability.updated()
         for node in change.removed:
-            self._let_go(node)
+            self.links.leave(node)
         for node in self.balancer.nodes.values():
             self._want(node)
         self._refresh()
@@ -173,23 +178,23 @@ class AioCluster:
         link: AioLink | None = node.transport
         if link is None:
             if node.usable:
-                link = node.transport = self._connect(node)
-                self._links.add(link)
-                link.tasks = [
-                    self._loop.create_task(self._follow(node, link, channel))
-                    for channel in link.channels
-                ]
+                self.links.first(node)
         elif link.wanted is not node.usable:
+            self.links.shed(node)
             link.wanted = node.usable
             for channel in link.channels:
                 channel.get_state(try_to_connect=link.wanted)
 
-    def _connect(self, node: Node) -> AioLink:
+    def _open(self, node: Node) -> AioLink:
         where = target_of(node.endpoint)
         options, watching = self._spec.endpoint_options()
         link = self._link(self._native(where, options))
         if watching is not None:
             link.health = self._native(where, watching)
+        self._links.add(link)
+        link.tasks = [
+            self._loop.create_task(self._follow(node, link, channel)) for channel in link.channels
+        ]
         return link
 
     def _native(self, where: str, options: Options) -> grpc.aio.Channel:
@@ -198,15 +203,8 @@ class AioCluster:
             return grpc.aio.insecure_channel(where, options, spec.compression)
         return grpc.aio.secure_channel(where, spec.credentials, options, spec.compression)
 
-    def _let_go(self, node: Node) -> None:
-        link: AioLink | None = node.transport
-        if link is not None:
-            link.leaving = True
-            if not node.in_flight:
-                self.release(link)
-
     def release(self, link: AioLink) -> None:
-        """Close the channel of an endpoint that has left and has nothing in flight."""
+        """Close a link that has nothing in flight."""
         if link in self._links:
             self._links.discard(link)
             for task in link.tasks:
@@ -228,10 +226,12 @@ class AioCluster:
         if connected:
             link.failing = False
             link.error = ""
-        if node.connected is not connected:
-            self.balancer.set_connected(node, connected)
+        failed = state is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        self.links.looked(node, link, connected=connected, failed=failed)
+        if node.connected is not node.transport.connected:
+            self.balancer.set_connected(node, node.transport.connected)
             self._changed()
-        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not link.failing:
+        if failed and not link.failing and not link.leaving:
             link.error = await _connection_error(link.channels[-1])
             link.failing = True
             self._changed()

@@ -144,10 +144,11 @@ class Attempt:
 class Picker:
     """What gRPC's multicallables take for a native channel."""
 
-    __slots__ = ("_closed", "_cluster", "_observer", "_pick", "open")
+    __slots__ = ("_closed", "_cluster", "_links", "_observer", "_pick", "open")
 
     def __init__(self, cluster: AioCluster) -> None:
         self._cluster = cluster
+        self._links = cluster.links
         self._pick = cluster.balancer.pick
         self._observer = cluster.observer
         self._closed = False
@@ -172,7 +173,10 @@ class Picker:
         else:
             pick = balancer.pick_apart(been, key, wanted_labels())
             been.append(pick.node)
-        link: PickingLink = pick.node.transport
+        link: PickingLink = pick.transport
+        if len(link.open) >= link.room:
+            link = pick.transport = self._links.roomier(pick.node, link)
+        link.open.add(pick)
         try:
             if handle:
                 handle = link.handles.get(method) or link.handle(method)
@@ -181,6 +185,7 @@ class Picker:
                 call = link.call(method, deadline, credentials, wait_for_ready)
         except BaseException:
             pick.finish(Outcome.CANCELLED)
+            self._links.ended(pick)
             raise
         observer = joined(self._observer) if WANTED.now else self._observer
         if observer is None:
@@ -200,9 +205,7 @@ class Picker:
         """A call has its status."""
         self.open.discard(attempt)
         pick.finish(outcome, report)
-        link: PickingLink = pick.node.transport
-        if link.leaving and not pick.node.in_flight:
-            self._cluster.release(link)
+        self._links.ended(pick)
 
     def get_registered_call_handle(self, method: bytes) -> int:  # noqa: ARG002 - gRPC's signature
         """Whether to register is all that is known before the pick."""

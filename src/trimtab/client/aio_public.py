@@ -97,7 +97,10 @@ class PublicCalls:
         else:
             pick = cluster.balancer.pick_apart(been, key, wanted_labels())
             been.append(pick.node)
-        link: PublicLink = pick.node.transport
+        link: PublicLink = pick.transport
+        if len(link.open) >= link.room:
+            link = pick.transport = cluster.links.roomier(pick.node, link)
+        link.open.add(pick)
         kind = (self._arity, method, *self._codec)
         try:
             native = link.natives.get(kind)
@@ -106,6 +109,7 @@ class PublicCalls:
             call = native(*request, **more)
         except BaseException:
             pick.finish(Outcome.CANCELLED)
+            cluster.links.ended(pick)
             raise
         self._channel.open.add(call)
         observer = joined(cluster.observer)
@@ -116,8 +120,7 @@ class PublicCalls:
         def ended(call: Any) -> None:
             self._channel.open.discard(call)
             pick.finish(_outcome(call), report_of(_now(call.trailing_metadata())))
-            if link.leaving and not pick.node.in_flight:
-                cluster.release(link)
+            cluster.links.ended(pick)
             if end is not None:
                 code = _now(call.code())
                 end(name_of(-1 if code is None else code.value[0]))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import grpc
 
 from trimtab.balancer import Balancer, Node
+from trimtab.client.links import Link
 from trimtab.client.watching import FIXED
 from trimtab.model import Health
 from trimtab.policies.selection import Labels, in_words
@@ -47,35 +48,26 @@ _HOPELESS = frozenset({Standing.UNAVAILABLE, Standing.EMPTY, Standing.FAILING})
 _BY_ENDPOINTS = frozenset({Standing.READY, Standing.CONNECTING, Standing.FAILING})
 
 
-class Link:
-    """What both doors know of one endpoint's connection. ``Node.transport`` is one of these.
-
-    Attributes:
-        failing: it could not be connected since it was last connected, or ever.
-        error: gRPC's text of the last connection error, "" if there was none or it is not known.
-        leaving: its endpoint has left; it closes when its last request ends.
-    """
-
-    __slots__ = ("error", "failing", "leaving")
-
-    def __init__(self) -> None:
-        self.failing = False
-        self.error = ""
-        self.leaving = False
-
-
 class Availability:
     """The standing of one channel. The door calls ``refresh`` after every change.
 
     Args:
         balancer: whose nodes' ``transport`` is a ``Link`` or None.
         clock: seconds, monotonic.
+        complaint: what is wrong with the caller's credentials, "" if nothing is.
 
     Attributes:
         origin: whom the endpoints come from; the door sets it once it watches.
     """
 
-    def __init__(self, service: str, balancer: Balancer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        service: str,
+        balancer: Balancer,
+        clock: Callable[[], float],
+        complaint: Callable[[], str] = str,
+    ) -> None:
+        self._complaint = complaint
         self._service = service
         self._balancer = balancer
         self._clock = clock
@@ -159,9 +151,10 @@ class Availability:
                     "trimtab goes on connecting"
                 )
             case _:
+                complaint = self._complaint()
                 return (
                     f"{self._service}: no endpoint{among} accepts connections{self._facts()}"
-                    f"{self._last_errors(labels)}; trimtab tries again and again; check that the pods "
+                    f"{self._last_errors(labels)}{complaint and '; '}{complaint}; trimtab tries again and again; check that the pods "
                     "listen on these ports and can be reached from here"
                 )
 

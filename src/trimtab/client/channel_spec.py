@@ -15,6 +15,7 @@ import grpc
 from trimtab.attempt import NO_PLANS, MethodPlans, Plan, Retry, parse
 from trimtab.client.attempts import Attempts
 from trimtab.client.bootstrap import ZONE_VARIABLE, Bootstrap, load
+from trimtab.client.connections import ONE, Connections
 from trimtab.client.fallback import NONE, Fallback, Given, WithFallback
 from trimtab.client.health import SERVICE_CONFIG, paired, watched_name
 from trimtab.client.last_good import LastGood
@@ -22,6 +23,7 @@ from trimtab.client.open_channels import Listed
 from trimtab.client.request_key import KeyFunction, checked
 from trimtab.client.request_labels import texts
 from trimtab.client.seats import Seated, own_place
+from trimtab.client.tls_files import TlsCredentials
 from trimtab.client.watching import Closable, Fixed, Watch, Watcher, report, service_name, watch
 from trimtab.errors import ConfigError
 from trimtab.model import Endpoint, Locality, PolicyConfig
@@ -61,6 +63,7 @@ class ChannelSpec:
         plans: what may run more than once, by method.
         health: what endpoints' health services are asked for; None: nothing.
         hash_key: says the key of a request, where the policy wants one; None: nobody.
+        connections: how many to each endpoint, and for how long.
     """
 
     target: str
@@ -77,6 +80,7 @@ class ChannelSpec:
     plans: MethodPlans = NO_PLANS
     health: str | None = None
     hash_key: KeyFunction | None = None
+    connections: Connections = ONE
 
     @classmethod
     def of(
@@ -95,6 +99,7 @@ class ChannelSpec:
         retry: Retry | None = None,
         health: str | None = None,
         hash_key: KeyFunction | None = None,
+        connections: Connections | None = None,
     ) -> Self:
         """From a factory's arguments.
 
@@ -131,7 +136,17 @@ class ChannelSpec:
             plans=plans,
             health=watched_name(plans.rest, health, f"channel {target!r}"),
             hash_key=checked(hash_key, f"channel {target!r}"),
+            connections=Connections.of(connections, os.environ, f"channel {target!r}"),
         )
+
+    @property
+    def renewed(self) -> TlsCredentials | None:
+        """The credentials, if they are those of files that are watched."""
+        return self.credentials if isinstance(self.credentials, TlsCredentials) else None
+
+    def complaint(self) -> str:
+        """What is wrong with the credentials' files now, "" if nothing is."""
+        return "" if self.renewed is None else self.renewed.complaint
 
     def endpoint_options(self) -> tuple[Options, Options | None]:
         """Of one endpoint's channel, and of the one that watches its health, if any does."""

@@ -12,6 +12,7 @@ from trimtab.attempt import Retry
 from trimtab.client.aio_picking import PickingChannel, missing_hook
 from trimtab.client.aio_public import PublicChannel
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
+from trimtab.client.connections import Connections
 from trimtab.client.kill_switch import disabled, native
 from trimtab.client.request_key import KeyFunction
 from trimtab.model import Locality, PolicyConfig
@@ -54,6 +55,7 @@ def insecure_channel(
     retry: Retry | None = None,
     health: str | None = None,
     hash_key: KeyFunction | None = None,
+    connections: Connections | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -79,6 +81,7 @@ def insecure_channel(
             the server as a whole. One that is not SERVING gets no new requests.
         hash_key: a function of the method, the metadata and the request (None where it is a stream), which
             gives the key of a request or None; asked where the policy wants keys (``ring_hash``).
+        connections: how many to each endpoint, and for how long.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -100,6 +103,7 @@ def insecure_channel(
         retry=retry,
         health=health,
         hash_key=hash_key,
+        connections=connections,
     )
     return _make(spec, interceptors)
 
@@ -120,6 +124,7 @@ def secure_channel(
     retry: Retry | None = None,
     health: str | None = None,
     hash_key: KeyFunction | None = None,
+    connections: Connections | None = None,
 ) -> grpc.aio.Channel:
     """Like ``grpc.aio.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -145,5 +150,6 @@ def secure_channel(
         retry=retry,
         health=health,
         hash_key=hash_key,
+        connections=connections,
     )
     return _make(spec, interceptors)

@@ -13,6 +13,7 @@ import grpc
 from trimtab.attempt import Retry
 from trimtab.balancer import Balancer
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
+from trimtab.client.connections import Connections
 from trimtab.client.kill_switch import disabled, native
 from trimtab.client.request_key import KeyFunction
 from trimtab.client.sync_attempts import Declared, RetryingUnaryStream, RetryingUnaryUnary
@@ -242,6 +243,7 @@ def insecure_channel(
     retry: Retry | None = None,
     health: str | None = None,
     hash_key: KeyFunction | None = None,
+    connections: Connections | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.insecure_channel``, balanced per request over the target's endpoints.
 
@@ -266,6 +268,7 @@ def insecure_channel(
             the server as a whole. One that is not SERVING gets no new requests.
         hash_key: a function of the method, the metadata and the request (None where it is a stream), which
             gives the key of a request or None; asked where the policy wants keys (``ring_hash``).
+        connections: how many to each endpoint, and for how long.
 
     Raises:
         ConfigError: a wrong target, policy, endpoint or bootstrap.
@@ -288,6 +291,7 @@ def insecure_channel(
             retry=retry,
             health=health,
             hash_key=hash_key,
+            connections=connections,
         )
     )
 
@@ -307,6 +311,7 @@ def secure_channel(
     retry: Retry | None = None,
     health: str | None = None,
     hash_key: KeyFunction | None = None,
+    connections: Connections | None = None,
 ) -> grpc.Channel:
     """Like ``grpc.secure_channel``; see ``insecure_channel`` for the rest.
 
@@ -333,5 +338,6 @@ def secure_channel(
             retry=retry,
             health=health,
             hash_key=hash_key,
+            connections=connections,
         )
     )

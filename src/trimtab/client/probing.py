@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trimtab.balancer import Node
-from trimtab.client.availability import Link
+from trimtab.client.links import Link
 
 TIMEOUT_S = 0.25  # an answer that is older says little
 MOST = 32  # probes under way

@@ -123,7 +123,7 @@ class Calls:
         report = None
         end = None if cluster.observer is None and not WANTED.now else self._seen(pick)
         code = _CANCELLED
-        link = pick.node.transport
+        link = pick.transport
         try:
             call = self._natives.get(link) or self.native(link)
             if _how == "__call__" and not balancer.reads_reports:
@@ -151,6 +151,7 @@ class Calls:
             raise
         finally:
             balancer.finish(pick, outcome, report)
+            link.open.discard(pick)
             if link.leaving:
                 cluster.ended(pick, outcome)
             if end is not None:
@@ -190,7 +191,7 @@ class Calls:
             if pick is None:
                 return None
             try:
-                begin = getattr(self.native(pick.node.transport), how)
+                begin = getattr(self.native(pick.transport), how)
                 call = begin(request, left, metadata, credentials, wait_for_ready, compression)
             except BaseException:
                 self._cluster.ended(pick, Outcome.CANCELLED)

@@ -25,12 +25,13 @@ from trimtab.balancer import BEAT_S, Balancer, Node, Pick
 from trimtab.client import observing
 from trimtab.client.alarms import Alarms
 from trimtab.client.attempts import trail
-from trimtab.client.availability import Availability, Link
+from trimtab.client.availability import Availability
 from trimtab.client.channel_spec import ChannelSpec, Options, target_of
 from trimtab.client.connectivity_callbacks import ConnectivityCallbacks
 from trimtab.client.deferred_call import DeferredCall
 from trimtab.client.ended_call import EndedCall
 from trimtab.client.forking import FORKED, watch_forks
+from trimtab.client.links import Link, Links
 from trimtab.client.liveness import SyncQuestions
 from trimtab.client.sync_probes import SyncProbes
 from trimtab.client.watching import Closable, Fixed, Watch
@@ -146,7 +147,7 @@ class SyncCluster:
         self.attempts = spec.attempts(Random(), self.balancer)
         self.alarms = Alarms(self.clock)
         self.observer = observing.installed()
-        self.availability = Availability(spec.service, self.balancer, self.clock)
+        self.availability = Availability(spec.service, self.balancer, self.clock, spec.complaint)
         self._questions = SyncQuestions()
         self._silent: deque[Node] = deque()
         self.probes = SyncProbes(self.balancer, self.clock)
@@ -155,6 +156,10 @@ class SyncCluster:
         self.key_function = spec.hash_key
         self._ask = ask
         self._links: dict[SyncLink, Node] = {}
+        self._opened: deque[tuple[SyncLink, Node]] = deque()
+        self._each = Links(
+            spec.connections, spec.renewed, self.clock, Random(), self._open, self._drained
+        )
         self._unused: deque[SyncLink] = deque()
         self._news: deque[Snapshot | str] = deque()
         self._deferred: weakref.WeakSet[DeferredCall] = weakref.WeakSet()
@@ -212,31 +217,54 @@ class SyncCluster:
         if self.availability.closed:
             raise ValueError(self._closed_text)
         been = None if self.attempts is None else trail.get()
+        balancer = self.balancer
         for _ in _PICKS:
             try:
-                if been is None:
-                    pick = self.balancer.pick(key, labels)
-                else:
-                    pick = self.balancer.pick_apart(been, key, labels)
+                pick = (
+                    balancer.pick(key, labels)
+                    if been is None
+                    else balancer.pick_apart(been, key, labels)
+                )
             except NoEndpoints:
                 return None
-            link: SyncLink | None = pick.node.transport
-            try:
-                if link is not None and link.ask(False) == READY:
-                    if self.balancer.probing:
-                        self.probes.send()
-                    if been is not None:
-                        been.append(pick.node)
-                    return pick
-            except ValueError:  # the channel was closed meanwhile
-                self.balancer.withdraw(pick)
-                raise ValueError(self._closed_text) from None
-            self.balancer.withdraw(pick)
+            if self._leaves(pick):
+                if balancer.probing:
+                    self.probes.send()
+                if been is not None:
+                    been.append(pick.node)
+                return pick
+            balancer.withdraw(pick)
+            link: SyncLink | None = pick.transport
+            if link is not None:
+                if link.leaving:  # it was replaced meanwhile
+                    continue
+                link.connected = False
             if not pick.node.connected:  # then no other one is
                 return None
-            self.balancer.set_connected(pick.node, connected=False)
+            balancer.set_connected(pick.node, connected=False)
             self._wake.set()
         return None
+
+    def _leaves(self, pick: Pick) -> bool:
+        """Count the request on a connection that it can leave over now; False if there is none."""
+        link: SyncLink | None = pick.transport
+        try:
+            if link is None or link.ask(False) != READY:
+                return False
+            if len(link.open) >= link.room:
+                other: SyncLink = self._each.roomier(pick.node, link)
+                if not other.connected or other.ask(False) == READY:
+                    pick.transport = link = other
+        except ValueError:  # one was closed: with the channel, or since it had been replaced
+            if self.availability.closed:
+                self.balancer.withdraw(pick)
+                raise ValueError(self._closed_text) from None
+            return False
+        link.open.add(pick)
+        if link.leaving:  # it may be closed by now
+            self._each.ended(pick)
+            return False
+        return True
 
     def place(
         self,
@@ -279,11 +307,12 @@ class SyncCluster:
     def ended(self, pick: Pick, outcome: Outcome, report: LoadReport | None = None) -> None:
         """A request has ended; called at least once for each pick."""
         pick.finish(outcome, report)
-        node = pick.node
-        link: SyncLink = node.transport
-        if link.leaving and not node.in_flight:
-            self._unused.append(link)
-            self._wake.set()
+        self._each.ended(pick)
+
+    def _drained(self, link: SyncLink) -> None:
+        # Closed by the thread and not where the last request ended: that may be one of gRPC's own.
+        self._unused.append(link)
+        self._wake.set()
 
     def defer(
         self,
@@ -323,6 +352,7 @@ class SyncCluster:
     def _run(self) -> None:
         pause = _FIRST_LOOK_S
         everything_at = 0.0
+        beat_at = 0.0
         while not self._ended():
             woken = self._wake.is_set()
             self._wake.clear()
@@ -332,6 +362,9 @@ class SyncCluster:
             if everything:
                 everything_at = now + _SETTLED_LOOK_S
             try:
+                if now >= beat_at:
+                    beat_at = now + BEAT_S
+                    self._each.beat(self.balancer.nodes.values())
                 changed = self._take_news() | self._look(everything=everything)
                 self._question_silent()
                 self._close_unused()
@@ -355,7 +388,7 @@ class SyncCluster:
     def _pause(self, pause: float, everything_at: float) -> float:
         now = self.clock()
         until = everything_at
-        if any(link.wanted and not node.connected for link, node in self._links.items()):
+        if any(link.wanted and not link.connected for link in self._links if not link.leaving):
             until = min(until, now + pause)
         with self._deferring:
             deadlines = [call.deadline for call in self._deferred if call.deadline is not None]
@@ -377,27 +410,30 @@ class SyncCluster:
         change = self.balancer.update(snapshot)
         self.availability.updated()
         for node in change.removed:
-            link: SyncLink | None = node.transport
-            if link is not None:
-                link.leaving = True
-                link.wanted = False
-                if not node.in_flight:
-                    self._unused.append(link)
+            self._each.leave(node)
         for node in self.balancer.nodes.values():
-            if node.transport is not None:
-                node.transport.wanted = node.usable
-            elif node.usable:
-                node.transport = link = self._connect(node)
-                self._links[link] = node
+            link: SyncLink | None = node.transport
+            if link is None:
+                if node.usable:
+                    self._each.first(node)
+            elif link.wanted is not node.usable:
+                self._each.shed(node)
+                link.wanted = node.usable
 
-    def _connect(self, node: Node) -> SyncLink:
+    def _open(self, node: Node) -> SyncLink:
         where = target_of(node.endpoint)
         options, watching = self._spec.endpoint_options()
         channel = self._native(where, options)
         if watching is None:
-            return SyncLink(channel, None, self._ask(channel))
-        health = self._native(where, watching)
-        return SyncLink(channel, health, ask_both(self._ask(channel), self._ask(health)))
+            link = SyncLink(channel, None, self._ask(channel))
+        else:
+            health = self._native(where, watching)
+            link = SyncLink(channel, health, ask_both(self._ask(channel), self._ask(health)))
+        self._opened.append((link, node))  # the dictionary is the thread's
+        self._wake.set()
+        if self.availability.closed:
+            _close(link)
+        return link
 
     def _native(self, where: str, options: Options) -> grpc.Channel:
         spec = self._spec
@@ -408,8 +444,11 @@ class SyncCluster:
     def _look(self, *, everything: bool) -> bool:
         """Ask the endpoints that are being connected, or all; whether one's state changed."""
         changed = False
+        while self._opened:
+            link, node = self._opened.popleft()
+            self._links[link] = node
         for link, node in self._links.items():
-            if node.connected and not everything:
+            if link.leaving or (link.connected and not everything):
                 continue
             state = link.ask(link.wanted)
             connected = state == READY
@@ -420,8 +459,9 @@ class SyncCluster:
                 link.error = _connection_error(link.health or link.channel)
                 link.failing = True
                 changed = True
-            if connected is not node.connected:
-                self.balancer.set_connected(node, connected)
+            self._each.looked(node, link, connected=connected, failed=state == _FAILED)
+            if node.connected is not node.transport.connected:
+                self.balancer.set_connected(node, node.transport.connected)
                 changed = True
         return changed
 
@@ -438,10 +478,10 @@ class SyncCluster:
                 )
 
     def _close_unused(self) -> None:
-        # Here and not where the last request ended: that may be a thread of this very channel.
         while self._unused:
             link = self._unused.popleft()
-            if self._links.pop(link, None) is not None:
+            if not link.open:  # nobody counts himself on it for a moment
+                self._links.pop(link, None)
                 _close(link)
 
     def _publish(self) -> None:
@@ -503,7 +543,7 @@ class SyncCluster:
         self._close_all()
 
     def _close_all(self) -> None:
-        for link in list(self._links):
+        for link in [*self._links, *(link for link, _ in list(self._opened))]:
             _close(link)
 
     def forked(self) -> None:

@@ -1,5 +1,6 @@
 """Real servers on loopback, in this process, that say what they saw."""
 
+import collections
 import threading
 from concurrent import futures
 
@@ -34,6 +35,7 @@ class EchoServer:
         self.name = name
         self.received = 0
         self.peers = set()
+        self.callers = collections.Counter()
         self.cancelled = 0
         self.holding = 0
         self.let_go = threading.Event()
@@ -83,6 +85,8 @@ class EchoServer:
     def _count(self, context):
         with self._lock:
             self.peers.add(context.peer())
+            for name in context.auth_context().get("x509_subject_alternative_name", ()):
+                self.callers[name.decode()] += 1
             self.received += 1
 
     def Say(self, request, context):  # noqa: N802 - gRPC's name

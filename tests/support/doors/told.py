@@ -40,4 +40,5 @@ def spec(endpoints, given):
         retry=given.get("retry"),
         health=given.get("health"),
         hash_key=given.get("hash_key"),
+        connections=given.get("connections"),
     )
