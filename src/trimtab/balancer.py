@@ -603,6 +603,19 @@ class Balancer:
         with self._lock:
             return self._stack.describe()
 
+    def cost(self, node: Node) -> str:
+        """What the policy would compare a node by now, for people; "" if it has nothing to tell."""
+        with self._lock:
+            return self._stack.cost(node, self._clock())
+
+    @property
+    def ejections(self) -> int:
+        """How often an endpoint was ejected, since the policy or its parameters changed last."""
+        with self._lock:
+            # A copy: see ``is_silent``.
+            stacks = [self._stack, *(each.stack for each in list(self._selections.values()))]
+            return sum(stack.ejection.ejections for stack in stacks if stack.ejection is not None)
+
     @property
     def age(self) -> float | None:
         """Seconds since the last snapshot came; None: none did."""

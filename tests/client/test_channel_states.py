@@ -1,6 +1,7 @@
 """``trimtab.debug``: what a process's channels do, over every door."""
 
 import gc
+import re
 
 import grpc
 import pytest
@@ -42,6 +43,8 @@ def test_each_endpoint_has_a_line_with_what_it_did(door, servers, echo):
     found = rows()
     assert found[live.target][2:6] == ["ready", "0", "3", "0"]
     assert found["127.0.0.1:1"][2:6] == ["connecting", "0", "0", "0"]
+    assert found[live.target][-1] == "-"  # round robin compares nothing
+    assert "ejections" not in trimtab.debug()
     assert "round_robin, zone unknown, list changed" in trimtab.debug()
     channel.close()
     assert "orders.shop:80: " not in trimtab.debug()
@@ -59,6 +62,21 @@ def test_an_ejected_endpoint_is_shown_as_such(door, servers, echo):
     bad._answer = lambda _request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "no")
     eventually(ejected, within=20, what="it is ejected")
     assert rows()[good.target][2] == "ready"
+    assert "  ejections: 1\n" in trimtab.debug()
+
+
+@pytest.mark.parametrize(
+    ("policy", "cost"),
+    [("p2c", r"1\.00"), ("p2c_ewma", r"\d+\.\d ms"), ("token", r"0 at \d+\.\d ms")],
+)
+@pytest.mark.parametrize("locality", [None, "z1"])
+def test_the_policy_s_cost_of_an_endpoint_is_shown(door, servers, echo, policy, cost, locality):
+    server = servers.open("a")
+    endpoint = trimtab.Endpoint("127.0.0.1", server.port, locality=trimtab.Locality(zone="z1"))
+    channel = door.open([endpoint], policy=policy, locality=locality)
+    channel.say(echo[0].Request(), timeout=10, wait_for_ready=True)
+    shown = " ".join(rows()[server.target][8:])
+    assert re.fullmatch(rf"1\.00 {cost}", shown), shown
 
 
 def test_the_policy_s_tokens_and_the_zones_split_are_shown(door, servers, echo):

@@ -6,7 +6,7 @@ from trimtab.balancer import Balancer, Node
 from trimtab.client.open_channels import open_channels
 from trimtab.zone_crossings import OTHER, OWN
 
-_COLUMNS = ("endpoint", "zone", "state", "in flight", "requests", "errors", "mean", "share")
+_COLUMNS = ("endpoint", "zone", "state", "in flight", "requests", "errors", "mean", "share", "cost")
 
 
 def debug() -> str:
@@ -15,8 +15,9 @@ def debug() -> str:
     For each: policy, zone, how old its list of endpoints is; and by endpoint: its zone, its state
     (``ready``; ``connecting``; ``silent`` or ``ejected``: left out for now; ``unused``: not ready,
     or another has priority), requests in flight, requests and errors so far, the mean latency, and
-    the share of its fair part that it gets (slow start, error bias); then what the policy has to tell: the
-    tokens it holds, which part of the requests stays in the own zone; and the requests so far by zone, with
+    the share of its fair part that it gets (slow start, error bias), and the cost that the policy compares
+    it by, if it has one (``p2c``: requests; ``token``: requests in flight and latency); then how often
+    endpoints were ejected, and what the policy has to tell: the tokens it holds, which part of the requests stays in the own zone; and the requests so far by zone, with
     the part of them that left the own one. Read now, kept nowhere; the
     text may change with any version.
     """
@@ -45,6 +46,8 @@ def _channel(balancer: Balancer) -> str:
     told = balancer.describe()
     if told:
         lines.append(f"  policy: {told}")
+    if balancer.ejections:
+        lines.append(f"  ejections: {balancer.ejections}")
     if zones:
         lines.append(f"  requests by zone: {zones}{_crossed(balancer)}")
     if balancer.policy_error:
@@ -69,4 +72,5 @@ def _row(balancer: Balancer, node: Node) -> tuple[str, ...]:
         f"{node.errors}",
         f"{node.seconds / ended * 1e3:.1f} ms" if ended > 0 else "-",
         f"{node.share:.2f}",
+        balancer.cost(node) or "-",
     )

@@ -83,7 +83,8 @@ class Policy(Protocol):
     what others choose is admitted with the probability of the share (``policies.gate``). One that has
     no use for load reports says ``ignores_reports = True``, which makes blocking calls cheaper. One that
     goes by keys has an attribute ``hash_key``: the metadata that holds them, or "". One that has
-    something to tell people (``trimtab.debug``) has a method ``describe() -> str``.
+    something to tell people (``trimtab.debug``) has a method ``describe() -> str``; one that compares
+    endpoints, ``cost(node, now) -> str``: what it would compare a candidate by now, "" if nothing is known.
     """
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
@@ -99,6 +100,12 @@ class Policy(Protocol):
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
     ) -> None:
         """Learn from an attempt's end. ``latency`` in seconds; the node may have left meanwhile."""
+
+
+def cost_of(policy: Policy, node: Node, now: float) -> str:
+    """What a policy would compare a candidate by; "" if it has nothing to tell."""
+    cost = getattr(policy, "cost", None)
+    return "" if cost is None else str(cost(node, now))
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Policy
+from trimtab.policies import Node, Outcome, Policy, cost_of
 
 
 class Gate:
@@ -27,6 +27,10 @@ class Gate:
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates."""
         self._inner.update(nodes, now)
+
+    def cost(self, node: Node, now: float) -> str:
+        """See ``Policy``."""
+        return cost_of(self._inner, node, now)
 
     def pick(self, now: float, key: str | None = None) -> Node:
         """The inner policy's choice, if its share lets it."""

@@ -93,6 +93,10 @@ class P2C:
     ) -> None:
         """Nothing to learn: the balancer counts what is in flight."""
 
+    def cost(self, node: Node, now: float) -> str:
+        """For ``trimtab.debug``: the formula's, by share."""
+        return f"{(node.in_flight / node.endpoint.weight + 1.0) / node.share:.2f}"
+
 
 @register("p2c")
 def build(params: Params, random: Random) -> Policy:

@@ -95,6 +95,13 @@ class P2CEwma:
         known = self._known.get(node)
         return None if known is None else known[0] * exp((known[1] - now) / self._decay_s)
 
+    def cost(self, node: Node, now: float) -> str:
+        """For ``trimtab.debug``: the formula's."""
+        known = self._ewma(node, now)
+        if known is None:
+            return ""
+        return f"{known * (node.in_flight / node.endpoint.weight + 1.0) / node.share * 1e3:.1f} ms"
+
 
 @register("p2c_ewma")
 def build(params: Params, random: Random) -> Policy:

@@ -123,6 +123,14 @@ class Prequal:
         self._count(node)
         return node
 
+    def cost(self, node: Node, now: float) -> str:
+        """For ``trimtab.debug``: the newest answer to a probe that it may use."""
+        answers = [p for p in self._pool if p.node is node and p.when >= now - self._age_s]
+        if not answers:
+            return ""
+        newest = max(answers, key=lambda probe: probe.when)
+        return f"{newest.in_flight:g} at {newest.latency * 1e3:.1f} ms"
+
     def _count(self, node: Node) -> None:
         lately, counts = self._lately, self._counts
         lately.append(node)

@@ -218,6 +218,10 @@ class Stack:
         describe = getattr(self._policy, "describe", None)
         return "" if describe is None else str(describe())
 
+    def cost(self, node: Node, now: float) -> str:
+        """What the policy would compare a node by; "" if it has nothing to tell."""
+        return policies.cost_of(self._policy, node, now)
+
     def base(self, shares: Mapping[str, float]) -> None:
         """Where requests go before latency moves them, by zone; empty: by capacity.
 

@@ -155,6 +155,13 @@ class Token:
         """For ``trimtab.debug``."""
         return f"tokens held: {len(self._pool)}"
 
+    def cost(self, node: Node, now: float) -> str:
+        """For ``trimtab.debug``: the token that it left, as it will be compared."""
+        token = self._pool.get(node)
+        if token is None or token[2] < now - self._age_s:
+            return ""
+        return f"{token[0]:g} at {token[1] * 1e3:.1f} ms"
+
     def _count_untried(self) -> None:
         self._untried = max(0, min(self._size, len(self._there)) - len(self._tried))
 

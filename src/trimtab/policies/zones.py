@@ -29,7 +29,7 @@ from math import sqrt
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Policy
+from trimtab.policies import Node, Outcome, Policy, cost_of
 
 TICK_S = 1.0
 TOLERANCE = 1.15
@@ -120,6 +120,11 @@ class Zones:
             if describe is not None:
                 told.append(f"{name or 'unknown'}: {describe()}")
         return ", ".join(told)
+
+    def cost(self, node: Node, now: float) -> str:
+        """For ``trimtab.debug``: what the policy of its zone compares it by."""
+        zone = self._zones.get(node.endpoint.locality.zone)
+        return "" if zone is None else cost_of(zone.policy, node, now)
 
     @property
     def picks(self) -> dict[str, int]:
