@@ -44,10 +44,9 @@ REPEATABLE = st.builds(
         lambda found: tuple(sorted(found))
     ),
     st.integers(2, 5),
-    st.none() | st.floats(0, 60),
-    st.none() | st.sampled_from([0.5, 0.95, 0.99]),
-    st.sampled_from([0.0, 0.2, 1.0]),
-)
+    hedge_after_s=st.none() | st.floats(0, 60),
+    budget=st.sampled_from([0.0, 0.2, 1.0]),
+) | st.builds(Repeatable, st.just(("*",)), hedge_quantile=st.sampled_from([0.5, 0.95, 0.99]))
 POLICIES = st.builds(
     PolicyConfig,
     st.one_of(st.sampled_from(["p2c", "round_robin", "random"]), TEXT.filter(bool)),

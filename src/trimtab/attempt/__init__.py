@@ -5,12 +5,14 @@ No transport is known here: gRPC and HTTP bring their status numbers, a clock an
 
 from trimtab.attempt.budget import Budget, Throttle
 from trimtab.attempt.course import Course, Ended, Verdict
+from trimtab.attempt.declared import EVERYTHING, plans_of, retry_of
 from trimtab.attempt.latency import LatencyQuantile
 from trimtab.attempt.outcome import outcome_of_grpc, pushback_of, report_of
 from trimtab.attempt.retry import Retry
 from trimtab.attempt.service_config import NO_PLANS, MethodPlans, Plan, parse
 
 __all__ = [
+    "EVERYTHING",
     "NO_PLANS",
     "Budget",
     "Course",
@@ -23,6 +25,8 @@ __all__ = [
     "Verdict",
     "outcome_of_grpc",
     "parse",
+    "plans_of",
     "pushback_of",
     "report_of",
+    "retry_of",
 ]

@@ -83,6 +83,11 @@ class Budget:
         self._flight = 0.0
         self._look = 0
 
+    def allow(self, ratio: float) -> None:
+        """What a request earns from now on."""
+        with self._lock:
+            self._ratio = ratio
+
     def earn(self) -> None:
         """A request began."""
         if self._in_flight is not None:

@@ -101,6 +101,7 @@ class AioCluster:
         self.clock = clock
         self.closed_text = _CLOSED
         self.attempts = spec.attempts(Random(), self.balancer)
+        self.followed: Callable[[], None] = lambda: None
         self.observer = observing.installed()
         self.availability = Availability(spec.service, self.balancer, clock, spec.complaint)
         self._questions = AioQuestions(loop)
@@ -162,6 +163,9 @@ class AioCluster:
         if self.availability.closed:
             return
         change = self.balancer.update(snapshot)
+        if self.attempts is not None:
+            self.attempts.follow(snapshot.service)
+            self.followed()
         self.availability.updated()
         for node in change.removed:
             self.links.leave(node)

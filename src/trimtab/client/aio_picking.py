@@ -15,6 +15,7 @@ import importlib
 import inspect
 import weakref
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -258,16 +259,28 @@ class Gate:
 
     def __init__(self, lists: Sequence[Interceptors]) -> None:
         self._lists = lists
+        self._repeats = False
 
     def start(self, cluster: AioCluster) -> None:
         """Nothing can leave yet."""
-        if cluster.attempts is not None:
-            told = (cluster.attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
-            self._lists[0].append(Retrying(*told))
-            self._lists[1].append(RetryingStreams(*told))
         waiting = Waiting(cluster)
         for interceptors in self._lists:
             interceptors.append(waiting)
+        cluster.followed = partial(self._repeat, cluster)
+        self._repeat(cluster)
+
+    def _repeat(self, cluster: AioCluster) -> None:
+        """Put in what makes further attempts, as soon as any may be made; it stays.
+
+        It goes before the last one, which waits: a call that is passing through waits twice at worst.
+        """
+        attempts = cluster.attempts
+        if attempts is None or not attempts.any or self._repeats:
+            return
+        self._repeats = True
+        told = (attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
+        for interceptors, kind in zip(self._lists, (Retrying, RetryingStreams), strict=False):
+            interceptors.insert(len(interceptors) - 1, kind(*told))
 
     def __call__(self, ready: bool) -> None:
         """Whether calls can leave at once."""

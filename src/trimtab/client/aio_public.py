@@ -180,7 +180,7 @@ class PublicChannel(Face, grpc.aio.Channel):
     ) -> None:
         loop = _working_loop()
         self.open: set[Any] = set()
-        self._intercepted = bool(interceptors) or bool(spec.plans)
+        self._intercepted = bool(interceptors)
         self._closing = False
         self.cluster = self._cluster = AioCluster(spec, loop, PublicLink, lambda _ready: None)
         placing = (
@@ -218,7 +218,10 @@ class PublicChannel(Face, grpc.aio.Channel):
         """Whether a call can go straight to an endpoint."""
         if self._closing:
             raise grpc.aio.UsageError(self.cluster.closed_text)
-        return not self._intercepted and self._cluster.availability.ready(wanted_labels())
+        attempts = self._cluster.attempts
+        if self._intercepted or (attempts is not None and attempts.any):
+            return False
+        return self._cluster.availability.ready(wanted_labels())
 
     def unary_unary(
         self,

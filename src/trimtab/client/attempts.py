@@ -8,8 +8,20 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from trimtab.attempt import Budget, Course, Ended, LatencyQuantile, MethodPlans, pushback_of
+from trimtab.attempt import (
+    NO_PLANS,
+    Budget,
+    Course,
+    Ended,
+    LatencyQuantile,
+    MethodPlans,
+    Plan,
+    plans_of,
+    pushback_of,
+)
+from trimtab.attempt.budget import RATIO
 from trimtab.client.observing import Sent, plain
+from trimtab.model import Repeatable, ServicePort
 
 if TYPE_CHECKING:
     from trimtab.balancer import Balancer, Node
@@ -37,6 +49,9 @@ class Attempts:
 
     def __init__(self, plans: MethodPlans, random: Random, balancer: Balancer) -> None:
         self._plans = plans
+        self._repeatable: Repeatable | None = None
+        self._told = NO_PLANS
+        self._known: dict[str, Plan] = {}
         self._random = random
         self._budget = Budget(
             throttle=plans.made_throttle(),
@@ -45,9 +60,33 @@ class Attempts:
         )
         self._latencies: dict[str, LatencyQuantile] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether any method may run more than once, as far as is known."""
+        return bool(self._plans or self._told)
+
+    def follow(self, service: ServicePort | None) -> None:
+        """Take what the Service's owner declares; what the caller said of a method goes first."""
+        repeatable = None if service is None else service.repeatable
+        if repeatable != self._repeatable:
+            self._repeatable = repeatable
+            self._told = plans_of(repeatable)
+            self._known = {}
+            self._budget.allow(RATIO if repeatable is None else repeatable.budget)
+
     def declares(self, method: str) -> bool:
         """Whether ``/package.Service/Method`` may run more than once."""
-        return self._plans.of(method).retry is not None
+        return self._plan(method).retry is not None
+
+    def _plan(self, method: str) -> Plan:
+        known = self._known  # of what is told now: ``follow`` begins another
+        found = known.get(method)
+        if found is None:
+            found = self._plans.of(method)
+            if found.retry is None:
+                found = replace(found, retry=self._told.of(method).retry)
+            known[method] = found
+        return found
 
     def begin(
         self, method: str, timeout: float | None, now: float, *, overlap: bool = True
@@ -60,7 +99,7 @@ class Attempts:
             now: [s, monotonic].
             overlap: whether the door can wait for several attempts at once; else there are no hedges.
         """
-        plan = self._plans.of(method)
+        plan = self._plan(method)
         retry = plan.retry
         if retry is not None and retry.hedges and not overlap:
             retry = replace(retry, hedge_after_s=None, hedge_quantile=None)

@@ -153,8 +153,10 @@ class ChannelSpec:
         return (self.options, None) if self.health is None else paired(self.options, self.health)
 
     def attempts(self, random: Random, balancer: Balancer) -> Attempts | None:
-        """The rules of further attempts; None: nothing may run more than once."""
-        return Attempts(self.plans, random, balancer) if self.plans else None
+        """The rules of further attempts; None: nothing may ever run more than once."""
+        if self.endpoints is not None and not self.plans:
+            return None
+        return Attempts(self.plans, random, balancer)
 
     def watch(self, watcher: Watcher) -> Watch:
         """Begin to tell ``watcher`` of the endpoints; see ``watching.watch``."""

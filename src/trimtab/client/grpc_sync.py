@@ -100,10 +100,6 @@ class BalancedChannel(grpc.Channel):
         state = self._cluster.availability.connectivity.name
         return f"<trimtab.Channel {state}: {self._cluster.balancer!r}>"
 
-    def _declares(self, method: str) -> bool:
-        attempts = self._cluster.attempts
-        return attempts is not None and attempts.declares(method)
-
     def unary_unary(
         self,
         method: str,
@@ -113,7 +109,7 @@ class BalancedChannel(grpc.Channel):
     ) -> UnaryUnary:
         """See ``grpc.Channel``."""
         return self._made(
-            RetryingUnaryUnary if self._declares(method) else UnaryUnary,
+            UnaryUnary if self._cluster.attempts is None else RetryingUnaryUnary,
             "unary_unary",
             method,
             request_serializer,
@@ -130,7 +126,7 @@ class BalancedChannel(grpc.Channel):
     ) -> UnaryStream:
         """See ``grpc.Channel``."""
         return self._made(
-            RetryingUnaryStream if self._declares(method) else UnaryStream,
+            UnaryStream if self._cluster.attempts is None else RetryingUnaryStream,
             "unary_stream",
             method,
             request_serializer,
@@ -192,7 +188,7 @@ class BalancedChannel(grpc.Channel):
         made = kind(self, self._cluster, method, make, drop_counts=drop_counts, end=self._end)
         if isinstance(made, Declared):
             attempts = self._cluster.attempts
-            assert attempts is not None  # noqa: S101 - for the type checker: see ``_declares``
+            assert attempts is not None  # noqa: S101 - for the type checker: see ``unary_unary``
             made.attempts = attempts
         return made
 

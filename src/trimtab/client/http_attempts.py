@@ -16,12 +16,14 @@ from math import inf, isfinite
 from random import Random
 
 from trimtab.attempt import Budget, Course, Ended, LatencyQuantile, Retry, Verdict
+from trimtab.attempt.budget import RATIO
 from trimtab.balancer import Balancer, Node
 from trimtab.client.call_details import WANTED, joined
-from trimtab.client.http_plans import LOST, ONCE, HttpPlans
+from trimtab.client.http_plans import LOST, ONCE, HttpPlans, told_of
 from trimtab.client.observing import End, Observer, Sent
 from trimtab.load_codec import HEADER, decode
 from trimtab.load_report import LoadReport
+from trimtab.model import ServicePort
 from trimtab.policies import Outcome
 
 RETRY_AFTER = "retry-after"
@@ -131,7 +133,9 @@ class HttpAttempts:
         observer: who watches; None: nobody.
     """
 
-    __slots__ = ("balancer", "budget", "clock", "latencies", "observer", "plans", "random")
+    __slots__ = (
+        "_told", "balancer", "budget", "clock", "latencies", "observer", "plans", "random",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -149,6 +153,17 @@ class HttpAttempts:
         self.balancer = balancer
         self.observer = observer
         self.latencies: dict[str, LatencyQuantile] = {}
+        self._told: Mapping[str, Retry] = {}
+
+    def follow(self, service: ServicePort | None) -> None:
+        """Take what the Service's owner declares."""
+        repeatable = None if service is None else service.repeatable
+        self._told = told_of(repeatable)
+        self.budget.allow(RATIO if repeatable is None else repeatable.budget)
+
+    def of(self, method: str) -> Retry | None:
+        """What is declared of a method; None: it runs once."""
+        return self.plans.of(method, self._told)
 
     def latency(self, method: str, quantile: float) -> LatencyQuantile:
         """What is known of a method's latencies."""
@@ -183,7 +198,7 @@ class HttpCall:
         self._course: Course | None = None
         self._latency: LatencyQuantile | None = None
         self._begin = 0.0
-        self.retry: Retry | None = rules.plans.of(method) if repeatable else None
+        self.retry: Retry | None = rules.of(method) if repeatable else None
         self.been: Sequence[Node] = ()
 
     @property

@@ -96,6 +96,7 @@ class HttpCluster:
         """See ``Watcher``."""
         with self.lock:
             change = self.balancer.update(snapshot)
+            self.attempts.follow(snapshot.service)
             self._failure = ""
             for node in change.added:
                 self.balancer.set_connected(node, True)

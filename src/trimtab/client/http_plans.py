@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
-from trimtab.attempt import Retry
+from trimtab.attempt import EVERYTHING, Retry, retry_of
 from trimtab.errors import ConfigError
+from trimtab.model import Repeatable
 
 IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """RFC 9110, section 9.2.2."""
@@ -21,6 +22,14 @@ LOST = 14
 
 UNAVAILABLE = 503
 _ERRORS = range(400, 600)
+
+_AS_HTTP = {
+    "UNAVAILABLE": (502, 503, 504),
+    "RESOURCE_EXHAUSTED": (429,),
+    "DEADLINE_EXCEEDED": (504,),
+    "INTERNAL": (500,),
+}
+"""What a Service's word of gRPC statuses means for HTTP."""
 
 ONCE = Retry(attempts=2, on=(LOST, UNAVAILABLE), backoff_s=0.0)
 """Of idempotent methods, where nothing was declared: another endpoint is asked once, at once."""
@@ -42,7 +51,9 @@ class HttpPlans:
         self, retry: Retry | None = None, retries: Mapping[str, Retry] | None = None
     ) -> None:
         usual = ONCE if retry is None else _completed("retry", retry)
+        self._said = retry is not None
         self._plans = dict.fromkeys(IDEMPOTENT, usual)
+        self._named = frozenset(retries or ())
         for method, given in (retries or {}).items():
             if not isinstance(method, str) or not method or method != method.upper():
                 raise ConfigError(
@@ -50,9 +61,26 @@ class HttpPlans:
                 )
             self._plans[method] = _completed(f"retries[{method!r}]", given)
 
-    def of(self, method: str) -> Retry | None:
-        """What is declared of a method; None: it runs once."""
-        return self._plans.get(method)
+    def of(self, method: str, told: Mapping[str, Retry]) -> Retry | None:
+        """What is declared of a method; None: it runs once.
+
+        Args:
+            method: in capitals.
+            told: by the Service's owner (``told_of``); what the caller said of a method goes first.
+        """
+        own = self._plans.get(method)
+        if not told or method in self._named or (own is not None and self._said):
+            return own
+        return told.get(method, told.get(EVERYTHING, own))
+
+
+def told_of(repeatable: Repeatable | None) -> Mapping[str, Retry]:
+    """What a Service's owner declares, by HTTP method; ``*`` is any."""
+    if repeatable is None:
+        return {}
+    on = {status for name in repeatable.on for status in _AS_HTTP.get(name, ())}
+    retry = replace(retry_of(repeatable), on=on | {LOST})
+    return {m: retry for m in repeatable.methods if not m.startswith("/")}
 
 
 def _completed(field: str, retry: Retry) -> Retry:

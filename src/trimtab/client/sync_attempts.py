@@ -60,7 +60,10 @@ class Declared(Calls):
 
 
 class RetryingUnaryUnary(Declared, UnaryUnary):
-    """A unary method; see ``attempt.Course`` for the rules."""
+    """A unary method; see ``attempt.Course`` for the rules.
+
+    Whether it may run more than once is asked at each call: a Service's owner may say so later.
+    """
 
     def __call__(  # type: ignore[override]  # the base's is ``block``, for speed
         self,
@@ -72,6 +75,8 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response. Raises ``grpc.RpcError``, that of the last attempt."""
+        if not self.attempts.declares(self.method):
+            return self.block(request, timeout, metadata, credentials, wait_for_ready, compression)
         return self._to_its_end(
             request, timeout, metadata, credentials, wait_for_ready, compression
         ).result()
@@ -86,6 +91,10 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response and the attempt that gave it. Raises ``grpc.RpcError``."""
+        if not self.attempts.declares(self.method):
+            return super().with_call(
+                request, timeout, metadata, credentials, wait_for_ready, compression
+            )
         call = self._to_its_end(
             request, timeout, metadata, credentials, wait_for_ready, compression
         )
@@ -101,6 +110,10 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The call, which is a future of the response."""
+        if not self.attempts.declares(self.method):
+            return super().future(
+                request, timeout, metadata, credentials, wait_for_ready, compression
+            )
         return self.returned(
             AttemptedCall,
             "future",
@@ -188,6 +201,10 @@ class RetryingUnaryStream(Declared, UnaryStream):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The call, which is an iterator of the responses."""
+        if not self.attempts.declares(self.method):
+            return super().__call__(
+                request, timeout, metadata, credentials, wait_for_ready, compression
+            )
         return self.returned(
             AttemptedStream,
             "__call__",

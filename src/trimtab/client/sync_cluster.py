@@ -408,6 +408,8 @@ class SyncCluster:
 
     def _update(self, snapshot: Snapshot) -> None:
         change = self.balancer.update(snapshot)
+        if self.attempts is not None:
+            self.attempts.follow(snapshot.service)
         self.availability.updated()
         for node in change.removed:
             self._each.leave(node)

@@ -64,6 +64,8 @@ def read_fields(metadata: Mapping[str, struct_pb2.Value]) -> Repeatable | None:
     attempts = _number(fields, "attempts", 2, _MOST_ATTEMPTS)
     if attempts is None or not attempts.is_integer():
         raise ProtocolError(f"metadata {FIELD}.attempts: {attempts} is no whole number of 2 to 5")
+    if "hedge_after_s" in fields and "hedge_quantile" in fields:
+        raise ProtocolError(f"metadata {FIELD}.hedge_quantile: stands beside hedge_after_s")
     budget = _number(fields, "budget", 0, 1)
     return Repeatable(
         tuple(text_of(fields, "methods").split(",")),

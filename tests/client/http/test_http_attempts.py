@@ -17,9 +17,10 @@ from trimtab.client.http_attempts import (
     outcome_of_http,
     report_of_http,
 )
-from trimtab.client.http_plans import IDEMPOTENT, HttpPlans
+from trimtab.client.http_plans import IDEMPOTENT, ONCE, HttpPlans
 from trimtab.errors import ConfigError
 from trimtab.load_report import LoadReport
+from trimtab.model import Repeatable, ServicePort
 from trimtab.policies import Outcome
 
 
@@ -118,6 +119,36 @@ def test_what_may_have_been_done_is_not_done_twice(method, declared):
 def test_a_body_that_can_t_be_read_twice_is_not_sent_twice(declared):
     assert after_break(call("PUT", repeatable=False, **declared), Broke.LOST) is None
     assert not call("PUT", repeatable=False, retry=Retry(hedge_after_s=0.1)).hedges
+
+
+def owned(repeatable, method, **declared):
+    """A request to a Service whose owner declares this."""
+    rules = HttpAttempts(HttpPlans(**declared), Budget(), at(0.0), Random(1))
+    rules.follow(ServicePort("orders", "shop", 80, repeatable=repeatable))
+    return HttpCall(rules, method, repeatable=True)
+
+
+def test_what_a_service_declares_may_run_more_than_once():
+    declared = Repeatable(("POST", "/shop.Orders/Get"), attempts=2)
+    assert after_status(owned(declared, "POST"), 502) is not None
+    assert owned(declared, "PATCH").retry is None
+    assert owned(declared, "GET").retry == ONCE
+    assert owned(Repeatable(("*",)), "PATCH").retry is not None
+
+
+def test_what_a_caller_said_of_a_method_goes_before_what_the_service_declares():
+    declared = Repeatable(("*",), attempts=5)
+    own = Retry(attempts=2, on=[500])
+    assert owned(declared, "GET", retry=own).retry.attempts == 2
+    assert owned(declared, "POST", retries={"POST": own}).retry.attempts == 2
+    assert owned(declared, "POST", retry=own).retry.attempts == 5
+
+
+def test_what_a_service_takes_back_is_declared_no_more():
+    rules = HttpAttempts(HttpPlans(), Budget(), at(0.0), Random(1))
+    rules.follow(ServicePort("orders", "shop", 80, repeatable=Repeatable(("POST",))))
+    rules.follow(ServicePort("orders", "shop", 80))
+    assert HttpCall(rules, "POST", repeatable=True).retry is None
 
 
 @pytest.mark.parametrize("method", IDEMPOTENT)
