@@ -18,6 +18,7 @@ from trimtab.client.grpc_sync import insecure_channel, secure_channel
 from trimtab.client.last_good import LastGood
 from trimtab.client.request_key import request_key
 from trimtab.client.request_labels import request_labels
+from trimtab.client.spiffe_context import spiffe_context
 from trimtab.client.tls_files import tls_credentials
 from trimtab.errors import (
     ConfigError,
@@ -52,6 +53,7 @@ __all__ = [
     "request_key",
     "request_labels",
     "secure_channel",
+    "spiffe_context",
     "tls_credentials",
 ]
 

@@ -1,0 +1,108 @@
+"""TLS for HTTP clients that know servers by their SPIFFE ids (SPIFFE X509-SVID, section 5).
+
+The check stands at the end of the handshake, before the first byte of a request, in the classes that
+the standard library makes of a context: so it holds for every library that takes one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from trimtab.errors import ConfigError
+
+_SCHEME = "spiffe://"
+
+
+class _Context(ssl.SSLContext):
+    """A context that lets only certain servers through.
+
+    Attributes:
+        servers: their ids; one that ends in ``/*`` stands for all below it.
+    """
+
+    servers: frozenset[str] = frozenset()
+
+    def check(self, certificate: Any) -> None:
+        """Raise ``ssl.SSLCertVerificationError`` unless a verified certificate is that of one of them."""
+        names = [name for kind, name in certificate.get("subjectAltName", ()) if kind == "URI"]
+        if len(names) == 1 and any(_is(names[0], wanted) for wanted in self.servers):
+            return
+        shown = " ".join(names) or "no URI name"
+        raise ssl.SSLCertVerificationError(
+            f"the server's certificate has {shown}; wanted is the one URI name "
+            f"{' or '.join(sorted(self.servers))}"
+        )
+
+
+def _is(name: str, wanted: str) -> bool:
+    return name.startswith(wanted[:-1]) if wanted.endswith("/*") else name == wanted
+
+
+class _Object(ssl.SSLObject):
+    """For asyncio and other event loops."""
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        _checked(self)
+
+
+class _Socket(ssl.SSLSocket):
+    """For threads."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        super().do_handshake(block)
+        _checked(self)
+
+
+def _checked(connection: ssl.SSLObject | ssl.SSLSocket) -> None:
+    context = connection.context
+    assert isinstance(context, _Context)  # noqa: S101 - for the type checker
+    context.check(connection.getpeercert() or {})
+
+
+def spiffe_context(
+    ca: str | Path,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
+    *,
+    servers: Iterable[str],
+) -> ssl.SSLContext:
+    """A TLS context for HTTP clients that checks which server it is by SPIFFE id, and not by host name.
+
+    Of a server whose certificate has another id, none or more than one, the connection fails before a
+    request is sent.
+
+    Args:
+        ca: the trust domain's authorities, a PEM file.
+        certificate: the client's own chain; None: it has none.
+        key: of the certificate.
+        servers: the ids that may answer, such as ``spiffe://example.org/ns/shop/sa/orders``, or
+            ``spiffe://example.org/ns/shop/*`` for all below.
+
+    Raises:
+        ConfigError: a file is bad, or an id is none.
+    """
+    wanted = frozenset([servers] if isinstance(servers, str) else servers)
+    for name in wanted or {""}:
+        if not name.startswith(_SCHEME) or "*" in name.removesuffix("/*") or name == f"{_SCHEME}*":
+            raise ConfigError(
+                f"spiffe_context: servers: {name!r} is no SPIFFE id such as "
+                "'spiffe://example.org/ns/shop/sa/orders', or one with '/*' at the end"
+            )
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.servers = wanted
+    context.sslobject_class = _Object
+    context.sslsocket_class = _Socket
+    try:
+        context.load_verify_locations(ca)
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        files = ", ".join(str(file) for file in (ca, certificate, key) if file is not None)
+        raise ConfigError(f"spiffe_context: {error}: look at {files}") from None
+    return context
