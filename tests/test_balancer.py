@@ -2,10 +2,10 @@ import threading
 from random import Random
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from machine_settings import machine_settings
 from trimtab.balancer import Balancer
 from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot, ZoneSplit
@@ -352,7 +352,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestAnyOrder.settings = machine_settings(150, 30)
 
 
 class Awake:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kube import Folded, endpoint, endpoint_slice, service
+from machine_settings import machine_settings
 from trimtab.discovery.kube_objects import EndpointSlice, Service, decode
 from trimtab.discovery.slice_reading import health
 from trimtab.model import Health, Snapshot
@@ -141,7 +142,7 @@ class FoldMachine(RuleBasedStateMachine):
 
 
 TestFold = FoldMachine.TestCase
-TestFold.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestFold.settings = machine_settings(150)
 
 
 @given(

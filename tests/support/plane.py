@@ -113,6 +113,10 @@ class RawClient:
     async def __aexit__(self, *_):
         await self._channel.close()
 
+    def opened(self, method):
+        """A call of any method: bytes in, bytes out."""
+        return self._channel.stream_stream(method)()
+
     def sotw(self, *, method=f"{ADS}/StreamAggregatedResources", agent="envoy"):
         return RawStream(
             self._channel, method, wire_pb2.DiscoveryRequest, wire_pb2.DiscoveryResponse, agent

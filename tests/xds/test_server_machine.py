@@ -10,7 +10,6 @@ from collections import deque
 
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -20,6 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from machine_settings import machine_settings
 from trimtab.model import PolicyConfig, Removed, Synced, Updated
 from trimtab.xds.catalog import Catalog
 from trimtab.xds.server_session import ServerSession
@@ -391,6 +391,4 @@ class DeltaMachine(Machine):
 
 TestSotw = SotwMachine.TestCase
 TestDelta = DeltaMachine.TestCase
-TestSotw.settings = TestDelta.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None
-)
+TestSotw.settings = TestDelta.settings = machine_settings(60)

@@ -8,13 +8,14 @@ import asyncio
 import itertools
 import json
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fake_api import FakeApi, View
 from fake_api.view import until
 from kube import Folded, endpoint_slice, service
+from machine_settings import machine_settings
 
 SERVICES = st.sampled_from(["orders", "users"])
 SLICES = st.sampled_from("abcd")
@@ -178,10 +179,5 @@ class Machine(RuleBasedStateMachine):
             self.runner.close()
 
 
-Machine.TestCase.settings = settings(
-    max_examples=150,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+Machine.TestCase.settings = machine_settings(150, suppress_health_check=[HealthCheck.too_slow])
 TestReflector = Machine.TestCase
