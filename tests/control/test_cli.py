@@ -396,8 +396,8 @@ def test_the_real_envoy_accepts_its_bootstrap_and_the_other_forms_in_its_comment
     separate["node"]["metadata"] |= without_ads["node"]["metadata"]
     separate["dynamic_resources"] = without_ads["dynamic_resources"]
     assert EDS_CLUSTER in separate["node"]["metadata"]
-    # State of the world loses requests where replicas differ (docs/results/never-empty.md); load
-    # reports have that form only.
+    # State of the world waits where replicas differ (docs/results/never-empty.md); load reports have
+    # that form only.
     asked = re.findall(r"(\w+_config|api_config_source):\n(?: *#.*\n)?#? *api_type: (\w+)", out)
     assert asked == [
         ("ads_config", "DELTA_GRPC"),

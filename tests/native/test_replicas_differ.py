@@ -10,7 +10,6 @@ from harness.control_plane import ControlPlane, free_addresses, printed_bootstra
 from harness.fixtures import CONFIG
 from harness.manifests import Manifests
 from harness.one_address import OneAddress
-from harness.traffic import Traffic
 from harness.waiting import Unmet, eventually
 
 pytestmark = pytest.mark.processes
@@ -113,18 +112,12 @@ class TestLate:
         assert limits is None
         return replicas(started, tmp_path, manifests, unknown="orders")
 
-    def test_a_replica_that_does_not_know_the_service_yet_costs_those_who_say_what_they_have_no_request(
+    def test_a_replica_that_does_not_know_the_service_yet_costs_no_request(
         self, traffic, control_plane, orders
     ):
-        """With state of the world, an Envoy that takes all clusters can't: docs/results/never-empty.md."""
-        telling = Traffic([(client, _telling(roads)) for client, roads in traffic.clients])
-        with telling.load() as load:
+        with traffic.load() as load:
             load.comes_from("a", "b")
-            control_plane.move_to(1, nodes=telling.nodes)
+            control_plane.move_to(1, nodes=traffic.nodes)
             load.goes_on(10)
             control_plane.second.write("orders", "shop", [orders["b"]])
             load.comes_from("b", within=RETURN_WITHIN_S)
-
-
-def _telling(roads):
-    return {name: road for name, road in roads.items() if name != "envoy-ads-sotw"}

@@ -196,7 +196,7 @@ admin:
 
 dynamic_resources:
   ads_config:
-    # Not GRPC: an Envoy that says what it has keeps it at a replica that has yet to hear of it.
+    # Not GRPC: then all clusters are sent again when one changes.
     api_type: DELTA_GRPC
     transport_api_version: V3
     grpc_services:

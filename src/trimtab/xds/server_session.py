@@ -45,9 +45,9 @@ class ServerSession:
         type_url: of a service of one type, such as EDS; None for the aggregated service.
         limits: what the client may ask for.
         audience: what it may know of; None: everything.
-        patient: what a delta client of all resources brings along and this process has never heard
-            of is not told to be gone before ``believe``: the replica that it comes from may have
-            heard of it earlier.
+        patient: what a delta client of all resources, or an Envoy, brings along and this process
+            has never heard of is not told to be gone before ``believe``: the replica that it comes
+            from may have heard of it earlier.
 
     Attributes:
         last_type: the type URL of what ``next_response`` returned last; "" before.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.parsing import parsed
 from trimtab.xds.resources import Resource, content_version
@@ -17,6 +18,7 @@ from trimtab.xds.server_stream import Stream, resource_error
 from trimtab.xds.server_subscription import MAX_MESSAGE, Subscription
 
 _ROOM = MAX_MESSAGE - 4096  # bytes for resources and errors in a response
+_NOTHING = content_version(b"")  # the version of a full set without resources
 
 
 def receive(stream: Stream, raw: bytes) -> None:
@@ -50,16 +52,33 @@ def receive(stream: Stream, raw: bytes) -> None:
 
 def build(stream: Stream, sub: Subscription) -> bytes | None:
     """The next response of a type, None if the client has everything."""
-    if sub.waits:
+    if sub.waits or _may_delete_unheard(stream, sub):
         return None
     sub.hold_unknown()
     return _full_set(stream, sub) if sub.full_set else _changed_only(stream, sub)
 
 
+def _may_delete_unheard(stream: Stream, sub: Subscription) -> bool:
+    """Whether a full set may lack a cluster that an Envoy has from a replica which knew it earlier.
+
+    Envoy would delete it. It doesn't say which clusters it has, but as a stream begins it asks for
+    the endpoints of all of them: while this process has never heard of one, the full set waits, as
+    long as patience lasts. Silence changes nothing for an Envoy.
+    """
+    if not (sub.returned and sub.patient and sub.wildcard and sub.type_url == type_urls.CDS):
+        return False
+    assignments = stream.subscriptions.get(type_urls.EDS)
+    sub.returned = assignments is None or assignments.any_unheard()
+    return sub.returned
+
+
 def _subscribe(stream: Stream, sub: Subscription, request: wire.DiscoveryRequest) -> None:
     names = dict.fromkeys(request.resource_names)
     first, sub.started = not sub.started, True
-    sub.fresh = not request.version_info if first else sub.fresh
+    if first:
+        sub.fresh = not request.version_info
+        # Of other clients it isn't known that their EDS request follows at once.
+        sub.returned = stream.is_aggregated_envoy and request.version_info not in ("", _NOTHING)
     sub.named = sub.named or bool(names)
     # A client that never named anything wants all, but of CDS and LDS only.
     all_wanted = "*" in names or (sub.full_set and not sub.named)

@@ -65,6 +65,12 @@ class Stream:
         self._number = 0  # of the last response
         self._unserved: set[str] = set()
 
+    @property
+    def is_aggregated_envoy(self) -> bool:
+        """Whether an Envoy asks for all types on this stream."""
+        kind = None if self.client is None else self.client.kind
+        return kind is ClientKind.ENVOY and self._only_type is None
+
     def check_size(self, raw: bytes) -> None:
         """Refuse an oversized request.
 

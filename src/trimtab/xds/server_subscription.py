@@ -35,6 +35,7 @@ class Subscription:
         self.named = False  # names were given once, so that an empty list means none
         self.patient = False  # what the client has and this process never heard of may yet come
         self.fresh = False  # state of the world, and the client can't have had any of it before
+        self.returned = False  # state of the world, and the client may have what is unheard of here
         self.explicit = 0  # how many names were asked for
         self.answer_due = False
         self.farewells: dict[str, None] = {}  # to be reported as removed
@@ -215,6 +216,13 @@ class Subscription:
         entry.told = True
         self._near_texts -= 1
         return self._catalog.missing_text(entry.name, self._client, near=self._near_texts >= 0)
+
+    def any_unheard(self) -> bool:
+        """Whether there is a name that nothing answers to, nor ever did as far as is known here."""
+        return any(
+            not self.exists(entry) and not self._catalog.was_deleted(entry.name, self._client)
+            for entry in self.entries.values()
+        )
 
     def exists(self, entry: Entry) -> bool:
         """Whether a cluster stands behind a name."""
