@@ -6,6 +6,7 @@ import yaml
 
 # Objects of other kinds, as a dump of a namespace has: 10 MB take some seconds to read.
 _BULKY = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: bulky, namespace: shop}\ndata:\n"
+_BULKY_FILE = "bulky.yaml"
 _BULKY_KEYS, _BULKY_OBJECTS = 1_000, 400
 
 
@@ -60,7 +61,10 @@ class Manifests:
     def put_what_takes_seconds_to_read(self):
         """Put a large file there that says nothing of Services."""
         keys = "".join(f"  key-{n}: value of key number {n}\n" for n in range(_BULKY_KEYS))
-        self.put("bulky.yaml", (_BULKY + keys) * _BULKY_OBJECTS)
+        self.put(_BULKY_FILE, (_BULKY + keys) * _BULKY_OBJECTS)
+
+    def remove_what_takes_seconds_to_read(self):
+        (self.path / _BULKY_FILE).unlink()
 
 
 def _service(
