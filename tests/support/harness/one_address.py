@@ -89,6 +89,16 @@ class OneAddress:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 
 
+def busiest_second(arrivals):
+    """The most connections within any second; the moments [s] in order."""
+    most = first = 0
+    for last, at in enumerate(arrivals):
+        while at - arrivals[first] > 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
 async def _forward(reader, writer):
     """Until there is no more to read; then the other side learns that, too."""
     with contextlib.suppress(OSError):

@@ -8,14 +8,17 @@ from harness.client import Client
 SUPPORT = Path(__file__).parent.parent
 
 
-def native_client(bootstrap, *, env=None):
-    """Native gRPC with this standard gRPC bootstrap (JSON) and further environment variables."""
-    return _client("native", "grpc.aio", bootstrap, env or {})
+def native_client(bootstrap, *, env=None, python=None):
+    """Native gRPC with this standard gRPC bootstrap (JSON) and further environment variables.
+
+    ``python`` is another interpreter.
+    """
+    return _client("native", "grpc.aio", bootstrap, env or {}, python)
 
 
-def trimtab_client(bootstrap, *, env=None):
-    """trimtab's channel in place of the native one, with the same bootstrap."""
-    return _client("trimtab", "trimtab.aio", bootstrap, env or {})
+def trimtab_client(bootstrap, *, env=None, python=None):
+    """trimtab's channel in place of the native one; arguments as above."""
+    return _client("trimtab", "trimtab.aio", bootstrap, env or {}, python)
 
 
 def trimtab_client_of(env):
@@ -23,10 +26,10 @@ def trimtab_client_of(env):
     return _started("trimtab", "trimtab.aio", env)
 
 
-def _client(name, library, bootstrap, env):
-    return _started(name, library, {"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap, **env})
+def _client(name, library, bootstrap, env, python):
+    return _started(name, library, {"GRPC_XDS_BOOTSTRAP_CONFIG": bootstrap, **env}, python)
 
 
-def _started(name, library, env):
-    command = [sys.executable, "-m", "harness.load_process", library]
+def _started(name, library, env, python=None):
+    command = [python or sys.executable, "-m", "harness.load_process", library]
     return Client(name, command, cwd=SUPPORT, env=env)

@@ -36,15 +36,18 @@ class Replicas:
         """When each connection came [s]."""
         return self._one.arrivals
 
-    def add(self, *, source=None):
+    def add(self, *, source=None, python=None):
         """Start one more; it gets connections once it is ready.
 
         Args:
             source: the directory of another version's package; None: this one.
+            python: another interpreter; None: this one.
         """
         env = {"PYTHONPATH": str(source)} if source else None
         new = self._started(
-            ControlPlane(free_addresses(), self._manifests, options=self._options, env=env)
+            ControlPlane(
+                free_addresses(), self._manifests, options=self._options, env=env, python=python
+            )
         )
         new.start()
         self.running.append(new)
