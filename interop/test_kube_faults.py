@@ -2,8 +2,7 @@
 
 import pytest
 
-from harness.envoy import Envoy, aggregated
-from harness.traffic import ABSENCE_S, Traffic
+from harness.traffic import ABSENCE_S
 from harness.waiting import Unmet, eventually
 
 pytestmark = pytest.mark.processes
@@ -29,9 +28,9 @@ def cluster(bare_cluster):
 @pytest.mark.timeout(120 + 3 * ABSENCE_S)
 @pytest.mark.parametrize("end", ["terminate", "kill"])
 def test_a_restart_of_the_api_server_costs_no_request_and_changes_follow(
-    kube_traffic, kube_control_plane, orders_pods, cluster, space, end
+    every_road, kube_control_plane, orders_pods, cluster, space, end
 ):
-    with kube_traffic.load() as load:
+    with every_road.load() as load:
         load.comes_from(*orders_pods)
         getattr(cluster.api, end)()
         wait_failing(kube_control_plane)
@@ -45,9 +44,9 @@ def test_a_restart_of_the_api_server_costs_no_request_and_changes_follow(
 
 
 def test_a_frozen_api_server_costs_no_request_and_changes_follow(
-    kube_traffic, orders_pods, cluster, space
+    every_road, orders_pods, cluster, space
 ):
-    with kube_traffic.load() as load:
+    with every_road.load() as load:
         load.comes_from(*orders_pods)
         cluster.api.freeze()
         try:
@@ -59,18 +58,16 @@ def test_a_frozen_api_server_costs_no_request_and_changes_follow(
 
 
 def test_what_was_deleted_and_compacted_away_meanwhile_is_noticed(
-    kube_traffic, kube_control_plane, cluster, space, started
+    every_road, kube_control_plane, cluster, space, started
 ):
     """Another replica of the API server takes the changes; then no watch can begin where it was."""
-    space.service()
-    space.open("a", "b")
     doomed = space.service("doomed")
     eventually(
         lambda: kube_control_plane.endpoints(space.cluster("doomed")),
         within=15,
         what="the Service is known",
     )
-    with kube_traffic.load() as load:
+    with every_road.load() as load:
         load.comes_from("a", "b")
         lists = kube_control_plane.metric("trimtab_kube_lists_total")
         cluster.api.kill()
@@ -94,9 +91,9 @@ def test_what_was_deleted_and_compacted_away_meanwhile_is_noticed(
 
 
 def test_a_control_plane_that_starts_without_the_api_server_waits_and_says_so(
-    kube_traffic, kube_control_plane, orders_pods, cluster
+    every_road, kube_control_plane, orders_pods, cluster
 ):
-    with kube_traffic.load() as load:
+    with every_road.load() as load:
         load.comes_from(*orders_pods)
         kube_control_plane.kill()
         cluster.api.kill()
@@ -113,21 +110,6 @@ def test_a_control_plane_that_starts_without_the_api_server_waits_and_says_so(
 
         eventually(look, within=5, what="it is ready")
         load.comes_from("a", "b", within=RETURN_WITHIN_S)
-
-
-@pytest.fixture
-def every_road(kube_traffic, kube_control_plane, space, started, tmp_path):
-    """Native gRPC and trimtab's client, and Envoy by both transports."""
-    native, roads = kube_traffic.clients[0]
-    for transport in ("sotw", "delta"):
-        name = f"envoy-{transport}"
-        envoy = started(
-            Envoy(name, aggregated(name, kube_control_plane.address, transport), tmp_path)
-        )
-        envoy.wait_ready()
-        envoy.wait_cluster(space.cluster(), within=15)
-        roads[name] = envoy.road(space.cluster())
-    return Traffic([(native, roads), *kube_traffic.clients[1:]])
 
 
 def test_a_relist_in_the_middle_of_a_rollout_costs_no_request(

@@ -3,10 +3,10 @@
 import subprocess
 
 import pytest
-import test_go
 import test_java
 import test_node
 
+from harness import go_client
 from harness.client import Client, Road
 from harness.with_tokens import SWITCH, bootstrap_with_token
 
@@ -24,13 +24,13 @@ def environment(addresses, orders, manifests, started, tmp_path):
 
 
 def test_go_sends_its_token_once_its_switch_for_that_is_on(environment, started):
-    client = started(Client("go", [test_go.PROGRAM], env=environment | SWITCH))
+    client = started(Client("go", [go_client.PROGRAM], env=environment | SWITCH))
     with client.load({"client": ORDERS}, rate=50) as load:
         load.comes_from("a", "b")
 
 
 def test_go_without_the_switch_says_what_is_missing(environment, started):
-    client = started(Client("go", [test_go.PROGRAM], env=environment))
+    client = started(Client("go", [go_client.PROGRAM], env=environment))
     assert "a token is needed" in client.call(ORDERS).error
 
 

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-import test_go
 import test_java
 import test_node
 
+from harness import go_client
 from harness.client import Client, Road
 from harness.zones import front, settle
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.processes
 
 ORDERS = Road("xds:///orders.shop:8080")
 LANGUAGES = {
-    "go": lambda: ([test_go.PROGRAM], {}),
+    "go": lambda: ([go_client.PROGRAM], {}),
     "java": lambda: (test_java.command("grpc"), {}),
     "node": lambda: (["node", "client.mjs"], {"cwd": test_node.FOLDER}),
 }

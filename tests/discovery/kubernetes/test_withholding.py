@@ -16,11 +16,7 @@ LONG = {"hold_s": 60.0}
 
 def forget(api, *documents):
     """The server's data is without these, and no watch will ever tell."""
-    api.delete(*documents)
-    gone = range(api.objects.version - len(documents) + 1, api.objects.version + 2)
-    api.objects.version += 1
-    api._dropped.update(gone)
-    api.objects.compact()
+    api.forget(*documents)
     api.cut_watches()
 
 

@@ -70,6 +70,20 @@ class FakeApi:
         for watch in self._watches:
             watch.at = self.objects.version
 
+    def forget(self, *documents):
+        """These are gone, and no watch will ever tell: only a list can lack them."""
+        first = self.objects.version + 1
+        self._dropped.update(range(first, first + len(documents) + 1))
+        for document in documents:
+            self.objects.delete(document)
+        self.objects.version += 1
+        self.objects.compact()
+
+    def silence(self):
+        """The watches that are open stay so, and tell nothing more: half-open connections."""
+        for watch in self._watches:
+            watch.silent = True
+
     def fail(self, verb, times=1, *, plural=None, status=500, headers=None, body=b"", act=None):
         """Answer the next requests of that kind so; ``act(request)`` does it in its own way."""
         self._faults.append([verb, plural, times, status, headers or {}, body, act])
@@ -210,6 +224,8 @@ class FakeApi:
         return response
 
     async def _send(self, watch, response):
+        if watch.silent:
+            return
         for version, _, kind, document in self.objects.since(watch.plural, watch.at):
             watch.at = version
             if version in self._dropped:
@@ -233,6 +249,7 @@ class _Watch:
         self.news = asyncio.Event()
         self.raw = []
         self.after = []
+        self.silent = False
         self.end = False
 
 

@@ -16,6 +16,7 @@ from harness.kube.api_server import ApiServer
 from harness.kube.controllers import Controllers
 from harness.kube.credentials import Credentials
 from harness.kube.etcd import Etcd
+from harness.kube.roads import and_others
 from harness.kube.space import Space
 from harness.python_clients import native_client, trimtab_client
 from harness.traffic import Traffic
@@ -143,6 +144,13 @@ def kube_control_plane(addresses, cluster, space, started):
 def kube_traffic(kube_control_plane, space, started):
     """Native gRPC and trimtab's client, to the Service ``orders`` of the test's namespace."""
     return traffic_of(kube_control_plane, space, started)
+
+
+@pytest.fixture
+def every_road(kube_traffic, kube_control_plane, orders_pods, space, started, tmp_path):
+    """Every kind of client to the Service ``orders``: see ``roads.and_others``."""
+    assert orders_pods
+    return and_others(kube_traffic, kube_control_plane, space, started, tmp_path)
 
 
 def traffic_of(control_plane, space, started):
