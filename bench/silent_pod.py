@@ -2,8 +2,8 @@
 
 Real processes and sockets. Nine servers in one process, the tenth in its own. After some seconds of load
 the tenth falls silent: ``frozen`` by SIGSTOP, ``swallowed`` behind a proxy that takes everything and
-passes nothing on, neither data nor ends of connections. Seconds later it is well again. Requests come
-open loop at a fixed rate, each with a deadline and no retry; one fails that ends with an error or takes
+passes nothing on, neither data nor ends of connections. Seconds later it is well again. Requests, gRPC
+calls or GETs over HTTP/1.1, come open loop at a fixed rate, each with a deadline and no retry; one fails that ends with an error or takes
 longer than a second. The second in which it *began* counts.
 """
 
@@ -20,24 +20,35 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from random import Random
 from typing import Any
 
+import aiohttp
 import grpc
 import grpc.aio
+import httpx
+from aiohttp import web
 
 import trimtab
 import trimtab.aio
+import trimtab.aiohttp
+import trimtab.httpx
 from machine import publish
 
 METHOD = "/trimtab.bench.Work/Do"
 PODS = 10
 DEADLINE_S, SLOW_S = 5.0, 1.0
+OK = 200
+Get = Callable[[], Awaitable[bytes | None]]
 ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 WAYS = ("frozen", "swallowed")
-CLIENTS = ("trimtab, asyncio", "trimtab, threads", "native round_robin, asyncio")
+NATIVE = "native round_robin, asyncio"
+HTTPX, AIOHTTP, PLAIN_HTTPX = "httpx, trimtab", "aiohttp, trimtab", "httpx, plain, in turn"
+OVER_HTTP = (HTTPX, AIOHTTP, PLAIN_HTTPX)
+CLIENTS = ("trimtab, asyncio", "trimtab, threads", NATIVE, *OVER_HTTP)
 WARM_S, SILENT_S, AFTER_S = 3, 8, 7
 
 
@@ -70,6 +81,28 @@ async def serve(count: int, first: int, service_s: float) -> None:
     await asyncio.to_thread(sys.stdin.read)
     for server in servers:
         await server.stop(None)
+
+
+async def serve_http(count: int, first: int, service_s: float) -> None:
+    runners, ports = [], []
+    for number in range(first, first + count):
+
+        async def do(_request: web.Request, name: bytes = b"%d" % number) -> web.Response:
+            await passed(service_s)
+            return web.Response(body=name)
+
+        app = web.Application()
+        app.router.add_get("/", do)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        ports.append(runner.addresses[0][1])
+        runners.append(runner)
+    print(json.dumps(ports), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    for runner in runners:
+        await runner.cleanup()
 
 
 async def swallow(port: int) -> None:
@@ -143,19 +176,15 @@ class Seen:
             self.victim[second] += 1
 
 
-async def load_on_loop(channel: grpc.aio.Channel, rate: float, act: Callable[[int], None]) -> Seen:
+async def load_on_loop(get: Get, rate: float, act: Callable[[int], None]) -> Seen:
     loop, seen, random = asyncio.get_running_loop(), Seen(), Random(1)
-    stub: Any = channel.unary_unary(METHOD)
     tasks: set[asyncio.Task[None]] = set()
 
     async def one(begin: float, second: int) -> None:
-        try:
-            answer = await stub(b"", timeout=DEADLINE_S)
-        except grpc.aio.AioRpcError:
-            answer = None
+        answer = await get()
         seen.note(second, loop.time() - begin, answer)
 
-    await stub(b"", timeout=DEADLINE_S, wait_for_ready=True)
+    await get()
     begin = due = loop.time()
     second = -1
     while (due := due + random.expovariate(rate)) < begin + WARM_S + SILENT_S + AFTER_S:
@@ -168,8 +197,64 @@ async def load_on_loop(channel: grpc.aio.Channel, rate: float, act: Callable[[in
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await asyncio.wait(tasks)
-    await channel.close()
     return seen
+
+
+@contextlib.asynccontextmanager
+async def over_grpc(channel: grpc.aio.Channel) -> AsyncIterator[Get]:
+    stub: Any = channel.unary_unary(METHOD)
+
+    async def get() -> bytes | None:
+        try:
+            answer: bytes = await stub(b"", timeout=DEADLINE_S)
+        except grpc.aio.AioRpcError:
+            return None
+        return answer
+
+    async with channel:
+        await stub(b"", timeout=DEADLINE_S, wait_for_ready=True)
+        yield get
+
+
+@contextlib.asynccontextmanager
+async def over_http(client: str, targets: list[str], policy: str | None) -> AsyncIterator[Get]:
+    host = "work.shop:80"
+    if client == AIOHTTP:
+        balanced = trimtab.aiohttp.Middleware(endpoints={host: targets}, policy=policy)
+        timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
+        connector = aiohttp.TCPConnector(limit=0)
+        async with balanced, aiohttp.ClientSession(
+            middlewares=[balanced], timeout=timeout, connector=connector
+        ) as session:  # fmt: skip
+
+            async def get() -> bytes | None:
+                try:
+                    async with session.get(f"http://{host}/") as answer:
+                        return await answer.read() if answer.status == OK else None
+                except (aiohttp.ClientError, TimeoutError):
+                    return None
+
+            yield get
+        return
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+    if client == HTTPX:
+        transport = trimtab.httpx.AsyncTransport(
+            endpoints={host: targets}, policy=policy, limits=limits
+        )
+        urls = cycle([f"http://{host}/"])
+    else:
+        transport = httpx.AsyncHTTPTransport(limits=limits)  # type: ignore[assignment]
+        urls = cycle([f"http://{target}/" for target in targets])
+    async with httpx.AsyncClient(transport=transport, timeout=DEADLINE_S) as session_:
+
+        async def get_httpx() -> bytes | None:
+            try:
+                answer = await session_.get(next(urls))
+            except httpx.TransportError:
+                return None
+            return answer.content if answer.status_code == OK else None
+
+        yield get_httpx
 
 
 def load_on_threads(channel: grpc.Channel, rate: float, act: Callable[[int], None]) -> Seen:
@@ -200,7 +285,8 @@ def load_on_threads(channel: grpc.Channel, rate: float, act: Callable[[int], Non
 
 
 def measure(client: str, way: str, rate: float, service_ms: float, policy: str | None) -> Seen:
-    many, one = Child("--serve", PODS - 1, 0, service_ms), Child("--serve", 1, PODS - 1, service_ms)
+    serving = "--serve-http" if client in OVER_HTTP else "--serve"
+    many, one = Child(serving, PODS - 1, 0, service_ms), Child(serving, 1, PODS - 1, service_ms)
     proxy = Child("--swallow", one.ports[0]) if way == "swallowed" else None
     try:
         ports = [*many.ports, *(proxy or one).ports]
@@ -217,13 +303,19 @@ def measure(client: str, way: str, rate: float, service_ms: float, policy: str |
             return load_on_threads(channel, rate, act)
 
         async def on_loop() -> Seen:
-            if client == "trimtab, asyncio":
-                made = trimtab.aio.insecure_channel("work", endpoints=endpoints, policy=policy)
-            else:
-                made = grpc.aio.insecure_channel(
-                    "ipv4:" + ",".join(endpoints), [("grpc.service_config", ROUND_ROBIN)]
+            if client in OVER_HTTP:
+                calls = over_http(client, endpoints, policy)
+            elif client == NATIVE:
+                where, options = (
+                    "ipv4:" + ",".join(endpoints),
+                    [("grpc.service_config", ROUND_ROBIN)],
                 )
-            return await load_on_loop(made, rate, act)
+                calls = over_grpc(grpc.aio.insecure_channel(where, options))
+            else:
+                made = trimtab.aio.insecure_channel("work", endpoints=endpoints, policy=policy)
+                calls = over_grpc(made)
+            async with calls as get:
+                return await load_on_loop(get, rate, act)
 
         return asyncio.run(on_loop())
     finally:
@@ -255,6 +347,7 @@ def row(client: str, way: str, runs: list[Seen]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", nargs=3, type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--serve-http", nargs=3, type=float, help=argparse.SUPPRESS)
     parser.add_argument("--swallow", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=float, default=500.0, help="requests a second")
     parser.add_argument("--service-ms", type=float, default=10.0)
@@ -266,6 +359,10 @@ def main() -> None:
     given = parser.parse_args()
     if given.serve:
         asyncio.run(serve(int(given.serve[0]), int(given.serve[1]), given.serve[2] / 1e3))
+        return
+    if given.serve_http:
+        count, first, service_ms = given.serve_http
+        asyncio.run(serve_http(int(count), int(first), service_ms / 1e3))
         return
     if given.swallow:
         asyncio.run(swallow(given.swallow))
@@ -284,14 +381,14 @@ def main() -> None:
     ]
     body = (
         f"One of {PODS} pods is silent for {SILENT_S} s; {given.rate:g} requests a second of "
-        f"{given.service_ms:g} ms, deadline {DEADLINE_S:g} s, no retries, no caller settings. Failed: an error, or "
+        f"{given.service_ms:g} ms, deadline {DEADLINE_S:g} s, no retries, no caller settings (over HTTP a GET whose connection breaks is repeated once). Failed: an error, or "
         f"more than {SLOW_S:g} s. {given.runs} runs of each.\n\n"
         "| way | client | failed in the first second | in the second | from then on | after its "
         "return | used again within [s], by run |\n|---|---|---|---|---|---|---|\n"
     )
     body += "\n".join(rows)
     body += "\n\nTarget: at most 0.5 % in the first second, none after two."
-    publish("A silent pod", body, given.write, "grpcio")
+    publish("A silent pod", body, given.write, "grpcio", "httpx", "aiohttp")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Node:
         share: the part of its fair share that it should get now, above 0 and up to 1.
         since: when it began to serve, or was first seen [s, the balancer's clock]; -inf: it was
             there before this client, and nothing is known of its age.
+        heard: whether part of an answer came from it since this was last looked at; doors say so.
         connected: whether a transport says that requests can leave at once.
         usable: whether the last snapshot lets it have new requests.
         transport: what the door keeps here (its channel or pool); opaque to the core.
@@ -56,6 +57,7 @@ class Node:
         "connected",
         "endpoint",
         "errors",
+        "heard",
         "in_flight",
         "picks",
         "seconds",
@@ -73,6 +75,7 @@ class Node:
         self.seconds = 0.0
         self.share = 1.0
         self.since = since
+        self.heard = False
         self.connected = False
         self.usable = False
         self.transport: Any = None

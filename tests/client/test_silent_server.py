@@ -6,10 +6,11 @@ import grpc
 import pytest
 import trustme
 
+import trimtab
 from doors import loop, threads
 from doors.calling import CALLERS, Load, connected, node_at
 from doors.servers import EchoServer
-from doors.swallower import Swallower
+from doors.silencers import CutOff, Frozen
 from doors.victim import Victims
 from harness.waiting import eventually, pause
 
@@ -35,39 +36,6 @@ def victim(echo):
     victims = Victims(echo)
     yield victims.start()
     victims.close()
-
-
-class Frozen:
-    """The process is stopped; the kernel goes on acknowledging what comes."""
-
-    def __init__(self, victim):
-        self._process, self.port = victim
-
-    def fall_silent(self):
-        self._process.freeze()
-
-    def speak(self):
-        self._process.thaw()
-
-    def close(self):
-        self._process.thaw()
-
-
-class CutOff:
-    """The process is well, and what is on the way to it and from it is lost."""
-
-    def __init__(self, victim):
-        self._swallower = Swallower(victim[1])
-        self.port = self._swallower.port
-
-    def fall_silent(self):
-        self._swallower.swallow()
-
-    def speak(self):
-        self._swallower.pass_on()
-
-    def close(self):
-        self._swallower.close()
 
 
 @pytest.fixture(params=[Frozen, CutOff])
@@ -164,6 +132,22 @@ def test_a_busy_server_is_asked_and_keeps_getting_requests(door, servers, echo):
         slow.let_go.set()
         other.let_go.set()
     assert load.errors == []
+
+
+def test_streams_that_are_cut_after_a_message_make_nobody_silent(servers, echo):
+    two = servers.open("a", "b")
+    targets = [s.target for s in two]
+    with trimtab.insecure_channel("orders", endpoints=targets, policy="round_robin") as channel:
+        stub = echo[1].EchoStub(channel)
+        for _ in range(12):
+            request = echo[0].Request(replies=1, hold=True)
+            call = stub.Count(request, timeout=30, wait_for_ready=True)
+            next(call)
+            pause(0.06)
+            call.cancel()
+        for server in two:
+            server.let_go.set()
+        assert channel.trimtab._stack.stalls.found == 0
 
 
 def test_servers_that_end_every_connection_soon_fail_no_request(door, servers, echo):

@@ -79,6 +79,38 @@ def test_an_end_that_the_endpoint_had_no_part_in_is_no_sign_of_life(end):
     assert fleet.stalls.silent == {fleet.nodes[0]}
 
 
+@pytest.mark.parametrize("end", [Outcome.TIMEOUT, Outcome.CANCELLED])
+def test_requests_that_are_given_up_after_part_of_an_answer_make_nobody_silent(end):
+    fleet = Fleet(2)
+    fleet.freeze(0, 1)
+    for _ in range(50):
+        (chosen,) = fleet.requests(1, every=0.02)
+        chosen.heard = True
+        fleet.now += 0.02
+        fleet.stalls.done(chosen, end, 0.02, fleet.now, None)
+    assert fleet.told == []
+
+
+def test_part_of_an_answer_is_a_sign_of_life_until_it_is_followed_by_silence():
+    fleet = Fleet(10)
+    fleet.freeze(0)
+    for _ in range(20):  # an answer that goes on
+        fleet.nodes[0].heard = True
+        fleet.requests(10, every=0.002)
+    assert fleet.told == []
+    fleet.requests(50)
+    assert fleet.stalls.silent == {fleet.nodes[0]}
+
+
+def test_part_of_an_answer_before_does_not_lengthen_the_patience():
+    fleet = Fleet(10)
+    fleet.nodes[0].heard = True
+    fleet.requests(10)
+    fleet.freeze(0)
+    fleet.requests(20)
+    assert fleet.stalls.silent == {fleet.nodes[0]}
+
+
 def test_a_deadline_that_passed_does_not_hide_the_silence_before_it():
     fleet = Fleet(2)
     fleet.freeze(0)

@@ -80,6 +80,7 @@ class HttpServer:
                 serve(LoadReports(self._app), self._config, shutdown_trigger=self._stop.wait)
             )
         finally:
+            self._loop.run_until_complete(_end_tasks())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
 
@@ -121,6 +122,14 @@ class HttpServer:
             await self.let_go.wait()
             answer = b"last"
         await send({"type": "http.response.body", "body": answer})
+
+
+async def _end_tasks():
+    """Such as a handshake that a client began and that nobody will finish."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class HttpServers:

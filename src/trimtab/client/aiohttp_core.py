@@ -24,7 +24,7 @@ from trimtab.balancer import Node, Pick
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import Broke, HttpCall, outcome_of_http, report_of_http
 from trimtab.client.http_cluster import HttpCluster
-from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
+from trimtab.client.http_clusters import TLS, HttpClusters, HttpFallbacks
 from trimtab.client.http_hedging import HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_soon
 from trimtab.client.request_key import KeyFunction, key_of
@@ -34,7 +34,6 @@ from trimtab.model import Locality, PolicyConfig
 from trimtab.policies import Outcome
 
 _SWITCHING = 101
-_TLS = frozenset({"https", "wss"})
 # Where a body never reached the server, since no connection came about.
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
@@ -115,7 +114,7 @@ class Middleware:
         cluster = self._clusters.of(url.scheme, url.host or "", url.explicit_port)
         if cluster is None or request.proxy is not None:
             return await handler(request)
-        if url.scheme in _TLS and request.server_hostname is None:
+        if url.scheme in TLS and request.server_hostname is None:
             request.server_hostname = url.raw_host
         body = request.body
         repeatable = not body or isinstance(body, BytesPayload)

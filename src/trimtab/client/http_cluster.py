@@ -1,8 +1,8 @@
 """One cluster as an HTTP client sees it: whom to send to, whom to leave alone, whom to let go.
 
 HTTP pools tell nobody whether they are connected. So an endpoint counts as connected until a
-connection to it fails; then it rests for a while, and the next request after that tries it anew.
-All doors share this class, asyncio's too, so it has a lock.
+connection to it fails; then it rests until it takes one again, which is tried beside the requests
+(``http_liveness``). All doors share this class, asyncio's too, so it has a lock.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from trimtab.balancer import Balancer, Node, Pick
 from trimtab.client import observing
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.http_attempts import HttpAttempts
+from trimtab.client.http_liveness import LIVENESS
 from trimtab.client.http_plans import HttpPlans
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.errors import NoEndpoints
@@ -36,6 +37,9 @@ class Unknown(NoEndpoints):
 
 class HttpCluster:
     """The endpoints of one cluster, each with a pool that ``pool`` makes at its first request.
+
+    Attributes:
+        tls: whether its requests go over TLS.
 
     Args:
         spec: what the caller asked for.
@@ -58,6 +62,7 @@ class HttpCluster:
             zone=spec.zone,
             labels=spec.labels,
             policy=spec.policy,
+            stalled=self._ask_silent,
             lock=self.lock,
         )
         self.balancer.tells_connections = False
@@ -73,7 +78,7 @@ class HttpCluster:
         self._spec = spec
         self.key_function = spec.hash_key
         self._pool = pool
-        self._resting: list[tuple[float, Node]] = []
+        self.tls = False
         self._backoffs: dict[Node, Backoff] = {}
         self._left: deque[Node] = deque()
         self._waiters: set[Callable[[], None]] = set()
@@ -87,6 +92,7 @@ class HttpCluster:
         Raises:
             ConfigError: a wrong endpoint or bootstrap.
         """
+        LIVENESS.attend(self)
         self._watch = self._spec.watch(self)
         self._reporting = self._spec.report(self.balancer)
 
@@ -129,9 +135,8 @@ class HttpCluster:
             Unknown: nothing is known yet, ``add_waiter`` and try again.
             NoEndpoints: nobody can be asked; the text says why.
         """
-        if self._resting:
-            self._wake_rested()
-        self.balancer.take_back()
+        if self.balancer.dropped:
+            self.balancer.take_back()
         try:
             if been:
                 pick = self.balancer.pick_apart(been, key, labels)
@@ -162,21 +167,31 @@ class HttpCluster:
             )
             until = self.clock() + _LEAST_REST_S + backoff.next()
             self.balancer.set_connected(node, False)
-            self._resting.append((until, node))
+        LIVENESS.ask_resting(self, node, until)
 
     def answered(self, node: Node) -> None:
-        """It gave a response, so the next rest is a short one again."""
+        """It gave a response's headers: it rests no more, and the next rest is a short one again."""
+        node.heard = True
         if self._backoffs:
-            self._backoffs.pop(node, None)
-
-    def _wake_rested(self) -> None:
-        now = self.clock()
-        with self.lock:
-            rested = [node for until, node in self._resting if until <= now]
-            if rested:
-                self._resting = [item for item in self._resting if item[0] > now]
-                for node in rested:
+            with self.lock:
+                self._backoffs.pop(node, None)
+                if self.balancer.nodes.get(node.endpoint.key) is node:
                     self.balancer.set_connected(node, True)
+
+    def returned(self, node: Node, *, connects: bool) -> None:
+        """See ``http_liveness.Asking``."""
+        with self.lock:
+            if node.connected or self.balancer.nodes.get(node.endpoint.key) is not node:
+                return
+            backoff = self._backoffs.get(node)
+            if connects or backoff is None:
+                self.balancer.set_connected(node, True)
+                return
+            until = self.clock() + _LEAST_REST_S + backoff.next()
+        LIVENESS.ask_resting(self, node, until)
+
+    def _ask_silent(self, node: Node) -> None:
+        LIVENESS.ask_silent(self, node)
 
     def leavers(self) -> Iterable[Any]:
         """Pools of endpoints that have left with nothing in flight; each is returned once."""
@@ -215,5 +230,6 @@ class HttpCluster:
 
     def close(self) -> None:
         """Hear no more of the endpoints. Idempotent, from any thread."""
+        LIVENESS.leave(self)
         self._watch.close()
         self._reporting.close()

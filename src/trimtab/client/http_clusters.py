@@ -21,6 +21,7 @@ from trimtab.model import Locality, PolicyConfig
 
 HttpFallbacks = LastGood | Mapping[str, Fallbacks]
 
+TLS = frozenset({"https", "wss"})
 _MOST_FOREIGN = 4096  # a crawler sees more hosts than memory
 
 
@@ -104,6 +105,7 @@ class HttpClusters:
             cluster = self._clusters.get(name)
             if cluster is None:
                 cluster = self._clusters[name] = self._make(name)
+            cluster.tls = cluster.tls or place[0] in TLS
             self._found[place] = cluster
             return cluster
 

@@ -119,7 +119,9 @@ class AsyncBody(_Claim):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
+            node = self._pick.node
             async for chunk in self._stream:
+                node.heard = True
                 yield chunk
         except Exception:
             self._pick.finish(Outcome.FAILURE)
@@ -138,7 +140,10 @@ class SyncBody(_Claim):
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._stream
+            node = self._pick.node
+            for chunk in self._stream:
+                node.heard = True
+                yield chunk
         except Exception:
             self._pick.finish(Outcome.FAILURE)
             raise

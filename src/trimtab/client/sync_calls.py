@@ -214,12 +214,15 @@ class Calls:
     def _count(self, pick: Pick, call: Any) -> None:
         cluster = self._cluster
         ref = weakref.ref(call)
+        state = getattr(call, "_state", None)  # without the hook a question finds out
         tell = self._seen(pick)
 
         def end() -> None:
             ended = ref()
             code = _CANCELLED
             if ended is None or ended.cancelled():
+                if getattr(state, "initial_metadata", None) is not None:
+                    pick.node.heard = True  # it had begun to answer
                 cluster.ended(pick, Outcome.CANCELLED)
             else:
                 code = ended.code()

@@ -59,9 +59,11 @@ class Node(Protocol):
     Attributes:
         share: the part of its fair share that it should get now, above 0 and up to 1: the product
             of what error bias and the like say (``policies.shares``).
+        heard: whether part of an answer came from it since ``stalls`` last looked.
     """
 
     share: float
+    heard: bool
 
     @property
     def endpoint(self) -> Endpoint:

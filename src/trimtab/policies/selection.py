@@ -50,6 +50,15 @@ class Selected(Generic[N]):
         """The node's."""
         return self.node.since
 
+    @property
+    def heard(self) -> bool:
+        """The node's."""
+        return self.node.heard
+
+    @heard.setter
+    def heard(self, heard: bool) -> None:
+        self.node.heard = heard
+
 
 class Selection(Generic[N]):
     """The endpoints with one set of labels.

@@ -2,7 +2,8 @@
 
 Formula: silence = the time since the first request was sent there of which, and since which, nothing
     has been heard. An endpoint whose silence exceeds its patience gets no more requests, until it shows
-    life: the end of any request that it served, or the answer to one question of the door's.
+    life: the end of any request that it served, part of an answer (headers, a message of a stream), or the
+    answer to one question of the door's.
     patience = twice the usual time, at least ``least_s`` and at most ``most_s``; the usual time is the
     longest latency lately, of all endpoints together (a new peak counts at once and fades by a
     hundredth of the difference per request). An endpoint that was only slow gets twice the patience,
@@ -101,21 +102,31 @@ class Stalls:
             silence = awake - self._asked.setdefault(node, awake)
             if silence <= self._least_s or silence <= self._patience_with(node):
                 return node
+            if node.heard:
+                node.heard = False
+                self._asked[node] = awake
+                return node
             if not self._take_out(node, now):
                 return node
 
     def done(
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
     ) -> None:
-        """Every end that comes from the endpoint is a sign of life."""
+        """Every end that comes from the endpoint is a sign of life, and any after part of an answer."""
         if outcome not in _MUTE:
             usual = self._usual_s
             self._usual_s = latency if latency > usual else usual + 0.01 * (latency - usual)
-            if node in self._asked:
-                del self._asked[node]
-            if self._out and node in self._out:
-                self.alive(node, now)
+            self._show_life(node, now)
+        elif node.heard:
+            self._show_life(node, now)
         self.inner.done(node, outcome, latency, now, report)
+
+    def _show_life(self, node: Node, now: float) -> None:
+        node.heard = False
+        if node in self._asked:
+            del self._asked[node]
+        if self._out and node in self._out:
+            self.alive(node, now)
 
     def alive(self, node: Node, now: float) -> None:
         """It has shown life: it was slow, or is well again."""

@@ -1,0 +1,167 @@
+"""Pods that stop without a word, over HTTP: frozen, cut off, or out of connections."""
+
+import asyncio
+import contextlib
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from doors.silencers import CutOff, Frozen
+from harness.waiting import Deadline, pause
+from http_victim import start_victim
+
+URL = "http://orders.shop:8080"
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def victim():
+    made = start_victim()
+    yield made
+    made[0].kill()
+
+
+@pytest.fixture(autouse=True)
+async def threads():
+    """Requests of blocking clients wait in them, more than asyncio has by itself."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))
+
+
+@pytest.fixture(params=[Frozen, CutOff])
+def silencer(request, victim):
+    made = request.param(victim)
+    yield made
+    made.close()
+
+
+class Known:
+    """A client of three servers and the victim, and what its balancer thinks of the victim."""
+
+    def __init__(self, door, servers, port, **more):
+        targets = [*(s.target for s in servers.open("a", "b", "c")), f"127.0.0.1:{port}"]
+        self.client = door(endpoints={"orders.shop:8080": targets}, policy="round_robin", **more)
+        self._port = port
+
+    async def server(self):
+        return (await self.client.send("GET", URL + "/")).seen["server"]
+
+    @property
+    def balancer(self):
+        (cluster,) = self.client.transport._clusters
+        return cluster.balancer
+
+    @property
+    def node(self):
+        return self.balancer.nodes["127.0.0.1", self._port]
+
+    @property
+    def is_silent(self):
+        return self.balancer.is_silent(self.node)
+
+    async def warm(self):
+        while "victim" not in [await self.server() for _ in range(8)]:
+            pass
+
+    async def until_noticed(self):
+        """Send requests until the victim is found silent; those that wait for it."""
+        sent = []
+        deadline = Deadline(60)
+        while not self.is_silent:
+            assert not deadline.passed, self.balancer
+            sent.append(asyncio.create_task(self.server()))
+            await asyncio.to_thread(pause, 0.015)
+        return sent
+
+
+async def eventually(look, within=15):
+    deadline = Deadline(within)
+    while not look():
+        assert not deadline.passed
+        await asyncio.to_thread(pause)
+
+
+async def test_a_pod_that_falls_silent_gets_no_new_requests_and_is_used_again_when_it_speaks(
+    door, servers, silencer
+):
+    known = Known(door, servers, silencer.port, timeout=30.0)
+    await known.warm()
+    silencer.fall_silent()
+    try:
+        waiting = await known.until_noticed()
+        sent = known.node.picks
+        assert "victim" not in [await known.server() for _ in range(100)]
+        assert known.node.picks == sent
+    finally:
+        silencer.speak()
+    assert "victim" in await asyncio.gather(*waiting)  # none failed
+
+    async def used():
+        return "victim" in [await known.server() for _ in range(8)]
+
+    deadline = Deadline(15)
+    while not await used():
+        assert not deadline.passed
+
+
+async def test_a_question_brings_it_back_not_a_request(door, servers, silencer):
+    known = Known(door, servers, silencer.port, timeout=1.0)
+    await known.warm()
+    silencer.fall_silent()
+    deadline = Deadline(120)
+    try:
+        while not known.is_silent or known.node.in_flight:
+            # Where a busy machine makes most of them silent, nobody is for a moment.
+            assert not deadline.passed
+            waiting = await known.until_noticed()
+            await asyncio.gather(*waiting, return_exceptions=True)  # the callers have given up
+        sent = known.node.picks
+    finally:
+        silencer.speak()
+    await eventually(lambda: not known.is_silent)
+    assert known.node.picks == sent
+
+
+async def test_a_pod_that_takes_no_connections_is_asked_beside_the_requests(door, servers):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+        where = deaf.getsockname()
+        filling = [socket.socket() for _ in range(4)]
+        for each in filling:
+            each.setblocking(False)
+            each.connect_ex(where)
+        try:
+            known = Known(door, servers, where[1])
+            waiting = [asyncio.create_task(known.server()) for _ in range(8)]
+            assert "victim" not in await asyncio.gather(*waiting)  # asked elsewhere: none failed
+            await eventually(lambda: not known.node.connected)
+            deadline = Deadline(4)
+            while not deadline.passed:
+                assert await known.server() in {"a", "b", "c"}
+                assert not known.node.connected  # no request has tried it
+            deaf.setblocking(False)
+
+            def back():
+                with contextlib.suppress(BlockingIOError):
+                    deaf.accept()[0].close()
+                return known.node.connected
+
+            await eventually(back)
+        finally:
+            for each in filling:
+                each.close()
+
+
+async def test_answers_that_have_begun_and_go_on_make_nobody_silent(door, servers):
+    two = servers.open("a", "b")
+    client = door(endpoints={"orders.shop:8080": [s.target for s in two]}, policy="round_robin")
+    going_on = []
+    for _ in range(12):
+        going_on.append(await client.begin(URL + "/parts"))
+        await asyncio.to_thread(pause, 0.03)
+    (cluster,) = client.transport._clusters
+    assert cluster.balancer._stack.stalls.found == 0
+    for server in two:
+        server.let_go.set()
+    for response in going_on:
+        await response.aclose()

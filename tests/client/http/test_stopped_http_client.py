@@ -1,0 +1,95 @@
+"""An HTTP client process that is itself stopped for a while, as in a pause of its machine."""
+
+import json
+import sys
+
+import pytest
+
+from harness.process import Process
+from harness.waiting import pause
+
+pytestmark = pytest.mark.processes
+
+CALLERS = 16
+CLIENT = """
+import asyncio, json, sys
+from concurrent.futures import ThreadPoolExecutor
+import aiohttp, httpx
+import trimtab.aiohttp, trimtab.httpx
+URL = "http://orders.shop:8080/"
+kind, endpoints = sys.argv[1], {"orders.shop:8080": sys.argv[2:]}
+answers, errors = [], []
+stop = False
+def tell(transport):
+    ejections = sum(each.balancer._stack.ejection.ejections for each in transport._clusters)
+    print(json.dumps({"answers": answers, "errors": errors, "ejections": ejections}), flush=True)
+    answers.clear(), errors.clear()
+async def serve(transport, get):
+    async def call():
+        while not stop:
+            try:
+                answers.append(json.loads(await get())["server"])
+            except Exception as error:
+                errors.append(repr(error))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))
+    calls = [asyncio.create_task(call()) for _ in range(CALLERS)]
+    while await asyncio.to_thread(sys.stdin.readline):
+        tell(transport)
+    globals()["stop"] = True
+    await asyncio.gather(*calls)
+async def main():
+    if kind == "aiohttp":
+        timeout = aiohttp.ClientTimeout(total=0.5)
+        transport = trimtab.aiohttp.Middleware(endpoints=endpoints)
+        async with aiohttp.ClientSession(middlewares=[transport], timeout=timeout) as session:
+            async def get():
+                async with session.get(URL) as answer:
+                    return await answer.text()
+            await serve(transport, get)
+    elif kind == "httpx":
+        transport = trimtab.httpx.AsyncTransport(endpoints=endpoints)
+        async with httpx.AsyncClient(transport=transport, timeout=0.5) as client:
+            async def get():
+                return (await client.get(URL)).text
+            await serve(transport, get)
+    else:
+        transport = trimtab.httpx.Transport(endpoints=endpoints)
+        with httpx.Client(transport=transport, timeout=0.5) as client:
+            async def get():
+                return (await asyncio.to_thread(client.get, URL)).text
+            await serve(transport, get)
+asyncio.run(main())
+""".replace("CALLERS", str(CALLERS))
+
+
+@pytest.mark.parametrize("kind", ["httpx", "httpx, threads", "aiohttp"])
+def test_an_http_client_that_was_stopped_ejects_nobody(kind, servers):
+    told = []
+    client = Process(
+        "client",
+        [sys.executable, "-c", CLIENT, kind, *(s.target for s in servers.open("a", "b", "c"))],
+        on_line=lambda line: told.append(json.loads(line)),
+    )
+
+    def heard():
+        before = len(told)
+        client.write("tell")
+        while len(told) == before:
+            assert client.running, client.tail()
+            pause()
+        return told[-1]
+
+    try:
+        while {"a", "b", "c"} - set(heard()["answers"]):
+            pause()
+        client.freeze()
+        pause(3)
+        client.thaw()
+        pause(1)
+        after = heard()
+        assert len(after["errors"]) <= CALLERS  # those that were under way when it was stopped
+        assert after["ejections"] == 0
+        assert set(heard()["answers"]) | set(after["answers"]) == {"a", "b", "c"}
+    finally:
+        client.thaw()
+        client.end_of_input()
