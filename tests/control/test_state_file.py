@@ -112,6 +112,13 @@ def test_what_can_t_be_read_is_refused(tmp_path):
         read_state(tmp_path, 0.0, 60.0)
 
 
+def test_nobody_else_may_read_or_write_it(tmp_path):
+    path = tmp_path / "state"
+    path.touch(0o666)
+    write_state(path, ONE, 1000.0)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_write_that_fails_leaves_the_old_one_and_no_draft(tmp_path):
     path = tmp_path / "state"
     write_state(path, ONE, 1000.0)

@@ -88,6 +88,8 @@ def write_state(path: Path, state: State, now: float) -> None:
 def _replace(path: Path, draft: Path, content: bytes) -> None:
     try:
         with draft.open("wb") as file:
+            # Who is believed to be whom stands in it, too.
+            os.fchmod(file.fileno(), 0o600)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
