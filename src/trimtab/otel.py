@@ -29,6 +29,18 @@ __all__ = ["install"]
 _clock = time.monotonic  # noqa: TID251 - the door gives the clock
 _wall_ns = time.time_ns
 _installed: set[MeterProvider] = set()
+_PREFIXES = {
+    "trimtab_client_endpoint_": "trimtab.client.endpoint.",
+    "trimtab_client_": "trimtab.client.",
+    "grpc_subchannel_": "grpc.subchannel.",
+    "grpc_xds_client_": "grpc.xds_client.",
+}
+_ATTRIBUTES = {
+    "grpc_target": "grpc.target",
+    "grpc_xds_server": "grpc.xds.server",
+    "grpc_xds_resource_type": "grpc.xds.resource_type",
+}
+"""gRPC's own labels, as its gRFCs write them."""
 
 
 def install(
@@ -75,7 +87,10 @@ class _State:
             self._taken.clear()
         self._taken.add(metric.name)
         return [
-            Observation(value, dict(zip(metric.labels, labels, strict=True)))
+            Observation(
+                value,
+                dict(zip((_ATTRIBUTES.get(n, n) for n in metric.labels), labels, strict=True)),
+            )
             for labels, value in self._values[metric.name].items()
         ]
 
@@ -101,9 +116,9 @@ def _name_of(metric: Metric) -> tuple[str, str]:
     name = metric.name.removesuffix("_total")
     unit = "s" if name.endswith("_seconds") else "1"
     name = name.removesuffix("_seconds")
-    for prefix in ("trimtab_client_endpoint_", "trimtab_client_", "grpc_subchannel_"):
+    for prefix, dotted in _PREFIXES.items():
         if name.startswith(prefix):
-            return prefix.replace("_", ".") + name.removeprefix(prefix), unit
+            return dotted + name.removeprefix(prefix), unit
     return name, unit
 
 

@@ -19,6 +19,7 @@ import trimtab.prometheus
 from doors import loop, threads
 from harness.waiting import eventually
 from http_servers import HttpServers
+from trimtab.testing import ControlPlane
 
 DOORS = {**threads.DOORS, **loop.DOORS}
 SERVICE, METHOD = "orders.shop:80", "trimtab.test.Echo/Say"
@@ -235,7 +236,8 @@ def test_both_exporters_say_how_much_left_the_client_s_zone(
         trimtab.Endpoint("127.0.0.1", server.port, locality=trimtab.Locality(zone=zone))
         for zone, server in (("z1", here), ("z2", there))
     ]
-    channel = make_door().open(endpoints, policy="round_robin", locality="z1")
+    policy = trimtab.PolicyConfig.of("round_robin", zone="off")
+    channel = make_door().open(endpoints, policy=policy, locality="z1")
     eventually(
         lambda: sum(n.connected for n in channel.balancer.nodes.values()) == 2,
         within=10,
@@ -254,10 +256,38 @@ def test_both_exporters_say_how_much_left_the_client_s_zone(
         if p.attributes["service"] == SERVICE
     }
     # Those of earlier doors are counted on.
-    assert told_otel["other"] >= 1
-    assert told_otel["own"] >= 1
-    assert sum(told_otel[to] for to in ("own", "other")) % 4 == 0
+    assert told_otel["other"] == told_otel["own"] >= 2
     assert {to: told_prometheus(to) for to in told_otel} == told_otel
+
+
+def test_both_exporters_say_how_the_control_plane_does(registry, otel):
+    with ControlPlane() as plane:
+        plane.set("orders.shop:80", ["127.0.0.1:1"])
+        with trimtab.insecure_channel("orders.shop:80", bootstrap=plane.bootstrap()):
+            eds = {"resource_type": "envoy.config.endpoint.v3.ClusterLoadAssignment"}
+
+            def of(name, **labels):
+                where = {"grpc_xds_server": plane.address}
+                where |= {f"grpc_xds_{k}": v for k, v in labels.items()}
+                return registry.get_sample_value(f"grpc_xds_client_{name}", where)
+
+            def dotted(name):
+                return {
+                    p.attributes.get("grpc.xds.resource_type", ""): p.value
+                    for p in otel.points(f"grpc.xds_client.{name}")
+                    if p.attributes["grpc.xds.server"] == plane.address
+                }
+
+            eventually(
+                lambda: of("resource_updates_valid_total", **eds) == 1, within=10, what="it is told"
+            )
+            assert of("resource_updates_invalid_total", **eds) == 0
+            assert (of("connected"), of("server_failure_total")) == (1, 0)
+            assert dotted("resource_updates_valid")[eds["resource_type"]] == 1
+            assert (dotted("connected"), dotted("server_failure")) == ({"": 1}, {"": 0})
+            plane.stop()
+            eventually(lambda: of("connected") == 0, within=20, what="it is found to be gone")
+            assert of("server_failure_total") == 1
 
 
 def test_what_is_not_installed_is_not_asked(make_door, servers, echo):

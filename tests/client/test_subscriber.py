@@ -309,6 +309,66 @@ def test_a_bad_resource_is_refused_with_a_reason_and_the_last_good_state_stays()
     assert seen[-1] == snapshot("10.0.0.3")
 
 
+def health(world):
+    return [(each.connected, each.failures) for _, each in world.subscriber.servers()]
+
+
+def test_a_server_is_bad_from_a_stream_without_a_response_until_its_next_one():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    assert health(world) == [(None, 0)]
+    world.watch("a")
+    assert health(world) == [(True, 0)]
+    world.down(plane)
+    # The stream had brought responses: the next attempt tells (gRFC A57).
+    assert health(world) == [(True, 0)]
+    world.at(100)
+    assert len(world.connects) > 3
+    assert health(world) == [(False, 1)]
+    plane.up = True
+    world.at(60)
+    assert health(world) == [(True, 1)]
+    world.unwatch("a")
+    world.at(LINGER_S + 1)
+    assert health(world) == [(None, 1)]
+
+
+def test_a_server_that_is_not_needed_is_neither_good_nor_bad():
+    first, second = Plane(snapshot("10.0.0.1")), Plane(snapshot("10.0.0.2"))
+    first.up = False
+    world = World(first, second)
+    world.watch("a")
+    assert health(world) == [(False, 1), (True, 0)]
+    first.up = True
+    world.at(60)
+    assert health(world) == [(True, 1), (None, 0)]
+
+
+def test_resources_are_counted_by_type_and_validity_over_streams():
+    plane = Plane(snapshot("10.0.0.1"))
+    world = World(plane)
+    world.watch("a")
+    ((_, server),) = world.subscriber.servers()
+
+    def counts(kind):
+        return server.received[kind, True], server.received[kind, False]
+
+    routes = (0, 0)  # they come within the listener
+    assert [counts(kind) for kind in type_urls.ORDER] == [(1, 0), (1, 0), (1, 0), routes]
+    plane.apply(Updated(snapshot("10.0.0.2")))
+    world.run()
+    assert [counts(type_urls.CDS), counts(type_urls.EDS)] == [(1, 0), (2, 0)]
+    plane.spoil = with_two_equal_endpoints
+    plane.apply(Updated(snapshot("10.0.0.3")))
+    world.run()
+    assert counts(type_urls.EDS) == (2, 1)
+    plane.spoil = lambda response: response
+    world.down(plane)
+    plane.up = True
+    world.at(60)
+    assert [counts(type_urls.CDS), counts(type_urls.EDS)] == [(2, 0), (3, 1)]  # and the same again
+
+
 def test_whoever_has_nothing_yet_is_told_why_a_resource_was_refused():
     plane = Plane(snapshot("10.0.0.1"), snapshot("10.0.0.7", service="carts"))
     world = World(plane)

@@ -347,6 +347,7 @@ def test_a_spawned_process_has_its_own_subscription():
 
 FORKED = """
 import os, sys, threading
+from trimtab.client import xds_metrics
 from trimtab.client.bootstrap import Bootstrap
 from trimtab.client.subscription import subscribe
 class Watcher:
@@ -368,6 +369,9 @@ follow(bootstrap)
 if inherited:
     inherited.close()
 if child == 0:
+    # The parent's counts are the parent's.
+    received = xds_metrics.read()["grpc_xds_client_resource_updates_valid_total"]
+    assert max(received.values()) == 1, received
     sys.exit(7)
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 7, status

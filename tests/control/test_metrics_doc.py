@@ -11,7 +11,9 @@ def documented():
     rows = {}
     for line in PAGE.read_text().splitlines():
         cells = [c.strip() for c in line.strip("|").split("|")]
-        if len(cells) == 4 and re.fullmatch(r"`(trimtab|grpc_subchannel)_\w+`", cells[0]):
+        if len(cells) == 4 and re.fullmatch(
+            r"`(trimtab|grpc_subchannel|grpc_xds_client)_\w+`", cells[0]
+        ):
             rows[cells[0].strip("`")] = (cells[1], tuple(re.findall(r"`(\w+)`", cells[2])))
     return rows
 
@@ -22,5 +24,6 @@ def test_the_page_lists_exactly_the_metrics_of_the_code():
 
 def test_metric_names_tell_the_project_and_the_unit():
     for metric in METRICS + of_clients.METRICS:
-        assert metric.name.startswith(("trimtab_", "grpc_subchannel_"))  # the latter are gRFC A94's
+        # The latter two are gRFC A94's and A78's.
+        assert metric.name.startswith(("trimtab_", "grpc_subchannel_", "grpc_xds_client_"))
         assert metric.name.endswith("_total") == (metric.kind == "counter")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trimtab.client import live_metrics
+from trimtab.client import live_metrics, xds_metrics
 from trimtab.telemetry import Counters, Metric, prometheus_of
 
 COUNTED = (
@@ -22,15 +22,15 @@ COUNTED = (
     ),
 )
 COUNTERS = Counters(COUNTED)
-METRICS = COUNTED + live_metrics.METRICS
+METRICS = COUNTED + live_metrics.METRICS + xds_metrics.METRICS
 
 
 def read() -> Iterator[tuple[Metric, dict[tuple[str, ...], float]]]:
     """Each metric with its present values by labels. From any thread."""
     for metric, values in COUNTERS:
         yield metric, dict(values)
-    live = live_metrics.read()
-    for metric in live_metrics.METRICS:
+    live = live_metrics.read() | xds_metrics.read()
+    for metric in live_metrics.METRICS + xds_metrics.METRICS:
         yield metric, live[metric.name]
 
 

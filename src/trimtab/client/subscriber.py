@@ -28,6 +28,7 @@ from trimtab.backoff import HEALTHY_S, Backoff
 from trimtab.client import reasons
 from trimtab.client.bootstrap import Bootstrap, Server
 from trimtab.client.effects import Connect, Disconnect, Effect, Fail, Log, Send, TakesLoads, Update
+from trimtab.client.server_health import ServerHealth
 from trimtab.errors import ProtocolError
 from trimtab.model import Snapshot
 from trimtab.xds.client_session import Absent, ClientSession, Rejected, Resolved
@@ -46,6 +47,7 @@ class _Stream:
     number: int
     session: ClientSession
     opened: float
+    heard: bool = False
     verdicts: int = 0
     takes_loads: bool = False
 
@@ -62,6 +64,7 @@ class _Link:
     failures: int = 0
     error: str = ""
     keepalive_s: float = KEEPALIVE_S
+    health: ServerHealth = field(default_factory=ServerHealth)
 
 
 @dataclass(eq=False, slots=True)
@@ -116,6 +119,10 @@ class Subscriber(Generic[W]):
         self.finished = False
         self._effects: list[Effect[W]] = []
 
+    def servers(self) -> Iterator[tuple[str, ServerHealth]]:
+        """The control planes' URIs, and how they do. May be read from any thread."""
+        return ((link.server.uri, link.health) for link in self._links)
+
     def watch(self, watcher: W, name: str, now: float) -> None:
         """Somebody wants ``name``, and is told at once what is known of it."""
         entry = self._names.setdefault(name, _Name())
@@ -153,6 +160,8 @@ class Subscriber(Generic[W]):
         link, stream = self._find(number)
         if link is None or stream is None:
             return
+        stream.heard = True
+        link.health.answered()
         try:
             events = stream.session.receive(response)
         except Exception as error:  # noqa: BLE001 - no answer may end the thread of all channels
@@ -188,6 +197,7 @@ class Subscriber(Generic[W]):
             for link in self._links:
                 link.lost = None
                 link.failures = 0
+                link.health.left()
         for index, link in enumerate(self._links):
             opens = self._opens_at(index)
             if opens is not None and opens <= now:
@@ -241,6 +251,8 @@ class Subscriber(Generic[W]):
     def _open(self, link: _Link, now: float) -> None:
         self._streams_opened += 1
         session = self._new_session()
+        session.received = link.health.received
+        link.health.opened()
         for name, _ in self._watched():
             session.watch(name)
         session.connected()
@@ -250,6 +262,7 @@ class Subscriber(Generic[W]):
     def _lose(self, link: _Link, error: str, now: float) -> None:
         stream, link.stream = link.stream, None
         link.error = error
+        link.health.ended(heard=stream is not None and stream.heard)
         if stream is not None and stream.verdicts:
             # A stream that gave answers and ended is no failure yet (A57): the next attempt tells.
             if now - stream.opened >= HEALTHY_S:
@@ -281,6 +294,7 @@ class Subscriber(Generic[W]):
                 worse.stream = None
             worse.lost = None
             worse.failures = 0
+            worse.health.left()
 
     def _outage(self, name: str, now: float) -> str:
         """Why no server can be asked about ``name``; "" while one of them may yet answer."""

@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from random import Random
 from typing import TYPE_CHECKING
 
+from trimtab.client import xds_metrics
 from trimtab.client.ads_stream import AdsStream
 from trimtab.client.bootstrap import Bootstrap
 from trimtab.client.bytes_stream import BytesStream
@@ -153,6 +154,7 @@ class Subscription:
         self._subscriber: Subscriber[Subscribed] = Subscriber(
             bootstrap, lambda: ClientSession(node=identity), Random(), clock()
         )
+        xds_metrics.add(self._subscriber)
         self.loads = LoadReporting(identity, clock, self._tell)
         self._streams: dict[int, AdsStream] = {}
         self._thread: threading.Thread | None = None
@@ -322,6 +324,7 @@ def _begin_anew() -> None:
     """
     global _registry  # noqa: PLW0603 - fork replaces the state of the process
     _inherited.append(_registry)
+    xds_metrics.forget()
     _registry = _Registry()
 
 

@@ -8,6 +8,7 @@ was once resolved stays, whatever happens later: ``snapshots`` holds the last go
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -98,9 +99,14 @@ class ClientSession:
 
     Args:
         node: who asks.
+
+    Attributes:
+        received: resources by type URL and by whether they were valid; those that were not asked for
+            are neither. May be replaced by one that outlives the session.
     """
 
     def __init__(self, *, node: NodeInfo) -> None:
+        self.received: Counter[tuple[str, bool]] = Counter()
         self._node = node_message(node)
         self._types = {type_url: _Type(type_url) for type_url in _ASKING_ORDER}
         self._resources = Resources()
@@ -194,7 +200,9 @@ class ClientSession:
                     continue  # not for this client: no verdict on it
                 asked[name] = True
                 self._resources.put(kind.type_url, name, value)
+                self.received[kind.type_url, True] += 1
             except ProtocolError as problem:
+                self.received[kind.type_url, False] += 1
                 users = self._users(kind.type_url, name)
                 rejected.append(Rejected(kind.type_url, name, str(problem), users))
         for error in message.resource_errors:
