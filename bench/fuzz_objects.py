@@ -28,7 +28,7 @@ from trimtab.model import Problem, Snapshot, Updated
 
 GOOD = (
     service(),
-    service(ipFamilies=["IPv6"], publishNotReadyAddresses=True),
+    service(ipFamilies=["IPv6"], publishNotReadyAddresses=True, trafficDistribution="PreferClose"),
     endpoint_slice("a", "10.0.0.1", "10.0.0.2"),
     endpoint_slice("b", "fd00::1") | {"addressType": "IPv6"},
 )

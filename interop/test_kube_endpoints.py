@@ -3,6 +3,8 @@
 Unless a test says otherwise the real endpointslice controller writes the slices.
 """
 
+import json
+
 import pytest
 
 from harness.kube import objects
@@ -136,7 +138,7 @@ def test_an_ipv6_service_is_reached(kube_control_plane, space, started):
 
 
 @pytest.mark.parametrize("distribution", ["PreferSameZone", "PreferSameNode", "PreferClose"])
-def test_slices_with_hints_are_accepted_and_zones_are_known(
+def test_slices_with_hints_are_accepted_and_the_service_s_wish_is_known(
     kube_control_plane, cluster, space, distribution
 ):
     space.service(trafficDistribution=distribution)
@@ -150,6 +152,8 @@ def test_slices_with_hints_are_accepted_and_zones_are_known(
         for e in s["endpoints"]
     ]
     assert len(hinted) == 2  # the real controller's: what was accepted is the real thing
+    why = json.loads(kube_control_plane.get(f"/api/v1/why?name={space.cluster()}")[1])
+    assert {"setting": "zone", "value": "prefer", "from": "the Service"} in why["policy"]
 
 
 def test_a_thousand_slices_are_one_service_and_go_as_they_came(

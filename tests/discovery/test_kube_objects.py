@@ -127,7 +127,11 @@ def damaged(draw):
                 st.sampled_from(
                     [
                         service(),
-                        service(ipFamilies=["IPv6"], publishNotReadyAddresses=True),
+                        service(
+                            ipFamilies=["IPv6"],
+                            publishNotReadyAddresses=True,
+                            trafficDistribution="PreferClose",
+                        ),
                         endpoint_slice("a", "10.0.0.1", "10.0.0.2"),
                     ]
                 )
