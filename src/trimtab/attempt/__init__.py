@@ -10,6 +10,7 @@ from trimtab.attempt.latency import LatencyQuantile
 from trimtab.attempt.outcome import outcome_of_grpc, pushback_of, report_of
 from trimtab.attempt.retry import Retry
 from trimtab.attempt.service_config import NO_PLANS, MethodPlans, Plan, parse
+from trimtab.attempt.unsent import never_left
 
 __all__ = [
     "EVERYTHING",
@@ -23,6 +24,7 @@ __all__ = [
     "Retry",
     "Throttle",
     "Verdict",
+    "never_left",
     "outcome_of_grpc",
     "parse",
     "plans_of",

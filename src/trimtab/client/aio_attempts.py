@@ -14,8 +14,9 @@ import grpc
 import grpc.aio
 
 from trimtab.attempt import Verdict
-from trimtab.client.attempts import Attempts, Request, trail
+from trimtab.client.attempts import Attempts, Request, Visit, trail
 from trimtab.client.observing import End, Observer, plain
+from trimtab.client.unreached import unreached
 
 
 class Declared:
@@ -105,7 +106,7 @@ class Run:
         self._continuation = continuation
         self._details = details
         self._request = request
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], Visit] = {}
         self._ended: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
 
     async def to_its_end(self) -> Any:
@@ -122,9 +123,9 @@ class Run:
                     elif not self._running:
                         return self._call_of(last)
                     continue
-                self._running.discard(attempt)
+                visit = self._running.pop(attempt)
                 last = attempt
-                verdict = await self.verdict(attempt)
+                verdict = await self.verdict(attempt, visit)
                 if verdict is Verdict.FINAL:
                     return self._call_of(attempt)
                 if verdict is Verdict.AGAIN:
@@ -135,8 +136,9 @@ class Run:
                     attempt.result().cancel()  # a stream that opened at the same time
 
     def _start(self) -> None:
-        attempt = asyncio.create_task(self.attempt())
-        self._running.add(attempt)
+        visit = Visit(self.state.been)
+        attempt = asyncio.create_task(self.attempt(visit))
+        self._running[attempt] = visit
         attempt.add_done_callback(self._note_end)
 
     def _note_end(self, attempt: asyncio.Task[Any]) -> None:
@@ -144,11 +146,11 @@ class Run:
             attempt.exception()  # looked at: the one of a hedge that lost is nobody's business
         self._ended.put_nowait(attempt)
 
-    async def attempt(self) -> Any:
+    async def attempt(self, visit: Visit) -> Any:
         """A call that has ended; raises ``AioRpcError`` if none was made."""
         call = None
         try:
-            call = await self.sent(self.state.course.attempt_timeout(self.clock()))
+            call = await self.sent(visit, self.state.course.attempt_timeout(self.clock()))
             await call.code()
         except asyncio.CancelledError:
             if call is not None:
@@ -156,10 +158,10 @@ class Run:
             raise
         return call
 
-    async def sent(self, limit_s: float | None) -> Any:
+    async def sent(self, visit: Visit, limit_s: float | None) -> Any:
         """A call that has left, with this timeout."""
         details = self._details
-        trail.set(self.state.trail)
+        trail.set(visit)
         return await self._continuation(
             grpc.aio.ClientCallDetails(
                 method=details.method,
@@ -180,18 +182,27 @@ class Run:
         except TimeoutError:
             return None
 
-    async def verdict(self, attempt: asyncio.Task[Any]) -> Verdict:
+    async def verdict(self, attempt: asyncio.Task[Any], visit: Visit) -> Verdict:
         """What its end means."""
         error = attempt.exception()
+        initial: Any = None
         if error is None:
             call = attempt.result()
-            code, trailing = await call.code(), await call.trailing_metadata()
+            code, trailing, details = (
+                await call.code(),
+                await call.trailing_metadata(),
+                await call.details(),
+            )
+            if code is grpc.StatusCode.UNAVAILABLE:
+                initial = await call.initial_metadata()
         elif isinstance(error, grpc.aio.AioRpcError):
-            code, trailing = error.code(), error.trailing_metadata()
+            code, trailing, details = error.code(), error.trailing_metadata(), error.details()
+            initial = error.initial_metadata()
         else:
             raise error
-        now = self.clock()
-        return self.state.course.ended(now, self.state.ended(now, code.value[0], trailing))
+        now, number = self.clock(), code.value[0]
+        unsent = number != 0 and unreached(visit.pick, number, details, initial)
+        return self.state.course.ended(now, self.state.ended(now, number, trailing, unsent=unsent))
 
     @staticmethod
     def _call_of(attempt: asyncio.Task[Any] | None) -> Any:

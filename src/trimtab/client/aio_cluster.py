@@ -58,6 +58,11 @@ class AioLink(Link):
         """All native channels of it."""
         return [self.channel] if self.health is None else [self.channel, self.health]
 
+    def is_cut(self) -> bool:
+        """See ``Link``."""
+        ready = grpc.ChannelConnectivity.READY
+        return not self.leaving and self.channel.get_state() is not ready
+
     def state(self) -> grpc.ChannelConnectivity:
         """READY only if it is connected and healthy."""
         state = self.channel.get_state()

@@ -168,12 +168,12 @@ class Picker:
             raise grpc.aio.UsageError(self._cluster.closed_text)
         balancer = self._cluster.balancer
         key = None if balancer.hash_key is None else key_of(None, "")
-        been = trail.get() if self._cluster.attempts is not None else None
-        if been is None:
+        visit = trail.get() if self._cluster.attempts is not None else None
+        if visit is None:
             pick = self._pick(key, wanted_labels())
         else:
-            pick = balancer.pick_apart(been, key, wanted_labels())
-            been.append(pick.node)
+            pick = balancer.pick_apart(visit.been, key, wanted_labels())
+            visit.at(pick)
         link: PickingLink = pick.transport
         if len(link.open) >= link.room:
             link = pick.transport = self._links.roomier(pick.node, link)
@@ -192,7 +192,7 @@ class Picker:
         if observer is None:
             attempt = Attempt(self, pick, call)
         else:
-            seen = sent(balancer, method, pick.node, been)
+            seen = sent(balancer, method, pick.node, visit)
             attempt = Attempt(self, pick, call, observer.attempt(seen))
         self.open.add(attempt)
         call.add_done_callback(attempt)

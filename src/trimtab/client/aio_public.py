@@ -91,12 +91,12 @@ class PublicCalls:
             if wanted is None
             else key_of(more.get("metadata"), wanted, cluster.key_function, method, asked)
         )
-        been = trail.get() if cluster.attempts is not None else None
-        if been is None:
+        visit = trail.get() if cluster.attempts is not None else None
+        if visit is None:
             pick = cluster.balancer.pick(key, wanted_labels())
         else:
-            pick = cluster.balancer.pick_apart(been, key, wanted_labels())
-            been.append(pick.node)
+            pick = cluster.balancer.pick_apart(visit.been, key, wanted_labels())
+            visit.at(pick)
         link: PublicLink = pick.transport
         if len(link.open) >= link.room:
             link = pick.transport = cluster.links.roomier(pick.node, link)
@@ -115,7 +115,7 @@ class PublicCalls:
         observer = joined(cluster.observer)
         end = None
         if observer is not None:
-            end = observer.attempt(sent(cluster.balancer, method, pick.node, been))
+            end = observer.attempt(sent(cluster.balancer, method, pick.node, visit))
 
         def ended(call: Any) -> None:
             self._channel.open.discard(call)

@@ -17,6 +17,7 @@ import grpc.aio
 
 from trimtab.attempt import Verdict
 from trimtab.client.aio_attempts import Declared, Run
+from trimtab.client.attempts import Visit
 from trimtab.client.observing import End
 
 _NOTHING: Any = object()  # in place of the first message of a stream that has none
@@ -48,13 +49,13 @@ class RetryingStreams(Declared, grpc.aio.UnaryStreamClientInterceptor):
 class _StreamRun(Run):
     """Like its base; an attempt has ended for it when its first message is there."""
 
-    async def attempt(self) -> OpenedStream:
+    async def attempt(self, visit: Visit) -> OpenedStream:
         """Raises ``AioRpcError`` if there was neither a message nor a good end."""
         call = None
         course = self.state.course
         try:
             async with asyncio.timeout(course.first_message_s):
-                call = await self.sent(course.left(self.clock()))
+                call = await self.sent(visit, course.left(self.clock()))
                 messages = call.__aiter__()
                 return OpenedStream(call, await anext(messages, _NOTHING), messages)
         except TimeoutError:
@@ -71,10 +72,10 @@ class _StreamRun(Run):
                 call.cancel()
             raise
 
-    async def verdict(self, attempt: asyncio.Task[Any]) -> Verdict:
+    async def verdict(self, attempt: asyncio.Task[Any], visit: Visit) -> Verdict:
         """The first one that is open is the caller's."""
         if attempt.exception() is not None:
-            return await super().verdict(attempt)
+            return await super().verdict(attempt, visit)
         self.state.opened(self.clock())
         return Verdict.FINAL
 

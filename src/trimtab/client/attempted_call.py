@@ -17,9 +17,10 @@ import grpc
 
 from trimtab.attempt import Verdict
 from trimtab.client.alarms import Alarms
-from trimtab.client.attempts import Request, trail
+from trimtab.client.attempts import Request, Visit, trail
 from trimtab.client.ended_call import EndedCall
 from trimtab.client.observing import End
+from trimtab.client.unreached import end_of
 from trimtab.client.unsettled_call import UnsettledCall
 
 _TOO_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -56,8 +57,8 @@ class Run:
         self._context = copy_context()  # the caller's: attempts begin in other threads as well
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
-        self._running: list[Any] = []
-        self._expired: list[Any] = []
+        self._running: list[tuple[Any, Visit]] = []
+        self._expired: Any = None
         self._last: Any = None
         self._read: Any = None
         self._over = False
@@ -92,7 +93,7 @@ class Run:
     def open(self, call: Any) -> bool:
         """The first message of an attempt has come: it is the caller's; False if it is over."""
         with self._lock:
-            if self._over or not _take(self._running, call):
+            if self._over or self._take(call) is None:
                 return False
             self._state.opened(self._clock())
             others = self._finish()
@@ -106,7 +107,7 @@ class Run:
         """
         with self._news:
             self._news.wait_for(lambda: self._over or self._running)
-            self._read = None if self._over else self._running[0]
+            self._read = None if self._over else self._running[0][0]
             return self._read
 
     def _called_back(self, call: Any) -> None:
@@ -119,14 +120,14 @@ class Run:
         """An attempt has ended; every call after the first does nothing."""
         others = None
         with self._lock:
-            if self._over or not _take(self._running, call):
+            visit = None if self._over else self._take(call)
+            if visit is None:
                 return
-            code, trailing = call.code(), call.trailing_metadata()
-            if _take(self._expired, call):
-                code, call = _TOO_LATE, self._too_late()
+            if call is self._expired:
+                call = self._too_late()
             self._last = call
             now = self._clock()
-            end = self._state.ended(now, code.value[0], trailing)
+            end = end_of(self._state, visit, now, call)
             verdict = self._state.course.ended(now, end)
             if verdict is Verdict.FINAL:
                 others = self._finish()
@@ -145,11 +146,12 @@ class Run:
         course = self._state.course
         now = self._clock()
         timeout = course.left(now) if self._stream else course.attempt_timeout(now)
-        call = self._context.copy().run(self._attempt, timeout)
+        visit = Visit(self._state.been)
+        call = self._context.copy().run(self._attempt, visit, timeout)
         with self._news:
             over = self._over
             if not over:
-                self._running.append(call)
+                self._running.append((call, visit))
                 self._news.notify_all()
         if over:
             call.cancel()
@@ -166,8 +168,8 @@ class Run:
         elif self._stream and course.first_message_s is not None:
             self._alarms.at(now + course.first_message_s, lambda: self._expire(ref()))
 
-    def _attempt(self, timeout: float | None) -> Any:
-        trail.set(self._state.trail)
+    def _attempt(self, visit: Visit, timeout: float | None) -> Any:
+        trail.set(visit)
         return self._begin(timeout)
 
     def _launch_later(self) -> None:
@@ -183,9 +185,9 @@ class Run:
 
     def _expire(self, call: Any) -> None:
         with self._lock:
-            if self._over or not any(each is call for each in self._running):
+            if self._over or not any(each is call for each, _ in self._running):
                 return
-            self._expired.append(call)
+            self._expired = call  # a stream's attempts follow one another
         call.cancel()
 
     def _arm(self) -> None:
@@ -213,11 +215,20 @@ class Run:
             self._settle(last, others)
         self._arm()
 
+    def _take(self, call: Any) -> Visit | None:
+        """Take an attempt from those that run; None: it was not among them."""
+        for place, (each, visit) in enumerate(self._running):
+            if each is call:
+                del self._running[place]
+                return visit
+        return None
+
     def _finish(self) -> list[Any]:
         """It is over; returns what has to be cancelled, and holds on to nothing."""
         self._over = True
-        running, self._running = self._running, []
-        self._last = self._read = None
+        running = [call for call, _ in self._running]
+        self._running = []
+        self._last = self._read = self._expired = None
         self._news.notify_all()
         return running
 
@@ -244,15 +255,6 @@ class Run:
             end, self._end = self._end, None
         if end is not None:
             end(status)
-
-
-def _take(calls: list[Any], call: Any) -> bool:
-    """Take a call out, by identity; whether it was there."""
-    for place, each in enumerate(calls):
-        if each is call:
-            del calls[place]
-            return True
-    return False
 
 
 class AttemptedCall(UnsettledCall):

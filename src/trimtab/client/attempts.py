@@ -24,18 +24,39 @@ from trimtab.client.observing import Sent, plain
 from trimtab.model import Repeatable, ServicePort
 
 if TYPE_CHECKING:
-    from trimtab.balancer import Balancer, Node
+    from trimtab.balancer import Balancer, Node, Pick
 
 _DEADLINE_EXCEEDED = 4
 
-trail: ContextVar[list[Node] | None] = ContextVar("trimtab_trail", default=None)
-"""The endpoints that the request being placed has been at; None: it has one attempt only."""
+
+class Visit:
+    """One attempt of a request that may have several.
+
+    Attributes:
+        been: where the request has been; shared by its attempts.
+        pick: of where this one went; None: it has not left yet.
+    """
+
+    __slots__ = ("been", "pick")
+
+    def __init__(self, been: list[Node]) -> None:
+        self.been = been
+        self.pick: Pick | None = None
+
+    def at(self, pick: Pick) -> None:
+        """It leaves for the endpoint that was picked."""
+        self.pick = pick
+        self.been.append(pick.node)
 
 
-def sent(balancer: Balancer, method: Any, node: Node, been: list[Node] | None) -> Sent:
-    """What an observer is told of an attempt; ``been`` is where the request was, this time included."""
-    number = 1 if been is None else len(been)
-    return Sent("grpc", balancer, plain(method), node.endpoint, number, been is None)
+trail: ContextVar[Visit | None] = ContextVar("trimtab_trail", default=None)
+"""The attempt that is being placed; None: it is all of its request."""
+
+
+def sent(balancer: Balancer, method: Any, node: Node, visit: Visit | None) -> Sent:
+    """What an observer is told of an attempt that leaves."""
+    number = 1 if visit is None else len(visit.been)
+    return Sent("grpc", balancer, plain(method), node.endpoint, number, visit is None)
 
 
 class Attempts:
@@ -120,16 +141,16 @@ class Request:
 
     Attributes:
         course: what may follow.
-        trail: where it has been.
+        been: where it has been.
     """
 
-    __slots__ = ("_begin", "_deadline", "_latency", "course", "trail")
+    __slots__ = ("_begin", "_deadline", "_latency", "been", "course")
 
     def __init__(
         self, course: Course, begin: float, deadline: float | None, latency: LatencyQuantile | None
     ) -> None:
         self.course = course
-        self.trail: list[Node] = []
+        self.been: list[Node] = []
         self._begin = begin
         self._deadline = deadline
         self._latency = latency
@@ -140,13 +161,14 @@ class Request:
             self._latency.record(now - self._begin)
         self.course.commit()
 
-    def ended(self, now: float, code: int, trailing: Any) -> Ended:
+    def ended(self, now: float, code: int, trailing: Any, *, unsent: bool = False) -> Ended:
         """How an attempt ended.
 
         Args:
             now: [s, monotonic].
             code: gRPC's status number.
             trailing: its trailing metadata.
+            unsent: whether it provably reached nobody.
         """
         good = code == 0
         if good and self._latency is not None:
@@ -155,6 +177,7 @@ class Request:
         return Ended(
             code,
             good=good,
+            unsent=unsent,
             pushback=None if good else pushback_of(trailing),
             timed_out=code == _DEADLINE_EXCEEDED and in_time,
         )

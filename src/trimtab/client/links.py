@@ -56,6 +56,10 @@ class Link:
         self.successor: Any = None
         self.further: tuple[Any, ...] = ()
 
+    def is_cut(self) -> bool:
+        """Whether its native channel says now that it is not connected; False if it can't be told."""
+        raise NotImplementedError
+
 
 class Renewed(Protocol):
     """Credentials that change while a channel is open."""

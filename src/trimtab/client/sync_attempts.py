@@ -14,9 +14,10 @@ import grpc
 
 from trimtab.attempt import Verdict
 from trimtab.client.attempted_call import AttemptedCall, AttemptedStream, Run
-from trimtab.client.attempts import Attempts, Request, trail
+from trimtab.client.attempts import Attempts, Request, Visit, trail
 from trimtab.client.observing import End, plain
 from trimtab.client.sync_calls import Calls, Metadata, UnaryStream, UnaryUnary
+from trimtab.client.unreached import end_of
 
 _Face = TypeVar("_Face", bound=AttemptedCall)
 
@@ -144,12 +145,13 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         state = self.attempts.begin(self.method, timeout, clock())
         course = state.course
         ended: SimpleQueue[Any] = SimpleQueue()
-        running: set[Any] = set()
+        running: dict[Any, Visit] = {}
         last = None
 
         def start() -> None:
-            call = self._attempt(state, clock(), request, metadata, how)
-            running.add(call)
+            visit = Visit(state.been)
+            call = self._attempt(state, visit, clock(), request, metadata, how)
+            running[call] = visit
             call.add_done_callback(ended.put)
 
         try:
@@ -164,10 +166,10 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
                     elif not running:
                         return last
                     continue
-                running.discard(call)
+                visit = running.pop(call)
                 last = call
                 now = clock()
-                end = state.ended(now, call.code().value[0], call.trailing_metadata())
+                end = end_of(state, visit, now, call)
                 verdict = course.ended(now, end)
                 if verdict is Verdict.FINAL:
                     return call
@@ -178,9 +180,15 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
                 call.cancel()
 
     def _attempt(
-        self, state: Request, now: float, request: Any, metadata: Metadata, how: tuple[Any, ...]
+        self,
+        state: Request,
+        visit: Visit,
+        now: float,
+        request: Any,
+        metadata: Metadata,
+        how: tuple[Any, ...],
     ) -> Any:
-        token = trail.set(state.trail)
+        token = trail.set(visit)
         try:
             timeout = state.course.attempt_timeout(now)
             return self.begin("future", request, timeout, metadata, *how)

@@ -18,6 +18,7 @@ import grpc
 import grpc.experimental
 
 from trimtab.attempt import outcome_of_grpc, report_of
+from trimtab.attempt.course import MOST_UNSENT
 from trimtab.balancer import Pick
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
@@ -26,12 +27,14 @@ from trimtab.client.observing import End
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.sync_cluster import SyncCluster, SyncLink
+from trimtab.client.unreached import received, unreached
 from trimtab.policies import Outcome
 
 Metadata = Any
 MakeNative = Callable[[grpc.Channel], Any]
 
 _CANCELLED = grpc.StatusCode.CANCELLED
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
 def single_threaded(options: Options) -> bool:
@@ -67,7 +70,7 @@ class Calls:
         end: see ``ask_trailers_by_state``.
     """
 
-    streams = False  # whether the request is a stream
+    streams = False  # whether the request is a stream; gRPC takes from an iterator at once
 
     def __init__(
         self,
@@ -105,9 +108,11 @@ class Calls:
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
         _how: str = "__call__",
+        _unsent: int = 0,
     ) -> Any:
         """Make a blocking call: the response. Raises ``grpc.RpcError``.
 
+        One that provably reached nobody leaves again. ``_unsent`` is how often it did.
         ``_how`` is the native multicallable's method. This is the whole way of a call, in one
         function: what is cold, as all is after a wait, costs some four times what it does in a loop.
         """
@@ -148,7 +153,8 @@ class Calls:
             outcome = _outcome(code)
             call_ended: Any = error
             report = report_of(call_ended.trailing_metadata())
-            raise
+            if code is not _UNAVAILABLE or not self._leaves_again(pick, call_ended, _unsent):
+                raise
         finally:
             balancer.finish(pick, outcome, report)
             link.open.discard(pick)
@@ -156,7 +162,26 @@ class Calls:
                 cluster.ended(pick, outcome)
             if end is not None:
                 end("OK" if outcome is Outcome.SUCCESS else code.name)
-        return response
+        if outcome is Outcome.SUCCESS:
+            return response
+        if timeout is not None:
+            timeout = max(0.0, timeout - (cluster.clock() - pick.started))
+        return self.block(
+            request,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+            _how,
+            _unsent + 1,
+        )
+
+    def _leaves_again(self, pick: Pick, error: Any, times: int) -> bool:
+        if self.streams or times >= MOST_UNSENT:
+            return False
+        code = _UNAVAILABLE.value[0]
+        return unreached(pick, code, error.details(), received(error))
 
     def _key(self, name: str, metadata: Metadata, request: Any) -> str | None:
         asked = None if self.streams else request
@@ -168,8 +193,8 @@ class Calls:
         observer = joined(cluster.observer)
         if observer is None:
             return None
-        been = None if cluster.attempts is None else trail.get()
-        return observer.attempt(sent(cluster.balancer, self.method, pick.node, been))
+        visit = None if cluster.attempts is None else trail.get()
+        return observer.attempt(sent(cluster.balancer, self.method, pick.node, visit))
 
     def begin(
         self,

@@ -117,6 +117,11 @@ class SyncLink(Link):
         self.closed = False
         self.wanted = True
 
+    def is_cut(self) -> bool:
+        """See ``Link``; one that is unhealthy may well be connected."""
+        told = self.health is None and not self.closed and not self.leaving
+        return told and self.ask(False) != READY
+
 
 class SyncCluster:
     """A cluster's endpoints as one channel sees them.
@@ -216,22 +221,22 @@ class SyncCluster:
         """
         if self.availability.closed:
             raise ValueError(self._closed_text)
-        been = None if self.attempts is None else trail.get()
+        visit = None if self.attempts is None else trail.get()
         balancer = self.balancer
         for _ in _PICKS:
             try:
                 pick = (
                     balancer.pick(key, labels)
-                    if been is None
-                    else balancer.pick_apart(been, key, labels)
+                    if visit is None
+                    else balancer.pick_apart(visit.been, key, labels)
                 )
             except NoEndpoints:
                 return None
             if self._leaves(pick):
                 if balancer.probing:
                     self.probes.send()
-                if been is not None:
-                    been.append(pick.node)
+                if visit is not None:
+                    visit.at(pick)
                 return pick
             balancer.withdraw(pick)
             link: SyncLink | None = pick.transport

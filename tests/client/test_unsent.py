@@ -1,0 +1,164 @@
+"""A call that finds its endpoint dead before it could leave goes elsewhere, whatever it does."""
+
+import threading
+from collections import Counter
+
+import grpc
+import pytest
+
+from doors import loop, threads
+from doors.servers import EchoServer
+from doors.victim import Victims
+from harness.waiting import eventually, pause
+from trimtab import Retry
+from trimtab.client.sync_cluster import ask_by_call
+
+CALLS = 8
+
+# See test_doors.
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+
+
+class Survivor(EchoServer):
+    """Counts what it executes; refuses the calls ``refuse`` in words of gRPC's own."""
+
+    def __init__(self, echo, name):
+        self.executions = Counter()
+        self.words = ""
+        self._counting = threading.Lock()
+        super().__init__(echo, name)
+
+    def Say(self, request, context):  # noqa: N802 - gRPC's name
+        with self._counting:
+            self.executions[request.text] += 1
+        if self.words:
+            context.abort(grpc.StatusCode.UNAVAILABLE, self.words)
+        return super().Say(request, context)
+
+
+def ask_late(channel):
+    """Like a subscription whose news are on the way: each answer is the one before."""
+    now = ask_by_call(channel)
+    last = [now(False)]
+
+    def ask(connect):
+        said, last[0] = last[0], now(connect)
+        return said
+
+    return ask
+
+
+@pytest.fixture
+def dead(echo):
+    """A server to be killed: its process and target."""
+    victims = Victims(echo)
+    process, port = victims.start()
+    yield process, f"127.0.0.1:{port}"
+    victims.close()
+
+
+@pytest.fixture
+def survivor(echo):
+    made = Survivor(echo, "a")
+    yield made
+    made.stop()
+
+
+def connected(channel, n):
+    eventually(
+        lambda: sum(node.connected for node in channel.balancer.nodes.values()) == n,
+        within=15,
+        what=f"{n} are connected",
+    )
+
+
+@pytest.fixture
+def late(echo):
+    made = threads.ThreadDoor(echo, ask_late)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("retry", [None, Retry(attempts=1)], ids=["undeclared", "declared"])
+def test_a_blocking_call_that_reached_nobody_leaves_again(late, dead, survivor, echo, retry):
+    process, target = dead
+    channel = late.open([survivor.target, target], policy="round_robin", retry=retry)
+    connected(channel, 2)
+    process.kill()
+    replies = [channel.say(echo[0].Request(text=f"{n}"), timeout=10) for n in range(CALLS)]
+    assert {reply.server for reply in replies} == {"a"}
+    assert survivor.executions == Counter(f"{n}" for n in range(CALLS))
+    assert next(n for n in channel.balancer.nodes.values() if n.endpoint.target == target).errors
+    assert not any(node.in_flight for node in channel.balancer.nodes.values())
+
+
+def test_a_blocking_call_whose_request_is_a_stream_does_not(late, dead, survivor, echo):
+    process, target = dead
+    channel = late.open([survivor.target, target], policy="round_robin")
+    connected(channel, 2)
+    process.kill()
+    codes = []
+    for _ in range(CALLS):
+        try:
+            channel.gather([echo[0].Request(text="x")], timeout=10)
+        except grpc.RpcError as error:
+            codes.append(error.code())
+    assert codes == [grpc.StatusCode.UNAVAILABLE]
+
+
+@pytest.mark.parametrize("kind", loop.DOORS)
+@pytest.mark.parametrize("arity", ["Say", "Count"])
+def test_a_declared_asyncio_call_that_reached_nobody_leaves_again(
+    kind, dead, survivor, echo, arity
+):
+    process, target = dead
+    door = loop.DOORS[kind](echo)
+    try:
+        channel = door.open(
+            [survivor.target, target], policy="round_robin", retry=Retry(attempts=1)
+        )
+        connected(channel, 2)
+
+        async def ask(request):
+            if arity == "Say":
+                return await channel.stub.Say(request, timeout=10)
+            (reply,) = [reply async for reply in channel.stub.Count(request, timeout=10)]
+            return reply
+
+        async def kill_and_call():
+            process.kill()
+            pause(0.3)  # the loop can't hear of it meanwhile, gRPC's own threads do
+            return [await ask(echo[0].Request(text=f"{n}", replies=1)) for n in range(CALLS)]
+
+        replies = channel.run(kill_and_call())
+    finally:
+        door.close()
+    assert {reply.server for reply in replies} == {"a"}
+    if arity == "Say":
+        assert survivor.executions == Counter(f"{n}" for n in range(CALLS))
+
+
+def test_a_server_that_passes_on_what_befell_a_call_of_its_own_has_executed_this_one(
+    late, dead, survivor, echo
+):
+    _, target = dead
+    channel = late.open([survivor.target, target], policy="round_robin")
+    connected(channel, 2)
+    for about in (target, survivor.target):  # another's address, and its own
+        survivor.executions.clear()
+        survivor.words = (
+            f"failed to connect to all addresses; last error: UNKNOWN: ipv4:{about}: "
+            "Failed to connect to remote host: Connection refused"
+        )
+        errors = 0
+        for n in range(CALLS):
+            try:
+                channel.say(echo[0].Request(text=f"{n}"), timeout=10)
+            except grpc.RpcError:
+                errors += 1
+        assert errors == survivor.executions.total()
+        assert max(survivor.executions.values(), default=0) <= 1
+    assert errors
