@@ -67,6 +67,18 @@ class Client:
 
         eventually(look, within=within, what=f"an answer of {server}")
 
+    def expect_line(self, pattern, *, within):
+        """The match of the first line that it printed and that fits."""
+        return self._talk.process.expect(pattern, within=within)
+
+    def freeze(self):
+        """SIGSTOP."""
+        self._talk.process.freeze()
+
+    def thaw(self):
+        """SIGCONT."""
+        self._talk.process.thaw()
+
     @contextmanager
     def load(self, roads, *, rate, work_ms=20):
         """Requests at ``rate`` per second in all, over the roads in turn; at its end no error.

@@ -8,6 +8,7 @@ over several roads, told of every 100 ms; ``stop`` it and count what is left. Th
 
 import asyncio
 import importlib
+import logging
 import sys
 from collections import Counter
 
@@ -137,4 +138,5 @@ async def serve(library):
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)  # on stderr, which tests may read
     asyncio.run(serve(importlib.import_module(sys.argv[1])))
