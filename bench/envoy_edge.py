@@ -14,7 +14,6 @@ import asyncio
 import itertools
 import json
 import statistics
-import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +28,7 @@ from slow_pod import METHOD, SERVICE_S, SLOWER, Seen, Work, load, passed, quanti
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from harness.control_plane import ControlPlane, free_addresses
+from harness.dns import Dns, asking
 from harness.envoy import Envoy
 from harness.ports import free_port
 from trimtab.control.config import Address
@@ -39,28 +39,8 @@ PODS = 6
 SERVICE = "work.shop:8080"
 GAP_S, COLD_S, GRACE_S = 1.5, 3.0, 4.0
 PEERS = ("trimtab: least request, slow start", "headless DNS: round robin")
+DRAW = 0.1  # of p99: less is within what rounds differ by
 PHASES = ("equal pods", "one slow", "rollout")
-
-
-class Dns(asyncio.DatagramProtocol):
-    """Answers each question for an IPv4 address with all that there are."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        end = data.index(0, 12) + 5
-        wants = struct.unpack("!H", data[end - 4 : end - 2])[0]
-        hosts = list(self._fleet.ready) if wants == 1 else []
-        answers = b"".join(
-            struct.pack("!HHHIH4B", 0xC00C, 1, 1, 5, 4, *map(int, host.split(".")))
-            for host in hosts
-        )
-        head = data[:2] + struct.pack("!HHHHH", 0x8180, 1, len(hosts), 0, 0)
-        self._transport.sendto(head + data[12:end] + answers, addr)
 
 
 class Fleet:
@@ -146,7 +126,7 @@ def edges(server: str, dns_port: int, port: int) -> tuple[list[str], list[str]]:
         node = {"id": peer.partition(":")[0], "cluster": "edge"}
         config = envoy_config(edge, Address(host, int(number)), node, endpoints_only=False)
         if peer == PEERS[1]:
-            del config["dynamic_resources"]
+            del config["dynamic_resources"], config["cluster_manager"]
             config["static_resources"]["clusters"] = [by_dns(config, dns_port, port)]
         texts.append(json.dumps(config))
         targets.append(str(listener))
@@ -155,8 +135,6 @@ def edges(server: str, dns_port: int, port: int) -> tuple[list[str], list[str]]:
 
 def by_dns(config: dict[str, Any], dns_port: int, port: int) -> dict[str, Any]:
     (control_plane,) = config["static_resources"]["clusters"]
-    resolver = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3"
-    where = {"socket_address": {"address": "127.0.0.1", "port_value": dns_port}}
     place = {"socket_address": {"address": "work.shop.svc", "port_value": port}}
     return {
         **control_plane,
@@ -164,14 +142,7 @@ def by_dns(config: dict[str, Any], dns_port: int, port: int) -> dict[str, Any]:
         "type": "STRICT_DNS",
         "lb_policy": "ROUND_ROBIN",
         "dns_lookup_family": "V4_ONLY",
-        "typed_dns_resolver_config": {
-            "name": "envoy.network.dns_resolver.cares",
-            "typed_config": {
-                "@type": f"{resolver}.CaresDnsResolverConfig",
-                "resolvers": [where],
-                "dns_resolver_options": {"no_default_search_domain": True},
-            },
-        },
+        "typed_dns_resolver_config": asking(dns_port),
         "load_assignment": {
             "cluster_name": SERVICE,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": place}}]}],
@@ -212,7 +183,7 @@ async def measure(args: Any) -> str:
             await fleet.add()
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(
-            lambda: Dns(fleet), local_addr=("127.0.0.1", 0)
+            lambda: Dns(lambda: fleet.ready), local_addr=("127.0.0.1", 0)
         )
         plane = ControlPlane(free_addresses(), manifests)
         await asyncio.to_thread(plane.start)
@@ -235,7 +206,21 @@ async def measure(args: Any) -> str:
                 await asyncio.to_thread(part.stop)
             transport.close()
             await fleet.stop()
-    return table(found)
+    return f"{table(found)}\n\n{verdict(found)}"
+
+
+def median_ms(runs: list[dict[str, Seen]], phase: str, q: float) -> float:
+    return statistics.median(quantile(run[phase].latencies, q) for run in runs) * 1e3
+
+
+def verdict(found: dict[str, list[dict[str, Seen]]]) -> str:
+    """Whether equal pods tell the two apart."""
+    ours, theirs = (median_ms(found[peer], PHASES[0], 0.99) for peer in PEERS)
+    apart = max(ours, theirs) / min(ours, theirs) - 1
+    figures = f"p99 of {ours:.0f} ms on trimtab and of {theirs:.0f} ms over DNS"
+    if apart <= DRAW:
+        return f"Equal pods are a draw ({figures}): with nothing to avoid, in turn is as good."
+    return f"Equal pods: {figures}, {apart:.0%} apart."
 
 
 def table(found: dict[str, list[dict[str, Seen]]]) -> str:
@@ -243,10 +228,7 @@ def table(found: dict[str, list[dict[str, Seen]]]) -> str:
     for peer, runs in found.items():
         for phase in PHASES:
             seen = [run[phase] for run in runs]
-            shown = [
-                f"{statistics.median(quantile(s.latencies, q) for s in seen) * 1e3:.0f} ms"
-                for q in (0.5, 0.99, 0.999)
-            ]
+            shown = [f"{median_ms(runs, phase, q):.0f} ms" for q in (0.5, 0.99, 0.999)]
             failed = sum(s.failed for s in seen)
             total = failed + sum(len(s.latencies) for s in seen)
             rows.append(f"| {peer} | {phase} | {total} | {failed} | {' | '.join(shown)} |")

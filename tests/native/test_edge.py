@@ -1,5 +1,6 @@
 """Envoy as an edge, from a route file: requests from outside while everything behind it changes."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import yaml
 
 from harness.client import Road
 from harness.control_plane import ControlPlane, free_addresses
+from harness.dns import DnsServer, asking
 from harness.envoy import Envoy
 from harness.manifests import Pod
 from harness.ports import free_port
@@ -29,9 +31,12 @@ def fallback(backends):
 
 @pytest.fixture
 def edge(started, tmp_path):
-    """Start an Envoy from a route file with these routes; the way through it."""
+    """Start an Envoy from a route file with these routes; the way through it.
 
-    def start(server, routes, *options):
+    ``names`` is the DNS server that it asks.
+    """
+
+    def start(server, routes, *options, names=None):
         address = f"127.0.0.1:{free_port()}"
         path = tmp_path / "routes.yaml"
         file = {"listeners": [address], "admin": f"127.0.0.1:{free_port()}", "routes": routes}
@@ -39,7 +44,10 @@ def edge(started, tmp_path):
         command = [sys.executable, "-m", "trimtab", "bootstrap", "--for", "envoy"]
         command += ["--server", server, "--node-id", "edge", "--routes", path, *options]
         printed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        envoy = started(Envoy("edge", printed.stdout, tmp_path))
+        bootstrap = yaml.safe_load(printed.stdout)
+        if names is not None:
+            bootstrap["typed_dns_resolver_config"] = asking(names.port)
+        envoy = started(Envoy("edge", json.dumps(bootstrap), tmp_path))
         envoy.wait_ready()
         return Road(address)
 
@@ -66,6 +74,26 @@ def test_a_rollout_and_scaling_to_zero_and_back_cost_no_request(
         load.goes_on(50)
         manifests.write("orders", "shop", backends.open("e"))
         load.comes_from("e")
+
+
+def test_a_fallback_by_name_is_followed_when_its_address_changes_without_a_failed_request(
+    edge, native, control_plane, orders, backends, manifests, started
+):
+    port = free_port()
+    for name, host in (("first", "127.0.0.1"), ("second", "127.0.0.2")):
+        backends.open_at(name, f"{host}:{port}")
+    names = started(DnsServer("127.0.0.1"))
+    fallback = {"addresses": [f"orders.example.net:{port}"], "protocol": "h2c"}
+    route = {"service": "orders.shop:8080", "fallback": fallback}
+    road = edge(control_plane.address, [route], names=names)
+    with native.load({"edge": road}, rate=50) as load:
+        load.comes_from("a", "b")
+        manifests.write("orders", "shop", [])
+        load.comes_from("first")
+        names.addresses = ("127.0.0.2",)
+        load.comes_from("second", within=15)  # Envoy asks every 5 s
+        manifests.write("orders", "shop", orders.values())
+        load.comes_from("a", "b")
 
 
 @pytest.mark.parametrize("how", ["kill", "terminate"])

@@ -164,6 +164,7 @@ def _aggregate(service: str, fallback: Fallback) -> list[Json]:
     second: Json = {
         "name": name,
         "type": "STATIC" if literal else "STRICT_DNS",
+        "dns_lookup_family": "ALL",
         "connect_timeout": "2s",
         "lb_policy": "LEAST_REQUEST",
         "load_assignment": _assignment(name, fallback.addresses),
