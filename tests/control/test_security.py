@@ -232,6 +232,27 @@ async def test_a_service_accounts_token_is_reviewed_once_for_its_audience(
         assert token not in pages
 
 
+async def test_a_known_client_is_served_while_strangers_garbage_hangs_at_the_api_server(
+    files, authority
+):
+    good = jwt(600)
+    async with Reviewer() as api, contextlib.AsyncExitStack() as strangers:
+        api.known[good] = ("system:serviceaccount:shop:web", ["trimtab"])
+        security = SecurityOptions(files, audience="trimtab", reviewer=api.access)
+        async with running(source(), security=security) as plane:
+            await plane.store.synced.wait()
+            assert await asked(plane.xds_address, with_token(authority, good)) == [ORDERS]
+            with api.hanging():
+                for i in range(20):
+                    garbage = with_token(authority, f"garbage-{i}")
+                    client = await strangers.enter_async_context(
+                        RawClient(plane.xds_address, garbage)
+                    )
+                    await client.sotw().hello(type_url=type_urls.CDS)
+                await eventually(lambda: len(api.seen) == 5)  # four of one address at once
+                assert await asked(plane.xds_address, with_token(authority, good)) == [ORDERS]
+
+
 @pytest.mark.parametrize("ends_in_s", [1, -3600], ids=["in a second", "an hour ago by our clock"])
 async def test_a_stream_ends_with_its_token_and_what_was_just_accepted_has_not_ended(
     files, authority, monkeypatch, ends_in_s

@@ -629,6 +629,25 @@ def test_content_that_came_back_while_an_answer_was_under_way_can_be_refused():
     assert peer.get() is None
 
 
+def test_what_a_full_set_leaves_out_while_it_is_under_way_is_sent_again():
+    made = plane()
+    peer = made.sotw("envoy")
+    peer.ask(CDS, A, B)
+    first = peer.get()
+    random = snapshot("10.0.1.1", of=of("b"), policy=PolicyConfig("random"))
+    made.update(random)
+    second = peer.get()
+    peer.nack(first, f"{B}: bad")
+    made.update(snapshot("10.0.1.1", of=of("b")))
+    without = peer.get()
+    assert names(without) == [A], "its present version was refused, and no other accepted"
+    peer.ack(second)
+    peer.ack(without)  # and so it is gone
+    made.update(random)
+
+    assert names(peer.get()) == [A, B]
+
+
 @pytest.mark.parametrize("asked", [(), (A, B)])
 def test_a_removal_in_a_refused_response_is_told_again(asked):
     made = plane()

@@ -196,6 +196,10 @@ def _full_set(stream: Stream, sub: Subscription) -> bytes | None:
         elif entry.sent and sub.target(entry) is None:
             removed.append(entry.name)
             entry.gone()
+        elif entry.sent not in entry.refused:
+            # Left out, since its present version was refused; the one that is under way, which the
+            # client may take first, is so deleted.
+            entry.sent = entry.acked = ""
         if target is None and not entry.explicit and not sub.exists(entry):
             sub.drop(entry.name)
     return _response(stream, sub, shown, sent, removed, errors)
