@@ -73,8 +73,9 @@ def servers(echo):
     made.close()
 
 
+@pytest.mark.parametrize("seconds", [3, 30])
 @pytest.mark.parametrize("door", ["threads", "loop"])
-def test_a_client_that_was_stopped_ejects_nobody(door, servers, echo):
+def test_a_client_that_was_stopped_ejects_nobody(door, seconds, servers, echo):
     stubs = echo[0].__file__.rpartition("/")[0]
     told = []
     client = Process(
@@ -95,7 +96,7 @@ def test_a_client_that_was_stopped_ejects_nobody(door, servers, echo):
         while {"a", "b", "c"} - set(heard()["replies"]):
             pause()
         client.freeze()
-        pause(3)
+        pause(seconds)
         client.thaw()
         pause(0.5)
         after = heard()

@@ -1,0 +1,42 @@
+"""A loop for each thread, each with a channel of its own, all at once."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from doors.told import spec
+from trimtab.client.aio_picking import PickingChannel
+from trimtab.client.aio_public import PublicChannel
+
+THREADS = 6
+CALLS = 100
+
+
+@pytest.mark.parametrize("kind", [PickingChannel, PublicChannel])
+def test_every_thread_may_have_a_loop_and_a_channel_of_its_own(kind, servers, echo):
+    three = servers.open("a", "b", "c")
+    targets = [server.target for server in three]
+    together = Barrier(THREADS)
+
+    async def called():
+        channel = kind(spec(targets, {"policy": "round_robin"}), ())
+        say = echo[1].EchoStub(channel).Say
+        together.wait(20)
+        replies = []
+        for _ in range(CALLS // 10):
+            replies += await asyncio.gather(
+                *(say(echo[0].Request(), timeout=20) for _ in range(10))
+            )
+        together.wait(20)  # all are open at the same time
+        found = (channel.trimtab.in_flight, [reply.server for reply in replies])
+        await channel.close()
+        return found
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        found = list(threads.map(lambda _: asyncio.run(called()), range(THREADS)))
+    assert [in_flight for in_flight, _ in found] == [0] * THREADS
+    assert [len(replies) for _, replies in found] == [CALLS] * THREADS
+    assert all(set(replies) == {"a", "b", "c"} for _, replies in found)
+    assert sum(server.received for server in three) == THREADS * CALLS

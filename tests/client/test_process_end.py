@@ -1,0 +1,92 @@
+"""A process that ends with open channels and requests in flight: soon, and without a word."""
+
+import subprocess
+import sys
+
+import pytest
+
+from doors.servers import Servers
+from harness.waiting import Deadline, eventually
+
+pytestmark = pytest.mark.processes
+
+SOON_S = 2
+
+THREADS = """
+import sys, threading
+import trimtab
+channel = trimtab.insecure_channel("orders", endpoints=[sys.argv[1]])
+say = channel.unary_unary("/trimtab.test.Echo/Say")
+hold = bytes([0x18, 1])
+say(b"", timeout=20)
+call = say.future(hold)
+stream = channel.unary_stream("/trimtab.test.Echo/Count")(bytes([0x10, 1, 0x18, 1]))
+next(stream)
+threading.Thread(target=say, args=[hold], daemon=True).start()
+"""
+LOOP = """
+import asyncio, sys
+import trimtab.aio
+async def main():
+    channel = trimtab.aio.insecure_channel("orders", endpoints=[sys.argv[1]])
+    say = channel.unary_unary("/trimtab.test.Echo/Say")
+    hold = bytes([0x18, 1])
+    await say(b"", timeout=20)
+    calls = [say(hold), asyncio.create_task(awaited(say(hold)))]
+    stream = channel.unary_stream("/trimtab.test.Echo/Count")(bytes([0x10, 1, 0x18, 1]))
+    async for _ in stream:
+        break
+    return channel, calls, stream
+async def awaited(call):
+    return await call
+"""
+LEAVE = """
+sys.stdin.read()
+print("leaving", flush=True)
+"""
+PROGRAMS = {
+    "threads": THREADS + LEAVE,
+    "loop, returned from": LOOP + "kept = asyncio.run(main())" + LEAVE,
+    "loop, in the middle": LOOP
+    + """
+async def leave():
+    kept = await main()
+    await asyncio.to_thread(sys.stdin.read)
+    print("leaving", flush=True)
+asyncio.run(leave())
+""",
+    "loop, never closed": LOOP
+    + """
+loop = asyncio.new_event_loop()
+kept = loop.run_until_complete(main())
+"""
+    + LEAVE,
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_process_ends_at_once_and_silently_with_requests_in_flight(program, echo):
+    servers = Servers(echo)
+    server = servers.open("a")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAMS[program], server.target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        if "returned" not in program:
+            eventually(lambda: server.holding == 3, within=30, what="three are in flight")
+        process.stdin.close()
+        assert process.stdout.readline() == "leaving\n", process.stderr.read()
+        leaving = Deadline(SOON_S)
+        process.wait(30)
+        assert not leaving.passed
+        assert (process.returncode, process.stderr.read()) == (0, "")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+        servers.close()
