@@ -28,6 +28,7 @@ from trimtab.client.http_clusters import TLS, HttpClusters, HttpFallbacks
 from trimtab.client.http_hedging import HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_soon
 from trimtab.client.request_key import KeyFunction, key_of
+from trimtab.client.request_labels import wanted_labels
 from trimtab.errors import NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
@@ -120,18 +121,6 @@ class Middleware:
         repeatable = not body or isinstance(body, BytesPayload)
         patience = request.session.timeout.total
         call = HttpCall(cluster.attempts, request.method, repeatable=repeatable, patience=patience)
-        try:
-            return await self._send(cluster, call, request, handler)
-        finally:
-            request.url = url
-
-    async def _send(
-        self,
-        cluster: HttpCluster,
-        call: HttpCall,
-        request: ClientRequest,
-        handler: ClientHandlerType,
-    ) -> ClientResponse:
         if call.hedges:
 
             def attempt() -> Coroutine[Any, Any, Tried]:
@@ -140,15 +129,18 @@ class Middleware:
             hedged = HedgedOnLoop(call, attempt, _discard, cluster.clock)
             response: ClientResponse = await hedged.to_its_end()
             return response
-        while True:
-            tried = await self._attempt(cluster, call, request, handler)
-            pause = call.after(tried.ended)
-            if pause is None:
-                return tried.result()  # type: ignore[no-any-return]
-            if tried.response is not None:
-                tried.response.release()
-            if pause:
-                await asyncio.sleep(pause)  # noqa: TID251 - the pause before the next attempt
+        try:
+            while True:
+                tried = await self._attempt(cluster, call, request, handler)
+                pause = call.after(tried.ended)
+                if pause is None:
+                    return tried.result()  # type: ignore[no-any-return]
+                if tried.response is not None:
+                    tried.response.release()
+                if pause:
+                    await asyncio.sleep(pause)  # noqa: TID251 - the pause before the next attempt
+        finally:
+            request.url = url
 
     async def _attempt(
         self,
@@ -157,7 +149,11 @@ class Middleware:
         request: ClientRequest,
         handler: ClientHandlerType,
     ) -> Tried:
-        pick = await self._pick(cluster, call, request)
+        key = None if cluster.balancer.hash_key is None else _key(cluster, request)
+        try:
+            pick = cluster.pick(key, wanted_labels(), call.been)
+        except NoEndpoints:
+            pick = await self._pick_later(cluster, call, key)
         host, port = pick.node.transport
         request.url = _at(request.url, host, port)
         end = call.leaves(pick.node)
@@ -193,12 +189,7 @@ class Middleware:
         _hold(pick, response, report)
         return Tried(response, None, call.answered(response.status, report, end))
 
-    async def _pick(self, cluster: HttpCluster, call: HttpCall, request: ClientRequest) -> Pick:
-        name = cluster.balancer.hash_key
-        key = None
-        if name is not None:
-            headers = request.headers.items()
-            key = key_of(headers, name, cluster.key_function, request.method, request)
+    async def _pick_later(self, cluster: HttpCluster, call: HttpCall, key: str | None) -> Pick:
         try:
             return await pick_soon(cluster, key, self._patience_s, call.been)
         except NoEndpoints as error:
@@ -219,6 +210,12 @@ class Middleware:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _key(cluster: HttpCluster, request: ClientRequest) -> str | None:
+    name = cluster.balancer.hash_key or ""
+    headers = request.headers.items()
+    return key_of(headers, name, cluster.key_function, request.method, request)
 
 
 def _address(node: Node) -> tuple[str, int]:

@@ -185,9 +185,22 @@ class HttpCall:
     Attributes:
         retry: what was declared; None: nothing, or the body can't be sent again.
         been: where the request has been, in order.
+        hedges: whether attempts may overlap.
+        attempt_s: the longest that one attempt may take until it has an answer [s]; None: no limit of its own.
     """
 
-    __slots__ = ("_begin", "_course", "_latency", "_method", "_patience", "_rules", "been", "retry")
+    __slots__ = (
+        "_begin",
+        "_course",
+        "_latency",
+        "_method",
+        "_patience",
+        "_rules",
+        "attempt_s",
+        "been",
+        "hedges",
+        "retry",
+    )
 
     def __init__(
         self, rules: HttpAttempts, method: str, *, repeatable: bool, patience: float | None = None
@@ -200,16 +213,11 @@ class HttpCall:
         self._begin = 0.0
         self.retry: Retry | None = rules.of(method) if repeatable else None
         self.been: Sequence[Node] = ()
-
-    @property
-    def hedges(self) -> bool:
-        """Whether attempts may overlap."""
-        return self.retry is not None and self.retry.hedges
-
-    @property
-    def attempt_s(self) -> float | None:
-        """The longest that one attempt may take until it has an answer [s]; None: no limit of its own."""
-        return None if self.retry is None else self.retry.attempt_timeout_s
+        self.hedges = False
+        self.attempt_s: float | None = None
+        if self.retry is not None and self.retry is not ONCE:
+            self.hedges = self.retry.hedges
+            self.attempt_s = self.retry.attempt_timeout_s
 
     @property
     def course(self) -> Course:

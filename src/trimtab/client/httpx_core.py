@@ -23,6 +23,7 @@ from trimtab.client.http_hedging import HedgedInThreads, HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_blocking, pick_soon
 from trimtab.client.observing import End
 from trimtab.client.request_key import KeyFunction, key_of
+from trimtab.client.request_labels import wanted_labels
 from trimtab.errors import NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
@@ -312,7 +313,11 @@ class AsyncCore(Core):
                 await asyncio.sleep(pause)  # noqa: TID251 - the pause before the next attempt
 
     async def _attempt(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Tried:
-        pick = await self._pick(cluster, call, request)
+        key = self._key(cluster, request)
+        try:
+            pick = cluster.pick(key, wanted_labels(), call.been)
+        except NoEndpoints:
+            pick = await self._pick_later(cluster, call, request, key)
         end = call.leaves(pick.node)
         steered = _Steered(request, pick.node, _connect_s(cluster))
         limit = call.attempt_s
@@ -332,9 +337,10 @@ class AsyncCore(Core):
             raise
         return self._answered(cluster, call, pick, end, response)
 
-    async def _pick(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Pick:
+    async def _pick_later(
+        self, cluster: HttpCluster, call: HttpCall, request: Any, key: str | None
+    ) -> Pick:
         try:
-            key = self._key(cluster, request)
             return await pick_soon(cluster, key, _patience(request), call.been)
         except Unknown as error:
             raise self._timed_out(request, error) from error
@@ -375,7 +381,11 @@ class SyncCore(Core):
                 time.sleep(pause)  # noqa: TID251 - the pause before the next attempt
 
     def _attempt(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Tried:
-        pick = self._pick(cluster, call, request)
+        key = self._key(cluster, request)
+        try:
+            pick = cluster.pick(key, wanted_labels(), call.been)
+        except NoEndpoints:
+            pick = self._pick_later(cluster, call, request, key)
         end = call.leaves(pick.node)
         steered = _Steered(request, pick.node, _connect_s(cluster), call.attempt_s)
         try:
@@ -389,9 +399,10 @@ class SyncCore(Core):
         steered.is_answered()
         return self._answered(cluster, call, pick, end, response)
 
-    def _pick(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Pick:
+    def _pick_later(
+        self, cluster: HttpCluster, call: HttpCall, request: Any, key: str | None
+    ) -> Pick:
         try:
-            key = self._key(cluster, request)
             return pick_blocking(cluster, key, _patience(request), call.been)
         except Unknown as error:
             raise self._timed_out(request, error) from error
