@@ -109,7 +109,7 @@ class Kills:
         """A life that ends before it has read its sources, with clients that wait for it."""
         self._manifests.put_what_takes_seconds_to_read()
         self._plane.start_silent()
-        self._wait_back(self._random.randrange(1, 3))
+        self._wait_back(min(len(self._nodes), self._random.randrange(1, 3)))
         assert self._plane.get("/readyz")[0] == 503
         self._manifests.remove_what_takes_seconds_to_read()
 
