@@ -39,6 +39,20 @@ ROUND_ROBIN = (
     "grpc.service_config",
     json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}),
 )
+RETRY = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.005s",
+                "maxBackoff": "0.1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
 OWN = ("grpc.use_local_subchannel_pool", 1)
 
 PICK_FIRST, PICK_FIRST_2 = "native pick_first, 1 endpoint", "the same again (control)"
@@ -46,7 +60,20 @@ RR, RR_2 = "native round_robin, 8 endpoints", "round_robin again (control)"
 OURS_1, OURS_8 = "trimtab p2c, 1 endpoint", "trimtab p2c, 8 endpoints"
 RR_TOLD = "native round_robin, 8 endpoints that report load"
 OURS_TOLD = "trimtab token, 8 endpoints that report load"
-CASES = (PICK_FIRST, PICK_FIRST_2, RR, RR_2, OURS_1, OURS_8, RR_TOLD, OURS_TOLD)
+RR_AGAIN = "native round_robin, 8 endpoints, retryPolicy"
+OURS_AGAIN = "trimtab p2c, 8 endpoints, the same retryPolicy"
+CASES = (
+    PICK_FIRST,
+    PICK_FIRST_2,
+    RR,
+    RR_2,
+    OURS_1,
+    OURS_8,
+    RR_TOLD,
+    OURS_TOLD,
+    RR_AGAIN,
+    OURS_AGAIN,
+)
 PEERS = {
     PICK_FIRST_2: PICK_FIRST,
     OURS_1: PICK_FIRST,
@@ -55,6 +82,8 @@ PEERS = {
     RR: PICK_FIRST,
     RR_TOLD: RR,
     OURS_TOLD: RR_TOLD,
+    RR_AGAIN: RR,
+    OURS_AGAIN: OURS_8,
 }
 TARGETS = {OURS_8: 1.04, OURS_TOLD: 1.08}
 
@@ -100,6 +129,22 @@ def channels(module: Any, ours: Any, ports: list[int]) -> dict[str, Any]:
         OURS_8: ours.insecure_channel("bench", endpoints=targets, policy="p2c"),
         RR_TOLD: module.insecure_channel(told, options=[OWN, ROUND_ROBIN]),
         OURS_TOLD: ours.insecure_channel("bench", endpoints=telling, policy="token"),
+        RR_AGAIN: module.insecure_channel(
+            all_of_them,
+            options=[
+                OWN,
+                (
+                    "grpc.service_config",
+                    json.dumps({"loadBalancingConfig": [{"round_robin": {}}], **RETRY}),
+                ),
+            ],
+        ),
+        OURS_AGAIN: ours.insecure_channel(
+            "bench",
+            [("grpc.service_config", json.dumps(RETRY))],
+            endpoints=targets,
+            policy="p2c",
+        ),
     }
 
 
@@ -131,7 +176,7 @@ async def measure_aio(ports: list[int], rounds: int) -> dict[str, list[float]]:
     made = channels(grpc.aio, trimtab.aio, ports)
     for channel in made.values():
         await channel.channel_ready()
-    for case in (OURS_8, OURS_TOLD):
+    for case in (OURS_8, OURS_TOLD, OURS_AGAIN):
         await connected(made[case])
 
     async def block(stub: Any) -> None:
@@ -148,7 +193,7 @@ async def measure_sync(ports: list[int], rounds: int) -> dict[str, list[float]]:
     made = channels(grpc, trimtab, ports)
     for channel in made.values():
         grpc.channel_ready_future(channel).result(10)
-    for case in (OURS_8, OURS_TOLD):
+    for case in (OURS_8, OURS_TOLD, OURS_AGAIN):
         await connected(made[case])
 
     async def block(stub: Any) -> None:
