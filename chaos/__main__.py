@@ -17,10 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "bench")]
 
-from chaos.planes import FAKETIME, with_a_clock_of_its_own  # noqa: E402 - as above
+from chaos.planes import with_a_clock_of_its_own  # noqa: E402 - as above
 from chaos.rows import QUICK, ROWS  # noqa: E402 - as above
 from chaos.run import run  # noqa: E402 - as above
 from chaos.stage import CLIENTS, PODS, WORK_MS  # noqa: E402 - as above
+from harness.wall_clock import LIBRARIES  # noqa: E402 - as above
 from machine import publish  # noqa: E402 - found on the path that was made just now
 
 NOT_HERE = """\
@@ -87,7 +88,7 @@ def main():
     rows = [row for row in ROWS if row.name in names]
     if any(row.netns for row in rows) and shutil.which("iptables") is None:
         parser.error("iptables is not installed (Debian: apt-get install iptables)")
-    if any(row.plane is with_a_clock_of_its_own for row in rows) and not FAKETIME:
+    if any(row.plane is with_a_clock_of_its_own for row in rows) and not LIBRARIES:
         parser.error("libfaketime is not installed (Debian: apt-get install libfaketime)")
     found = defaultdict(lambda: defaultdict(list))
     reasons = Counter()

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certificates import Authority
+from harness.wall_clock import WallClock
 
 NAME = "plane.test"
 HOSTS = Path("/etc/hosts")
-FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,13 @@ def with_small_disk(directory):
 
 
 def with_a_clock_of_its_own(directory):
-    """The wall clock of it and its clients is what ``clock`` in the directory says; see libfaketime."""
-    (directory / "clock").write_text("+0\n")
-    return Setting(
-        env=(
-            ("LD_PRELOAD", str(FAKETIME[0])),
-            ("FAKETIME_TIMESTAMP_FILE", str(directory / "clock")),
-            ("FAKETIME_CACHE_DURATION", "1"),
-            ("DONT_FAKE_MONOTONIC", "1"),
-        )
-    )
+    """The wall clock of it and its clients is what ``clock`` in the directory says."""
+    return Setting(env=tuple(clock(directory).env.items()))
+
+
+def clock(directory):
+    """Begins with the machine's."""
+    return WallClock(directory / "clock")
 
 
 def forget_mounts(directory):

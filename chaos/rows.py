@@ -295,12 +295,13 @@ def _plane_memory(stage):
 
 def _clock(stage):
     """An hour on, two back, and to 1970."""
+    clock = planes.clock(stage.directory)
     to_1970 = -round(time.time() - 86_400)  # noqa: TID251 - it is the wall clock that is set
-    for offset in ("+3600", "-3600", f"{to_1970}"):
-        (stage.directory / "clock").write_text(f"{offset}\n")
+    for ahead_s in (3600, -3600, to_1970):
+        clock.set(ahead_s)
         pause(2)
         _replace(stage, 1)
-    (stage.directory / "clock").write_text("+0\n")
+    clock.set(0)
     pause(2)
 
 
