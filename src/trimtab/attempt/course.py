@@ -98,6 +98,11 @@ class Course:
         budget.earn()
         self._plan_hedge(now)
 
+    @property
+    def hedges(self) -> bool:
+        """Whether attempts may overlap."""
+        return self._retry is not None and self._retry.hedges
+
     def left(self, now: float) -> float | None:
         """What is left of the request's time [s]; None: it has for ever."""
         return None if self._deadline is None else max(0.0, self._deadline - now)

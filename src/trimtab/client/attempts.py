@@ -155,6 +155,11 @@ class Request:
         self._deadline = deadline
         self._latency = latency
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether a further attempt may leave while one is under way."""
+        return self.course.hedges
+
     def opened(self, now: float) -> None:
         """The first message of a stream has come: it is the caller's, and there is no other attempt."""
         if self._latency is not None:

@@ -7,12 +7,14 @@ as soon as a call begins, and nobody could give that back.
 
 from __future__ import annotations
 
+import threading
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import grpc
 
 from trimtab.attempt import Verdict
+from trimtab.attempt.course import MOST_UNSENT
 from trimtab.client.attempted_call import AttemptedCall, AttemptedStream, Run
 from trimtab.client.attempts import Attempts, Request, Visit, trail
 from trimtab.client.observing import End, plain
@@ -76,11 +78,8 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response. Raises ``grpc.RpcError``, that of the last attempt."""
-        if not self.attempts.declares(self.method):
-            return self.block(request, timeout, metadata, credentials, wait_for_ready, compression)
-        return self._to_its_end(
-            request, timeout, metadata, credentials, wait_for_ready, compression
-        ).result()
+        how = (credentials, wait_for_ready, compression)
+        return self._to_its_end("__call__", request, timeout, metadata, *how)
 
     def with_call(
         self,
@@ -92,14 +91,8 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response and the attempt that gave it. Raises ``grpc.RpcError``."""
-        if not self.attempts.declares(self.method):
-            return super().with_call(
-                request, timeout, metadata, credentials, wait_for_ready, compression
-            )
-        call = self._to_its_end(
-            request, timeout, metadata, credentials, wait_for_ready, compression
-        )
-        return call.result(), call
+        how = (credentials, wait_for_ready, compression)
+        return self._to_its_end("with_call", request, timeout, metadata, *how)
 
     def future(
         self,
@@ -127,22 +120,70 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         )
 
     def _to_its_end(
-        self, request: Any, timeout: float | None, metadata: Metadata, *how: Any
+        self,
+        kind: str,
+        request: Any,
+        timeout: float | None,
+        metadata: Metadata,
+        *how: Any,
     ) -> Any:
+        state = self.attempts.begin(self.method, timeout, self._cluster.clock())
+        run = self._at_once if state.overlaps else self._in_turn
         end = self._told()
         if end is None:
-            return self._run(request, timeout, metadata, *how)
+            return run(state, kind, request, metadata, how)
         status = "CANCELLED"
         try:
-            call = self._run(request, timeout, metadata, *how)
-            status = call.code().name
+            answer = run(state, kind, request, metadata, how)
+            status = "OK"
+        except grpc.RpcError as error:
+            failed: Any = error
+            status = failed.code().name
+            raise
         finally:
             end(status)
-        return call
+        return answer
 
-    def _run(self, request: Any, timeout: float | None, metadata: Metadata, *how: Any) -> Any:
+    def _in_turn(
+        self, state: Request, kind: str, request: Any, metadata: Metadata, how: tuple[Any, Any, Any]
+    ) -> Any:
+        """Attempts that follow one another are blocking calls as any other: nothing is cheaper."""
+        clock, course = self._cluster.clock, state.course
+        pause = threading.Event()
+        while True:
+            visit = Visit(state.been)
+            token = trail.set(visit)
+            try:
+                left = course.attempt_timeout(clock())
+                answer = self.block(request, left, metadata, *how, kind, MOST_UNSENT)
+            except grpc.RpcError as error:
+                now = clock()
+                verdict = course.ended(now, end_of(state, visit, now, error))
+                if verdict is Verdict.FINAL:
+                    raise
+                if verdict is Verdict.WAIT:
+                    at = course.next_at
+                    pause.wait(0.0 if at is None else max(0.0, at - clock()))
+                    if not course.due(clock() if at is None else max(at, clock())):
+                        raise
+            else:
+                now = clock()
+                course.ended(now, state.ended(now, 0, ()))
+                return answer
+            finally:
+                trail.reset(token)
+
+    def _at_once(
+        self, state: Request, kind: str, request: Any, metadata: Metadata, how: tuple[Any, Any, Any]
+    ) -> Any:
+        call = self._first_of(state, request, metadata, how)
+        return call.result() if kind == "__call__" else (call.result(), call)
+
+    def _first_of(
+        self, state: Request, request: Any, metadata: Metadata, how: tuple[Any, ...]
+    ) -> Any:
+        """The attempt that ends the request; the others are cancelled."""
         clock = self._cluster.clock
-        state = self.attempts.begin(self.method, timeout, clock())
         course = state.course
         ended: SimpleQueue[Any] = SimpleQueue()
         running: dict[Any, Visit] = {}
