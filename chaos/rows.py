@@ -2,7 +2,6 @@
 
 import resource
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from chaos import planes
 from chaos.stage import CLIENT_ZONE
 from chaos.trickle import Trickle
+from harness.lost_packets import lost, rejected
 from harness.waiting import pause
 
 AGED = (("grpc.max_connection_age_ms", 500), ("grpc.max_connection_age_grace_ms", 5000))
@@ -58,34 +58,17 @@ def _freeze_half(stage):
         server.process.thaw()
 
 
-def _drop(*ways):
+def _drop(way):
     def harm(stage):
-        port = stage.pods[0].pod.port
-        rules = [["INPUT", "-p", "tcp", f"--{way}", str(port), "-j", "DROP"] for way in ways]
-        _with_rules(rules, 8)
+        with lost(way, stage.pods[0].pod.port):
+            pause(8)
 
     return harm
 
 
 def _reset(stage):
-    rule = ["INPUT", "-p", "tcp", "--dport", str(stage.pods[0].pod.port)]
-    _with_rules([[*rule, "-j", "REJECT", "--reject-with", "tcp-reset"]], 8)
-
-
-def _with_rules(rules, seconds):
-    with _rules(rules):
-        pause(seconds)
-
-
-@contextmanager
-def _rules(rules):
-    for rule in rules:
-        subprocess.run(["iptables", "-A", *rule], check=True)
-    try:
-        yield
-    finally:
-        for rule in rules:
-            subprocess.run(["iptables", "-D", *rule], check=True)
+    with rejected(stage.pods[0].pod.port):
+        pause(8)
 
 
 def _mute(stage):
@@ -224,12 +207,12 @@ def _plane_frozen(stage):
     pause(2)
 
 
-def _plane_dropped(*ways):
+def _plane_dropped(way):
     """A pod dies meanwhile, which can't be told."""
 
     def harm(stage):
         port = stage.control_plane.address.rpartition(":")[2]
-        with _rules([["INPUT", "-p", "tcp", f"--{way}", port, "-j", "DROP"] for way in ways]):
+        with lost(way, port):
             pause(2)
             stage.pods.pop(0).process.kill()
             pause(6)
@@ -317,9 +300,9 @@ ROWS = (
     Row("kill", "SIGKILL of one pod; told 3 s later", _kill),
     Row("freeze", "SIGSTOP of one pod for 8 s", _freeze),
     Row("freeze-half", "SIGSTOP of four pods for 8 s", _freeze_half),
-    Row("drop", "one pod's packets dropped both ways for 8 s", _drop("dport", "sport"), netns=True),
-    Row("drop-to", "packets to one pod dropped for 8 s", _drop("dport"), netns=True),
-    Row("drop-from", "packets from one pod dropped for 8 s", _drop("sport"), netns=True),
+    Row("drop", "one pod's packets dropped both ways for 8 s", _drop("both ways"), netns=True),
+    Row("drop-to", "packets to one pod dropped for 8 s", _drop("to"), netns=True),
+    Row("drop-from", "packets from one pod dropped for 8 s", _drop("from"), netns=True),
     Row("reset", "every packet to one pod answered with RST for 8 s", _reset, netns=True),
     Row("mute", "one pod's port accepts connections and says nothing for 8 s", _mute),
     Row("trickle", "one pod's port answers five bytes a second for 8 s (a slow loris)", _trickle),
@@ -351,19 +334,19 @@ ROWS = (
     Row(
         "plane-drop",
         "control plane: packets dropped both ways for 8 s; a pod is killed meanwhile",
-        _plane_dropped("dport", "sport"),
+        _plane_dropped("both ways"),
         netns=True,
     ),
     Row(
         "plane-drop-to",
         "control plane: packets to it dropped for 8 s; a pod is killed meanwhile",
-        _plane_dropped("dport"),
+        _plane_dropped("to"),
         netns=True,
     ),
     Row(
         "plane-drop-from",
         "control plane: packets from it dropped for 8 s; a pod is killed meanwhile",
-        _plane_dropped("sport"),
+        _plane_dropped("from"),
         netns=True,
     ),
     Row(

@@ -1,4 +1,4 @@
-"""Packets of a TCP port that the kernel drops, within a network of the tests' own."""
+"""Packets of a TCP port that the kernel drops or refuses, within a network of the tests' own."""
 
 import contextlib
 import shutil
@@ -8,14 +8,23 @@ import subprocess
 WAYS = {"to": ("dport",), "from": ("sport",), "both ways": ("dport", "sport")}
 
 
-@contextlib.contextmanager
 def lost(way, port):
     """While this lasts, packets ``to`` the server, ``from`` it, or ``both ways`` are lost."""
+    return _rules([[f"--{side}", str(port), "-j", "DROP"] for side in WAYS[way]])
+
+
+def rejected(port):
+    """While this lasts, each packet to the server is answered with RST."""
+    return _rules([["--dport", str(port), "-j", "REJECT", "--reject-with", "tcp-reset"]])
+
+
+@contextlib.contextmanager
+def _rules(matches):
     if shutil.which("iptables") is None:
         raise AssertionError("iptables is not installed (Debian: apt-get install iptables)")
     with contextlib.ExitStack() as rules:
-        for side in WAYS[way]:
-            rule = ["INPUT", "-p", "tcp", f"--{side}", str(port), "-j", "DROP"]
+        for match in matches:
+            rule = ["INPUT", "-p", "tcp", *match]
             subprocess.run(["iptables", "-A", *rule], check=True)
             rules.callback(subprocess.run, ["iptables", "-D", *rule], check=True)
         yield
