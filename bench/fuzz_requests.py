@@ -45,7 +45,7 @@ async def fuzz(inputs: int, seed: int) -> None:
         while fuzzing.sent < inputs:
             await fuzzing.run(min(ROUND, inputs - fuzzing.sent))
             print(f"{fuzzing.sent:,} requests, {megabytes():.0f} MB at most", file=sys.stderr)
-        read = plane.counters.get(metrics.REQUESTS)
+        read = int(plane.counters.get(metrics.REQUESTS))
     print(
         f"{fuzzing.sent:,} requests of seed {seed} on {fuzzing.ends.total():,} streams in "
         f"{time.perf_counter() - begin:.0f} s, {read:,} of them read by discovery streams that had not "

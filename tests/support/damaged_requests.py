@@ -16,6 +16,7 @@ from trimtab.xds import type_urls, wire_pb2
 DISCOVERY = {"ads", "cds", "eds", "lds", "rds"}
 MOST_OF_ONE_STREAM = 20
 AT_ONCE = 32
+ENDS_WITHIN_S = 60
 ALLOWED = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,  # the client broke the protocol
@@ -85,8 +86,10 @@ class Fuzzing:
                     call.cancel()
                 else:
                     await call.done_writing()
-            await asyncio.wait([reading], timeout=10)
-            assert reading.done(), f"{method}: the stream did not end"
+            await asyncio.wait([reading], timeout=ENDS_WITHIN_S)
+            if not reading.done():
+                there = [str(s) for s in self._plane.server._all_streams()]
+                raise AssertionError(f"{method}: not ended; the server still has {there}")
             code, text = await call.code(), await call.details()
             # What grpc.aio says to a client whose stream ends while it writes.
             cut = (code, text) == (grpc.StatusCode.INTERNAL, "Internal error from Core")
