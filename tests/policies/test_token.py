@@ -1,6 +1,7 @@
 """One response, one token, one use."""
 
 from collections import Counter
+from math import inf
 from random import Random
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from policy_contract import node
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
-from trimtab.policies.token import Token
+from trimtab.policies.token import MOST, SAVED, Token
 
 
 def fleet(n=10, **options):
@@ -91,10 +92,39 @@ def test_a_small_fleet_is_explored_more_than_a_large_one(n, share):
     explored = 0
     for _ in range(20_000):
         for which in nodes[:8]:
-            answer(token, which, in_flight=1 if which is nodes[0] else 9)
-        explored += token.pick(0.0) is not nodes[0]
-    # Half of a fleet of two's explorations find the one that it would have chosen.
-    assert explored / 20_000 == pytest.approx(share * (1 - 1 / n), rel=0.1)
+            answer(token, which, in_flight=1)
+        before = dict(token._pool)
+        which = token.pick(0.0)
+        explored += len(token._pool) == len(before)  # no token was used
+        # Nobody is above the bounds.
+        token._turns.update((node, (0.0, inf)) for node in nodes[:8])
+    # Power of two choices uses no token; five standard deviations.
+    assert abs(explored / 20_000 - share) < 5 * (share * (1 - share) / 20_000) ** 0.5
+
+
+def test_whoever_says_that_it_is_idle_waits_for_its_turn():
+    nodes, token = fleet(8)
+    went = []
+    for _ in range(400):
+        for which in nodes[1:]:
+            answer(token, which, in_flight=5, latency=0.05)
+        answer(token, nodes[0], in_flight=0, latency=0.0001)
+        went.append(token.pick(0.0) is nodes[0])
+    # The turns saved up, and no more than MOST of 8 afterwards.
+    assert 400 / 8 < sum(went) <= MOST * 400 / 8 + SAVED
+
+
+def test_a_blind_choice_is_worth_as_many_tokens_as_others_get():
+    nodes, token = fleet(20, explore=0.05)
+    token._turns[nodes[0]] = (0.0, 0.0)
+    token._turns[nodes[1]] = (0.0, 1.0)
+    for which in nodes[:2]:
+        answer(token, which, in_flight=0)
+    assert nodes[0] not in token._pool
+    assert nodes[1] in token._pool
+    while token._turns[nodes[0]][1] <= 0.0:
+        token.pick(0.0)
+    assert token._turns[nodes[0]][1] == 1 / 0.05  # chosen blindly again
 
 
 def test_tokens_age():

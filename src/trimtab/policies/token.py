@@ -4,14 +4,23 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
     one of the same endpoint is dropped, and the oldest when there are more than ``size``. Tokens live
     for ``age_s``.
     pick: with probability ``explore``, with fewer than two tokens, or until ``size`` endpoints (or all)
-    have answered once, power of two choices on our own in-flight over all endpoints. Else the token with the least latency among the cold ones, cold
-    being in-flight <= the ``quantile`` of the last 64 reports; when all are hot, the least in-flight.
+    have answered once, power of two choices on our own in-flight over all endpoints: a blind choice. Else
+    the token with the least latency among the cold ones, cold being in-flight <= the ``quantile`` of the
+    last 64 reports; when all are hot, the least in-flight.
     Latencies up to 25 % and a millisecond above the least are the same, and in-flight decides, then
     age, the oldest first, so that a client with one request at a time goes round: no endpoint is
     preferred for a hair.
     Without ``explore`` it is EXPLORE / endpoints, 5 to 15 %: in a small fleet each endpoint goes on being
     tried, so that one that recovers is found; in a large one blind choices would cost more than they find.
     The token is gone then, so no endpoint is sent a herd.
+    A server's word is not believed without bounds, or one that says it is idle would win with each of its
+    answers. After a choice its next token is good
+        interval = min(n, size) / n * sum(weights) / (MOST * weight)  choices
+    later (SAVED turns can be saved up between blind choices), so among those that have tokens none has more
+    than MOST times its part. And a blind choice is worth at most 1 / explore tokens, as many as there are
+    for each on average (at first a random part of that), so nobody is among them for longer than others. In
+    a fleet of ``size`` and fewer all have tokens, and the first bound does. Together less than twice the
+    fair share, whatever is said (tests/policies/test_hostile_reports.py).
     An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
     (errors, pushback) leaves its token with that probability only.
     In-flight is divided by weight. Without a load report it is our own, and the latency is the lesser of
@@ -19,7 +28,8 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
 Sources: the hot/cold rule and pool of Prequal (Wydrowski et al., "Load is not what you should balance",
 NSDI 2024), fed by responses in place of probes; one-shot tokens as in join-idle-queue (Lu et al., 2011).
 Weakness: with very few requests per client the pool is empty or stale, and it is power of two choices;
-it learns nothing of an endpoint it doesn't use except by exploring.
+it learns nothing of an endpoint it doesn't use except by exploring. The bounds cost something where reports are
+true: a fast endpoint is left sooner, most of all by many clients with few requests each.
 """
 
 from __future__ import annotations
@@ -40,6 +50,8 @@ _LEAST, _MOST = 0.05, 0.15
 _REPORTS = 64  # whose quantile divides hot from cold
 _ALIKE = 1.25  # latencies within this ratio of the least are the same
 _NOISE_S = 0.001  # and so are those that differ by less: that is the network, and the interpreter
+MOST = 1.7  # times the mean use of those that have tokens
+SAVED = 4.0  # turns that an endpoint may catch up on
 
 
 class Token:
@@ -54,8 +66,8 @@ class Token:
     """
 
     divides_shares = True
-    __slots__ = ("_age_s", "_explore", "_given", "_p2c", "_pool", "_quantile", "_random", "_recent", "_seen", "_size",
-                 "_sorted", "_there", "_tried", "_untried")  # fmt: skip
+    __slots__ = ("_age_s", "_chain", "_explore", "_given", "_interval", "_p2c", "_picks", "_pool", "_quantile",
+                 "_random", "_recent", "_seen", "_size", "_sorted", "_there", "_tried", "_turns", "_untried")  # fmt: skip
 
     def __init__(
         self,
@@ -74,7 +86,12 @@ class Token:
         self._explore = _MOST if explore is None else explore
         self._age_s = age_s
         # By age: a node's newest token replaces the one it had, at the end.
-        self._pool: dict[Node, tuple[float, float, float]] = {}  # in flight, latency, when
+        self._pool: dict[
+            Node, tuple[float, float, float, float]
+        ] = {}  # in flight, latency, when, due
+        self._picks = 0
+        self._turns: dict[Node, tuple[float, float]] = {}  # next due at so many picks, tokens left
+        self._interval = self._chain = inf
         self._seen: dict[Node, float] = {}  # latency of the last answer, where servers don't say
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
@@ -90,37 +107,61 @@ class Token:
         if self._given is None:
             self._explore = min(_MOST, max(_LEAST, EXPLORE / max(1, len(nodes))))
         self._p2c.update(nodes, now)
+        self._bound(nodes)
         self._pool = {node: token for node, token in self._pool.items() if node in self._there}
         self._seen = {node: seen for node, seen in self._seen.items() if node in self._there}
 
+    def _bound(self, nodes: Sequence[Node]) -> None:
+        n, size = len(nodes), self._size
+        if n:
+            weights = sum(node.endpoint.weight for node in nodes)
+            self._interval = min(1.0, size / n) * weights / MOST
+        self._chain = 1.0 / self._explore if n > size and self._explore else inf
+        turns, new = self._turns, (float(self._picks), self._chain)
+        self._turns = {node: turns.get(node, new) for node in nodes}
+
     def pick(self, now: float, key: str | None = None) -> Node:
         """O(size), whatever the number of endpoints."""
-        pool = self._pool
+        pool, turns = self._pool, self._turns
+        picks = self._picks = self._picks + 1
         oldest = now - self._age_s
         while pool:
             node = next(iter(pool))
             if pool[node][2] >= oldest:
                 break
             del pool[node]
-        if len(pool) < 2 or self._untried or self._random() < self._explore:  # noqa: PLR2004
-            return self._p2c.pick(now)
-        ordered = self._sorted
-        threshold = ordered[int(self._quantile * (len(ordered) - 1))]
-        least = inf
-        for in_flight, latency, _ in pool.values():
-            if latency < least and in_flight <= threshold:
-                least = latency
-        bound = least * _ALIKE + _NOISE_S
-        best, coolest = node, inf
-        for node, (in_flight, latency, _) in pool.items():
-            # When all are hot, least is inf, and so is the bound: all take part.
-            if (
-                in_flight < coolest
-                and latency <= bound
-                and (in_flight <= threshold or least == inf)
-            ):
-                best, coolest = node, in_flight
+        best = None
+        if len(pool) > 1 and not self._untried and self._random() >= self._explore:
+            ordered = self._sorted
+            threshold = ordered[int(self._quantile * (len(ordered) - 1))]
+            least = inf
+            for in_flight, latency, _, due in pool.values():
+                if latency < least and in_flight <= threshold and due <= picks:
+                    least = latency
+            bound = least * _ALIKE + _NOISE_S
+            coolest = inf
+            for node, (in_flight, latency, _, due) in pool.items():
+                # When all are hot, least is inf, and so is the bound: all take part.
+                if (
+                    in_flight < coolest
+                    and latency <= bound
+                    and (in_flight <= threshold or least == inf)
+                    and due <= picks
+                ):
+                    best, coolest = node, in_flight
+        if best is None:
+            best = self._p2c.pick(now)
+            # At first as if some of it were used up: all begin at once, and only chance ends it.
+            chain = self._chain * self._random() if self._untried else self._chain
+            turns[best] = (picks + self._interval / best.endpoint.weight, chain)
+            return best
         del pool[best]
+        due, left = turns[best]
+        interval = self._interval / best.endpoint.weight
+        saved = picks - SAVED * interval
+        # Not max(): a call is a tenth of the choice.
+        due = due if due > saved else saved  # noqa: FURB136
+        turns[best] = (due + interval, left - 1.0)
         return best
 
     def done(
@@ -147,7 +188,10 @@ class Token:
         self._remember(in_flight)
         if node.share < 1.0 and self._random() >= node.share:
             return
-        pool[node] = (in_flight, latency, now)
+        due, left = self._turns[node]
+        if left <= 0.0:
+            return
+        pool[node] = (in_flight, latency, now, due)
         if len(pool) > self._size:
             del pool[next(iter(pool))]
 
