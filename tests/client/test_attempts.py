@@ -12,10 +12,23 @@ from doors.servers import EchoServer
 from harness.waiting import eventually, pause
 from trimtab import ConfigError, Endpoint, Retry, Snapshot
 from trimtab.client.observing import install
+from trimtab.model import Repeatable, ServicePort
 
 DOORS = {**threads.DOORS, **loop.DOORS}
 UNAVAILABLE, NOT_FOUND = 14, 5
 NEVER = ("grpc-retry-pushback-ms", "-1")
+
+OTHERS = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": "trimtab.test.Others"}],
+                "hedgingPolicy": {"maxAttempts": 2},
+            }
+        ]
+    }
+)
+"""A service config that says nothing of the methods here."""
 
 # See test_doors.
 pytestmark = [
@@ -414,6 +427,46 @@ def test_who_watches_is_told_of_each_attempt_and_once_of_the_call(
     assert watching.calls[-1] == (name, "CANCELLED")
     idle(channel)
     assert len(watching.calls) == 3
+
+
+@pytest.mark.parametrize("arity", ["Say", "Count"])
+def test_a_call_of_which_nothing_is_declared_is_one_attempt_until_its_service_says_more(
+    door, pods, echo, watching, arity
+):
+    channel = opened(door, pods, options=[("grpc.service_config", OTHERS)])
+    name = f"trimtab.test.Echo/{arity}"
+    both = echo[0].Request(text="x", replies=1)
+
+    def ask():
+        if arity == "Say":
+            channel.say(both, timeout=10)
+        else:
+            channel.count(both, timeout=10)
+
+    def told(repeatable):
+        there = tuple(Endpoint("127.0.0.1", pod.port) for pod in pods)
+        service = ServicePort("orders", "shop", 80, repeatable=repeatable)
+        return Snapshot("orders.shop:80", there, None, service)
+
+    ask()
+    eventually(lambda: watching.attempts == [(1, True, "OK")], within=10, what="it has ended")
+    assert watching.calls == []
+    channel.update(told(Repeatable((f"/{name}",))))
+
+    def declared():
+        ask()
+        return watching.calls
+
+    eventually(declared, within=10, what="it may be repeated")
+    eventually(lambda: watching.attempts[-1] == (1, False, "OK"), within=10, what="it has ended")
+    channel.update(told(None))
+
+    def alone():
+        ask()
+        eventually(lambda: watching.attempts[-1][2] == "OK", within=10, what="it has ended")
+        return watching.attempts[-1] == (1, True, "OK")
+
+    eventually(alone, within=10, what="it may not be repeated any more")
 
 
 @pytest.mark.parametrize("door", loop.DOORS, indirect=True)

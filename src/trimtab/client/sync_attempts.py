@@ -78,6 +78,8 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response. Raises ``grpc.RpcError``, that of the last attempt."""
+        if not self.attempts.declares(self.method):
+            return self.block(request, timeout, metadata, credentials, wait_for_ready, compression)
         how = (credentials, wait_for_ready, compression)
         return self._to_its_end("__call__", request, timeout, metadata, *how)
 
@@ -91,6 +93,10 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response and the attempt that gave it. Raises ``grpc.RpcError``."""
+        if not self.attempts.declares(self.method):
+            return super().with_call(
+                request, timeout, metadata, credentials, wait_for_ready, compression
+            )
         how = (credentials, wait_for_ready, compression)
         return self._to_its_end("with_call", request, timeout, metadata, *how)
 
