@@ -54,6 +54,8 @@ def test_trailing_metadata_tells_the_load_and_the_pushback(trailing, report):
         ((("grpc-retry-pushback-ms", "1500"),), 1.5),
         ((("grpc-retry-pushback-ms", "-1"),), -1.0),
         ((("grpc-retry-pushback-ms", "soon"),), -1.0),
+        ((("grpc-retry-pushback-ms", f"{2**31}"),), -1.0),
+        ((("grpc-retry-pushback-ms", "9" * 400),), -1.0),
     ],
 )
 def test_pushback_says_when_to_try_again_or_never(trailing, wait):

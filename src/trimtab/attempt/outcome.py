@@ -11,6 +11,7 @@ from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 
 PUSHBACK = "grpc-retry-pushback-ms"  # gRFC A6
+_LONGEST_PUSHBACK_MS = 2**31 - 1
 
 # gRPC status codes by number (grpc/doc/statuscodes.md); numbers, since the core imports no gRPC.
 _OK = 0
@@ -55,15 +56,16 @@ def report_of(trailing: Iterable[tuple[str, str | bytes]] | None) -> LoadReport 
 def pushback_of(trailing: Iterable[tuple[str, str | bytes]] | None) -> float | None:
     """When the server wants the next attempt [s from now]; -1: never; None: it does not say.
 
-    gRFC A6: a negative or unreadable value means that there must be no retry.
+    gRFC A6: a negative or unreadable value means that there must be no retry. One that doesn't fit 32
+    bits (24 days) counts as unreadable: clocks and timers can't wait for any number.
     """
     for key, value in trailing or ():
         if key == PUSHBACK:
             try:
-                wait = int(value) / 1e3
+                wait_ms = int(value)
             except ValueError:
                 return -1.0
-            return wait if wait >= 0.0 else -1.0
+            return wait_ms / 1e3 if 0 <= wait_ms <= _LONGEST_PUSHBACK_MS else -1.0
     return None
 
 
