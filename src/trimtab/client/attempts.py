@@ -129,7 +129,7 @@ class Attempts:
         latency = None
         if retry is not None and retry.hedge_quantile is not None:
             latency = self._latencies.get(method)
-            if latency is None:
+            if latency is None or latency.quantile != retry.hedge_quantile:
                 latency = self._latencies[method] = LatencyQuantile(retry.hedge_quantile)
         hedge_s = None if latency is None else latency.seconds()
         course = Course(retry, self._budget, self._random, now, deadline, hedge_s)
