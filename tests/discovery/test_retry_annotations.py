@@ -5,6 +5,8 @@ import pytest
 from kube import Folded, service
 from trimtab.discovery.retry_annotations import ATTEMPTS, BUDGET, HEDGE_AFTER, METHODS, ON
 from trimtab.model import Repeatable
+from trimtab.xds.cluster_policy import struct
+from trimtab.xds.repeating import FIELD, fields_of, read_fields
 
 
 def read(**annotations):
@@ -43,6 +45,14 @@ def test_a_hedge_may_leave_at_a_quantile():
     assert (repeatable.hedge_after_s, repeatable.hedge_quantile) == (None, 0.95)
 
 
+@pytest.mark.parametrize("text", ["p01", "p50", "p99", "p99.9"])
+def test_a_quantile_that_may_be_written_is_one_that_clients_take(text):
+    repeatable, problems = read(methods="*", hedge=text)
+    assert problems == []
+    assert repeatable.hedge_quantile == pytest.approx(float(text[1:]) / 100)
+    assert read_fields(struct({FIELD: fields_of(repeatable)}).fields) == repeatable
+
+
 @pytest.mark.parametrize(
     "methods",
     ["", "Orders", "shop Orders/Get", "get", "a/b,;", ",".join(f"s/M{n}" for n in range(65))],
@@ -64,6 +74,7 @@ def test_methods_that_are_none_declare_nothing(methods):
         ("attempts", "two"),
         ("hedge", "p5"),
         ("hedge", "p00"),
+        ("hedge", "p00.9"),
         ("hedge", "61s"),
         ("hedge", "soon"),
         ("budget", "101%"),

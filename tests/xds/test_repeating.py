@@ -60,6 +60,8 @@ def test_without_a_word_nothing_is_retried():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("methods", ""),
+        ("methods", "GET,"),
         ("on", "OK"),
         ("on", "SOON"),
         ("on", ""),

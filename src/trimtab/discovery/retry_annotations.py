@@ -34,6 +34,7 @@ _MOST_METHODS = 64
 _ATTEMPTS = re.compile(r"[2-5]")  # gRFC A6: at most 5
 _AFTER = re.compile(r"(\d{1,5}(?:\.\d{1,3})?)(ms|s)")
 _QUANTILE = re.compile(r"p(\d{2}(?:\.\d)?)")
+_LEAST_QUANTILE = 0.01
 _LONGEST_HEDGE_S = 60.0
 _PERCENT = re.compile(r"(\d{1,3})%")
 
@@ -100,7 +101,8 @@ def _attempts(text: str) -> dict[str, Any] | None:
 
 def _hedge(text: str) -> dict[str, Any] | None:
     if quantile := _QUANTILE.fullmatch(text):
-        return {"hedge_quantile": float(quantile[1]) / 100} if float(quantile[1]) else None
+        part = round(float(quantile[1]) / 100, 3)  # 0.999 is what clients take at most
+        return {"hedge_quantile": part} if part >= _LEAST_QUANTILE else None
     after = _AFTER.fullmatch(text)
     if after is None:
         return None

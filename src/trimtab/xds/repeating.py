@@ -55,6 +55,11 @@ def read_fields(metadata: Mapping[str, struct_pb2.Value]) -> Repeatable | None:
     if FIELD not in metadata:
         return None
     fields = metadata[FIELD].struct_value.fields
+    methods = tuple(text_of(fields, "methods").split(","))
+    if not all(methods):  # "" would be every method of every service
+        raise ProtocolError(
+            f"metadata {FIELD}.methods: {','.join(methods)!r:.60} has an empty name"
+        )
     on = tuple(text_of(fields, "on").split(","))
     unknown = [name for name in on if name not in GRPC_CODES or name == "OK"]
     if unknown:
@@ -68,7 +73,7 @@ def read_fields(metadata: Mapping[str, struct_pb2.Value]) -> Repeatable | None:
         raise ProtocolError(f"metadata {FIELD}.hedge_quantile: stands beside hedge_after_s")
     budget = _number(fields, "budget", 0, 1)
     return Repeatable(
-        tuple(text_of(fields, "methods").split(",")),
+        methods,
         on,
         int(attempts),
         _number(fields, "hedge_after_s", 0, 3600),
