@@ -168,7 +168,7 @@ class HttpAttempts:
     def latency(self, method: str, quantile: float) -> LatencyQuantile:
         """What is known of a method's latencies."""
         found = self.latencies.get(method)
-        if found is None:
+        if found is None or found.quantile != quantile:
             found = self.latencies[method] = LatencyQuantile(quantile)
         return found
 

@@ -151,6 +151,15 @@ def test_what_a_service_takes_back_is_declared_no_more():
     assert HttpCall(rules, "POST", repeatable=True).retry is None
 
 
+def test_another_quantile_counts_as_soon_as_the_service_declares_it():
+    rules = HttpAttempts(HttpPlans(), Budget(), at(0.0), Random(1))
+    for quantile in (0.5, 0.9):
+        declared = Repeatable(("GET",), hedge_quantile=quantile)
+        rules.follow(ServicePort("orders", "shop", 80, repeatable=declared))
+        made = HttpCall(rules, "GET", repeatable=True)
+        assert rules.latency("GET", made.retry.hedge_quantile).quantile == quantile
+
+
 @pytest.mark.parametrize("method", IDEMPOTENT)
 def test_without_a_word_idempotent_methods_are_sent_again_once_and_at_once(method):
     for ending in (
