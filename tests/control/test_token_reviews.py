@@ -226,3 +226,30 @@ async def test_a_revoked_token_is_refused_as_soon_as_the_api_server_answers_agai
         plane.api.status = 503
         plane.clock.ahead_s += KEEP_S
         assert await plane.comes(good) == "unavailable"
+
+
+async def test_a_revoked_token_is_asked_about_though_strangers_of_its_address_fill_all_places():
+    good = jwt(600)
+    async with known(pending_per_address=3) as plane:
+        plane.knows(good)
+        assert await plane.comes(good) == WEB
+        plane.clock.ahead_s += KEEP_S
+        plane.api.known.clear()
+        with plane.api.hanging():
+            strangers = plane.strangers(3, "10.0.0.1")
+            await eventually(lambda: len(plane.api.seen) == 4)
+            assert await plane.comes(good) == WEB
+            await eventually(lambda: [spec["token"] for spec in plane.api.seen].count(good) == 2)
+        assert await asyncio.gather(*strangers) == ["refused"] * 3
+        assert await plane.comes(good) == "refused"
+
+
+async def test_an_answer_of_an_api_server_that_is_no_text_is_none():
+    good = jwt(600)
+    async with known() as plane:
+        plane.knows(good)
+        assert await plane.comes(good) == WEB
+        plane.clock.ahead_s += KEEP_S
+        plane.api.body = b'{"status": {"error": "\xff"}}'
+        assert await plane.comes(good) == WEB
+        assert await plane.comes("another") == "unavailable"

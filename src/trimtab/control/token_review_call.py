@@ -95,7 +95,7 @@ class TokenReviewCall:
     async def _status(self, token: str) -> _Status:
         try:
             return await self._ask(token)
-        except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # no JSON is a ValueError
             raise DiscoveryError(f"{type(error).__name__}: {error}") from error
 
     async def _ask(self, token: str) -> _Status:

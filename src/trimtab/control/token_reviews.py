@@ -101,6 +101,9 @@ class TokenReviews:
         full = self._places.full(address)
         verdict: Identity | Unauthenticated
         if full:
+            # Or who fills the places would keep a revoked token good. Bounded by what was accepted.
+            if was_good:
+                self._begun(key, token, address)
             verdict = Unauthenticated(
                 f"{full} streams wait to be identified already; try again", reason="pending"
             )
@@ -112,13 +115,18 @@ class TokenReviews:
             return self._verdicts.last_good(key) or verdict
         return verdict
 
-    async def _review_in_time(
-        self, key: str, token: str, address: str, patience_s: float | None
-    ) -> Identity | Unauthenticated:
+    def _begun(self, key: str, token: str, address: str) -> _UnderWay:
+        """The review of that token; begun here unless it is under way."""
         review = self._under_way.get(key)
         if review is None:
             review = _UnderWay(asyncio.create_task(self._review(key, token, address)))
             self._under_way[key] = review
+        return review
+
+    async def _review_in_time(
+        self, key: str, token: str, address: str, patience_s: float | None
+    ) -> Identity | Unauthenticated:
+        review = self._begun(key, token, address)
         review.waiting += 1
         try:
             with self._places.call(address):
