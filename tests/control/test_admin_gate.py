@@ -88,6 +88,19 @@ async def test_every_page_but_the_probes_needs_a_token(static, trusting):
         assert plane.counters.get("trimtab_admin_refused_total", "refused") > 0
 
 
+async def test_a_token_whose_bytes_are_no_text_is_none(static, trusting):
+    async with running(source(), security=static) as plane:
+        address = plane.admin_address
+        reader, writer = await asyncio.open_connection(
+            address.host, address.port, ssl=trusting, server_hostname="localhost"
+        )
+        writer.write(
+            b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer m\xff\r\n\r\n"
+        )
+        assert (await reader.readline()).split()[1] == b"401"
+        writer.close()
+
+
 async def test_a_guarded_port_speaks_tls_only(static):
     async with running(source(), security=static) as plane:
         with pytest.raises(aiohttp.ClientConnectionError):

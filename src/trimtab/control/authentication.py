@@ -160,7 +160,8 @@ def bearer_token(call: Proof) -> str:
     """
     for key, value in call.invocation_metadata() or ():
         if key == "authorization" and isinstance(value, str):
-            if value[: len(_BEARER)].lower() == _BEARER and len(value) <= MAX_TOKEN:
+            known = value[: len(_BEARER)].lower() == _BEARER and len(value) <= MAX_TOKEN
+            if known and value.isascii():  # of others, bytes of a header may be no text at all
                 return value[len(_BEARER) :].strip()
             break
     raise Unauthenticated(
