@@ -118,3 +118,17 @@ async def test_what_is_no_error_of_ours_is_told_with_the_job_s_name():
 
     with pytest.raises(JobError, match="counting failed: KeyError: 'x'"):
         await Jobs().run({"counting": wrong()})
+
+
+async def test_a_job_that_is_cancelled_from_within_has_failed():
+    async def cancelled():
+        inner = asyncio.get_running_loop().create_future()
+        inner.cancel()
+        await inner
+
+    async def for_ever():
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        with pytest.raises(JobError, match=r"counting failed: .* was cancelled"):
+            await Jobs().run({"counting": cancelled(), "b": for_ever()})

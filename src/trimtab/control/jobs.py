@@ -35,7 +35,7 @@ class Jobs:
         Raises:
             TrimtabError: a job's own, or a ``JobError``.
         """
-        tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+        tasks = [asyncio.create_task(_whole(job), name=name) for name, job in jobs.items()]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in ended:
@@ -55,3 +55,14 @@ class Jobs:
         self.failed = f"{task.get_name()} failed: {type(error).__name__}: {error}"
         _LOG.error("%s", self.failed, exc_info=error)
         raise JobError(self.failed) from error
+
+
+async def _whole(job: Coroutine[Any, Any, None]) -> None:
+    """Run one. Its end by a cancellation that nobody asked for is a fault, which a task would hide."""
+    try:
+        await job
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("what it waited for was cancelled") from error
