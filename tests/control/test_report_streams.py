@@ -204,10 +204,16 @@ async def test_with_an_authority_only_servers_with_the_services_name_are_read(tm
     async with (
         server(credentials=credentials("orders.shop.svc")) as right,
         server(credentials=credentials("pay.shop.svc")) as wrong,
-        reading(right, wrong, options=options) as (plane, _),
+        reading(right, wrong, options=options) as (plane, source),
     ):
         wanted = {right: "reading", wrong: "unavailable"}
         await eventually(lambda: states(plane) == wanted, within=10)
+        # The address goes to the Service that the certificate names.
+        source.put(updated("orders", right), updated("pay", wrong, out_of_band=True))
+        view = plane.server.loads.servers.view
+        await eventually(
+            lambda: [s["state"] for s in view("pay.shop:8080")] == ["reading"], within=10
+        )
 
 
 def test_an_authority_that_cannot_be_read_is_an_error_before_anything_starts(tmp_path):

@@ -92,18 +92,19 @@ class ReportStreams:
         self._credentials = options.credentials()
         self._silent_s = _MISSED * max(options.interval_seconds, _USUAL_LEAST_S)
         loads.fresh_s = self._silent_s
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Keep a stream to each endpoint that is wanted, for ever."""
         try:
             while True:
                 wanted = self._loads.wanted(self._options.streams)
-                for target in [t for t in self._tasks if t not in wanted]:
-                    self._tasks.pop(target).cancel()
-                for target, name in wanted.items():
-                    if target not in self._tasks:
-                        self._tasks[target] = asyncio.create_task(self._follow(target, name))
+                # By name too: an address may have gone to a Service of another name.
+                for one in self._tasks.keys() - wanted.items():
+                    self._tasks.pop(one).cancel()
+                for one in wanted.items():
+                    if one not in self._tasks:
+                        self._tasks[one] = asyncio.create_task(self._follow(*one))
                 await pause(_LOOK_EVERY_S)
         finally:
             for task in self._tasks.values():
