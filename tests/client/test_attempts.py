@@ -567,6 +567,21 @@ def test_a_future_that_is_cancelled_or_dropped_ends_its_attempts(blocking, pods,
     idle(channel)
 
 
+def test_a_callback_that_raises_keeps_neither_the_others_nor_the_attempts(blocking, pods, echo):
+    channel = opened(blocking, pods, retry=Retry(2, hedge_after_s=0.05))
+    call = future_of(channel, echo, hold=True)
+    told = threading.Event()
+    call.add_done_callback(lambda _call: 1 / 0)
+    call.add_done_callback(lambda _call: told.set())
+    eventually(lambda: all(pod.holding for pod in pods), within=10, what="both attempts hang")
+    slow, quick = pods
+    quick.let_go.set()
+    assert call.result(timeout=10).server == quick.name
+    assert told.wait(10)
+    eventually(lambda: slow.cancelled == 1, within=10, what="the other attempt is cancelled")
+    idle(channel)
+
+
 def test_a_future_that_is_dropped_with_a_callback_is_told_of_its_end(blocking, pods, echo):
     channel = opened(blocking, pods, retry=Retry())
     told = threading.Event()

@@ -6,6 +6,7 @@ without one) is the caller's, this object stands for it; from then on it passes 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -14,6 +15,16 @@ from typing import Any, Self
 import grpc
 
 from trimtab.client.ended_call import LOCALLY_CANCELLED, EndedCall
+
+_log = logging.getLogger("trimtab.client")
+
+
+def _call_back(callback: Callable[[], None]) -> None:
+    """As gRPC does it: one that raises is the log's, and the others' turn comes all the same."""
+    try:
+        callback()
+    except Exception:  # noqa: BLE001 - the caller's
+        _log.exception("a callback of a call raised")
 
 
 class UnsettledCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in stubs only
@@ -54,7 +65,7 @@ class UnsettledCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type
             self._news.notify_all()
         for callback in callbacks:
             if not call.add_callback(callback):
-                callback()
+                _call_back(callback)
         return True
 
     def _settled(self, timeout: float | None = None) -> Any:
