@@ -1,5 +1,6 @@
 """What a channel's further attempts go by when a Service's owner changes his mind."""
 
+import tracemalloc
 from random import Random
 
 import pytest
@@ -55,3 +56,26 @@ def test_what_is_declared_no_more_runs_once(attempts):
     assert attempts.declares(METHOD)
     attempts.follow(None)
     assert not attempts.declares(METHOD)
+
+
+def test_names_that_somebody_makes_up_are_not_all_kept(attempts):
+    attempts.follow(ServicePort("orders", "shop", 80, repeatable=Repeatable(("*",))))
+    tracemalloc.start()
+    try:
+        first = second = 0
+        for number in range(6000):
+            attempts.declares(f"/made.Up/M{number}")
+            if number == 2999:
+                first = tracemalloc.get_traced_memory()[0]
+        second = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert second - first < 10_000  # 3,000 more names, all kept, take over 400 kB
+
+
+def test_a_method_among_too_many_is_hedged_by_what_the_others_took(attempts):
+    declared = Repeatable(("*",), hedge_quantile=0.5)
+    attempts.follow(ServicePort("orders", "shop", 80, repeatable=declared))
+    for number in range(1500):
+        attempts.begin(f"/made.Up/M{number}", None, 0.0).ended(0.01, 0, ())
+    assert attempts.begin("/made.Up/New", None, 0.0).course.next_at == pytest.approx(0.01, rel=0.06)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trimtab.balancer import Balancer, Node, Pick
 
 _DEADLINE_EXCEEDED = 4
+_MOST_METHODS = 1000  # known by name: a proxy's callers may make names up
 
 
 class Visit:
@@ -106,7 +107,8 @@ class Attempts:
             found = self._plans.of(method)
             if found.retry is None:
                 found = replace(found, retry=self._told.of(method).retry)
-            known[method] = found
+            if len(known) < _MOST_METHODS:
+                known[method] = found
         return found
 
     def begin(
@@ -128,12 +130,18 @@ class Attempts:
         deadline = now + min(limits) if limits else None
         latency = None
         if retry is not None and retry.hedge_quantile is not None:
-            latency = self._latencies.get(method)
-            if latency is None or latency.quantile != retry.hedge_quantile:
-                latency = self._latencies[method] = LatencyQuantile(retry.hedge_quantile)
+            latency = self._latency(method, retry.hedge_quantile)
         hedge_s = None if latency is None else latency.seconds()
         course = Course(retry, self._budget, self._random, now, deadline, hedge_s)
         return Request(course, now, deadline, latency)
+
+    def _latency(self, method: str, quantile: float) -> LatencyQuantile:
+        latencies = self._latencies
+        name = method if method in latencies or len(latencies) < _MOST_METHODS else ""
+        found = latencies.get(name)
+        if found is None or found.quantile != quantile:
+            found = latencies[name] = LatencyQuantile(quantile)
+        return found
 
 
 class Request:
