@@ -86,14 +86,16 @@ class Run:
         """The caller wants no answer: cancel what is under way."""
         with self._lock:
             running = self._finish()
+            self._kept = None
         for call in running:
             call.cancel()
         self._tell("CANCELLED")
 
     def open(self, call: Any) -> bool:
-        """The first message of an attempt has come: it is the caller's; False if it is over."""
+        """The first message of an attempt has come: it is the caller's; False if it comes too late."""
         with self._lock:
-            if self._over or self._take(call) is None:
+            # One whose time was up is being cancelled: with its first message its caller would get that.
+            if self._over or call is self._expired or self._take(call) is None:
                 return False
             self._state.opened(self._clock())
             others = self._finish()
