@@ -382,4 +382,4 @@ ROWS = (
     ),
     Row("garbage", "the Service's manifest is garbage for 5 s", _garbage),
 )
-QUICK = ("kill", "freeze", "goaway", "plane-kill")
+QUICK = ("kill", "freeze", "zone", "goaway", "plane-kill")

@@ -8,7 +8,7 @@ from chaos.stage import TRIMTAB
 RATE = 100
 
 # Of requests in flight to a pod when it dies or freezes; the pods of the test work on less than one each.
-MOST_ERRORS = {"kill": 3, "freeze": 4, "goaway": 0, "plane-kill": 0}
+MOST_ERRORS = {"kill": 3, "freeze": 4, "zone": 4, "goaway": 0, "plane-kill": 0}
 MOST_SLOW = 2  # of some 800: a machine that stands still for a second
 
 pytestmark = pytest.mark.processes
