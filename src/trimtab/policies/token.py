@@ -16,11 +16,11 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
     A server's word is not believed without bounds, or one that says it is idle would win with each of its
     answers. After a choice its next token is good
         interval = min(n, size) / n * sum(weights) / (MOST * weight)  choices
-    later (SAVED turns can be saved up between blind choices), so among those that have tokens none has more
-    than MOST times its part. And a blind choice is worth at most 1 / explore tokens, as many as there are
-    for each on average (at first a random part of that), so nobody is among them for longer than others. In
-    a fleet of ``size`` and fewer all have tokens, and the first bound does. Together less than twice the
-    fair share, whatever is said (tests/policies/test_hostile_reports.py).
+    later (SAVED turns can be saved up), so among those that have tokens none has more than MOST times its
+    part. In a fleet of ``size`` and fewer all have tokens, blind choices take turns as well, and that does.
+    In a larger one a blind choice begins anew, and is worth at most 1 / explore tokens, as many as there are
+    for each on average (at first a random part of that), so nobody is among them for longer than others.
+    Together less than twice the fair share, whatever is said (tests/policies/test_hostile_reports.py).
     An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
     (errors, pushback) leaves its token with that probability only.
     In-flight is divided by weight. Without a load report it is our own, and the latency is the lesser of
@@ -51,7 +51,7 @@ _REPORTS = 64  # whose quantile divides hot from cold
 _ALIKE = 1.25  # latencies within this ratio of the least are the same
 _NOISE_S = 0.001  # and so are those that differ by less: that is the network, and the interpreter
 MOST = 1.7  # times the mean use of those that have tokens
-SAVED = 4.0  # turns that an endpoint may catch up on
+SAVED = 8.0  # turns that an endpoint may catch up on
 
 
 class Token:
@@ -149,13 +149,15 @@ class Token:
                     and due <= picks
                 ):
                     best, coolest = node, in_flight
-        if best is None:
+        if best is not None:
+            del pool[best]
+        else:
             best = self._p2c.pick(now)
-            # At first as if some of it were used up: all begin at once, and only chance ends it.
-            chain = self._chain * self._random() if self._untried else self._chain
-            turns[best] = (picks + self._interval / best.endpoint.weight, chain)
-            return best
-        del pool[best]
+            if self._chain < inf:
+                # At first as if some of it were used up: all begin at once, and only chance ends it.
+                chain = self._chain * self._random() if self._untried else self._chain
+                turns[best] = (picks + self._interval / best.endpoint.weight, chain)
+                return best
         due, left = turns[best]
         interval = self._interval / best.endpoint.weight
         saved = picks - SAVED * interval
