@@ -9,7 +9,7 @@ from plane import QueueSource, eventually, snapshot, updated
 from trimtab.control import metrics
 from trimtab.control.authorization import Identity
 from trimtab.control.last_known import LastKnown, StateOptions
-from trimtab.control.state_file import State, read_state, write_state
+from trimtab.control.state_file import State, StateError, read_state, write_state
 from trimtab.control.store import Store
 from trimtab.control.verdicts import Verdicts
 from trimtab.discovery import Contact
@@ -279,7 +279,7 @@ async def test_tokens_are_kept_by_their_hash_and_believed_in_the_next_life_until
     assert late.last_good("f00d") is None
 
 
-async def test_tokens_make_no_old_state_young(tmp_path):
+async def test_tokens_are_written_while_a_source_is_away_and_make_its_state_no_younger(tmp_path):
     store, path, wall = new_store(), tmp_path / "state", Wall()
     verdicts = new_verdicts(wall)
     source = QueueSource(updated("orders", 1), Synced())
@@ -287,10 +287,14 @@ async def test_tokens_make_no_old_state_young(tmp_path):
     async with running(store, source):
         await store.synced.wait()
         await kept.write()
-        path.unlink()
         source.standing = Contact(failing_since=1.0, reason="refused")
         verdicts.note("f00d", WEB)
         wall.now += 600
+        await kept.write()
+        assert [v.sha256 for v in read_state(path, wall.now, 600.0).verdicts] == ["f00d"]
+        with pytest.raises(StateError, match="600 s old"):
+            read_state(path, wall.now, 599.0)
+        path.unlink()
         await kept.write()
         assert not path.exists()
 

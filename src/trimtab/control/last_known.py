@@ -109,12 +109,13 @@ class LastKnown:
         revisions = (store.revision, self._verdicts.revision)
         if self._written is not None:
             written, when = self._written
-            # What a source said last gets old while it can't be read, whatever comes with tokens.
-            if store.out_of_contact and written[0] == store.revision:
-                return
+            ages = store.out_of_contact and written[0] == store.revision
             # A clock that was set back makes the file one of the future: write it anew.
-            if written == revisions and 0 <= now - when < self._renew_s:
+            if written == revisions and (ages or 0 <= now - when < self._renew_s):
                 return
+            if ages:
+                # What a source said last gets old while it can't be read, whatever comes with tokens.
+                now = when
         state = State(store.known(), self._audience, tuple(self._verdicts.saved()))
         try:
             await asyncio.to_thread(write_state, path, state, now)
