@@ -10,7 +10,7 @@ import pytest
 
 import trimtab
 from doors import loop, threads
-from harness.waiting import eventually
+from harness.waiting import Unmet, eventually
 from trimtab.errors import ConfigError
 from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
 
@@ -674,6 +674,23 @@ def test_an_empty_cluster_fails_at_once_in_words(door, ask):
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert channel.state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
     idle(channel)
+
+
+def test_a_service_that_was_empty_is_called_soon_after_it_has_an_endpoint(door, servers, ask):
+    channel = door.open(None)
+    tell(channel)
+    assert error_of(channel.say, ask(), timeout=20).code() is grpc.StatusCode.UNAVAILABLE
+    server = servers.open("a")
+    tell(channel, at(server))
+
+    def served():
+        try:
+            return channel.say(ask(), timeout=5).server == "a"
+        except grpc.RpcError as error:
+            return Unmet(error.details())
+
+    # gRPC's own back-off would be up to 20 s where a channel has failed for a while.
+    eventually(served, within=5, what="it is called")
 
 
 def test_when_nobody_accepts_connections_the_error_says_why(door, servers, ask):
