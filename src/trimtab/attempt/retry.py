@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from trimtab.errors import ConfigError
 from trimtab.grpc_status import GRPC_CODES
 
+_LONGEST_S = 1e9  # what timers of all kinds can wait for
+_SECONDS = "seconds from 0 to 1e9"
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -43,14 +46,18 @@ class Retry:
         if type(self.attempts) is not int or not 1 <= self.attempts <= 5:  # noqa: PLR2004 - gRFC A6
             raise _bad("attempts", self.attempts, "a whole number from 1 to 5")
         object.__setattr__(self, "on", frozenset(map(_number, self.on)))
+        if not 0.0 <= self.most_backoff_s <= _LONGEST_S:
+            raise _bad("most_backoff_s", self.most_backoff_s, _SECONDS)
         if not 0.0 <= self.backoff_s <= self.most_backoff_s:
             raise _bad("backoff_s", self.backoff_s, "seconds from 0 to most_backoff_s")
         if not 0.0 < self.multiplier <= 100.0:  # noqa: PLR2004 - beyond sense
             raise _bad("multiplier", self.multiplier, "a number above 0, up to 100")
-        if self.attempt_timeout_s is not None and not self.attempt_timeout_s > 0.0:
-            raise _bad("attempt_timeout_s", self.attempt_timeout_s, "seconds above 0, or None")
-        if self.hedge_after_s is not None and not self.hedge_after_s >= 0.0:
-            raise _bad("hedge_after_s", self.hedge_after_s, "seconds from 0, or None")
+        if self.attempt_timeout_s is not None and not 0.0 < self.attempt_timeout_s <= _LONGEST_S:
+            raise _bad(
+                "attempt_timeout_s", self.attempt_timeout_s, "seconds above 0, up to 1e9, or None"
+            )
+        if self.hedge_after_s is not None and not 0.0 <= self.hedge_after_s <= _LONGEST_S:
+            raise _bad("hedge_after_s", self.hedge_after_s, f"{_SECONDS}, or None")
         if self.hedge_quantile is not None:
             if not 0.0 < self.hedge_quantile < 1.0:
                 raise _bad("hedge_quantile", self.hedge_quantile, "a number between 0 and 1")
