@@ -38,7 +38,8 @@ class AioQuestions:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._tasks: dict[grpc.aio.Channel, asyncio.Task[None]] = {}
+        self._tasks: dict[grpc.aio.Channel, asyncio.Task[bool]] = {}
+        self._closed = False
 
     def ask(
         self, channel: grpc.aio.Channel, alive: Callable[[], None], again: Callable[[], None]
@@ -48,30 +49,40 @@ class AioQuestions:
         Args:
             channel: the endpoint's.
             alive: called if it answers.
-            again: called a while after it didn't.
+            again: called a while after it didn't, or the channel was closed meanwhile.
         """
-        if channel not in self._tasks:
-            task = self._tasks[channel] = self._loop.create_task(self._ask(channel, alive, again))
-            task.add_done_callback(lambda _: self._tasks.pop(channel, None))
-
-    async def _ask(
-        self, channel: grpc.aio.Channel, alive: Callable[[], None], again: Callable[[], None]
-    ) -> None:
-        question: Any = channel.unary_unary(METHOD)
-        try:
-            await question(b"", timeout=TIMEOUT_S, wait_for_ready=True)
-        except grpc.aio.AioRpcError as error:
-            if error.code() in _MUTE:
-                self._loop.call_later(_PAUSE_S, again)
-                return
-        except grpc.aio.UsageError:  # the channel was closed
+        if channel in self._tasks:
             return
-        alive()
+        task = self._tasks[channel] = self._loop.create_task(_answers(channel))
+
+        def ended(task: asyncio.Task[bool]) -> None:
+            self._tasks.pop(channel, None)
+            if self._closed:
+                return
+            # gRPC cancels whoever waits for a call of a channel that is closed.
+            if not task.cancelled() and task.result():
+                alive()
+            else:
+                self._loop.call_later(_PAUSE_S, again)
+
+        task.add_done_callback(ended)
 
     def close(self) -> None:
         """Ask no more."""
+        self._closed = True
         for task in self._tasks.values():
             task.cancel()
+
+
+async def _answers(channel: grpc.aio.Channel) -> bool:
+    question: Any = channel.unary_unary(METHOD)
+    try:
+        await question(b"", timeout=TIMEOUT_S, wait_for_ready=True)
+    except grpc.aio.AioRpcError as error:
+        return error.code() not in _MUTE
+    except grpc.aio.UsageError:  # the channel was closed
+        return False
+    return True
 
 
 class SyncQuestions:
