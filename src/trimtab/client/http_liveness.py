@@ -119,6 +119,7 @@ class Liveness:
         self._inbox: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._number = count()
+        self._silent: set[tuple[Asking, Node]] = set()  # who is being asked
 
     # From any thread.
 
@@ -144,8 +145,14 @@ class Liveness:
             self._clusters.discard(cluster)
 
     def ask_silent(self, cluster: Asking, node: Node) -> None:
-        """Ask a silent node until it answers, or is silent no more. Doesn't block."""
-        self._do(lambda: self._ask_silent(cluster, node, _FIRST_PAUSE_S))
+        """Ask a silent node until it answers, or is silent no more; once at a time. Doesn't block."""
+
+        def begin() -> None:
+            if (cluster, node) not in self._silent:
+                self._silent.add((cluster, node))
+                self._ask_silent(cluster, node, _FIRST_PAUSE_S)
+
+        self._do(begin)
 
     def ask_resting(self, cluster: Asking, node: Node, at: float) -> None:
         """Ask a node once at that time whether it takes connections. Doesn't block."""
@@ -191,10 +198,12 @@ class Liveness:
 
     def _ask_silent(self, cluster: Asking, node: Node, pause: float) -> None:
         if cluster not in self._clusters or not cluster.balancer.is_silent(node):
+            self._silent.discard((cluster, node))
             return
 
         def told(alive: bool) -> None:
             if alive:
+                self._silent.discard((cluster, node))
                 cluster.balancer.alive(node)
             else:
                 again = min(2.0 * pause, _MOST_PAUSE_S)
@@ -217,7 +226,7 @@ class Liveness:
 
         def look() -> None:
             found: Address | None = None
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, UnicodeError):  # the latter of a name that is none
                 first = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
                 found = first[0], (str(first[4][0]), port)
             self._do(lambda: then(found))
@@ -255,7 +264,10 @@ def words(cluster: Asking) -> bytes:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is said to it, and nothing believed
     to_send = ssl.MemoryBIO()
-    greeting = context.wrap_bio(ssl.MemoryBIO(), to_send, server_hostname=host)
+    try:
+        greeting = context.wrap_bio(ssl.MemoryBIO(), to_send, server_hostname=host)
+    except ValueError:  # no name that TLS could say
+        greeting = context.wrap_bio(ssl.MemoryBIO(), to_send)
     with contextlib.suppress(ssl.SSLWantReadError):
         greeting.do_handshake()
     return to_send.read()

@@ -4,12 +4,18 @@ import asyncio
 import contextlib
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import pytest
 
 from doors.silencers import CutOff, Frozen
 from harness.waiting import Deadline, pause
 from http_victim import start_victim
+from trimtab.balancer import Balancer, Node
+from trimtab.client.http_liveness import Liveness, words
+from trimtab.model import Endpoint, PolicyConfig, Snapshot
+from trimtab.policies import Outcome
+from trimtab.testing import FakeClock
 
 URL = "http://orders.shop:8080"
 
@@ -165,3 +171,79 @@ async def test_answers_that_have_begun_and_go_on_make_nobody_silent(door, server
         server.let_go.set()
     for response in going_on:
         await response.aclose()
+
+
+class Asking:
+    """A cluster whose name TLS can't say, and what it was told of its pods."""
+
+    service = f"{'x' * 64}.shop:443"
+    tls = True
+
+    def __init__(self):
+        self.clock = FakeClock()
+        self.balancer = Balancer(
+            self.service,
+            clock=self.clock,
+            random=Random(1),
+            policy=PolicyConfig("round_robin"),
+            stalled=lambda _: None,
+        )
+        self.told = {}
+
+    def silenced(self, pod):
+        """A node that has left requests without an answer while others gave theirs."""
+        self.balancer.update(Snapshot(self.service, (pod, *(Endpoint(x, 80) for x in "abc"))))
+        for node in self.balancer.nodes.values():
+            self.balancer.set_connected(node, True)
+        silent = self.balancer.nodes[pod.key]
+        while not self.balancer.is_silent(silent):
+            self.clock.advance(0.01)
+            pick = self.balancer.pick()
+            if pick.node is not silent:
+                pick.finish(Outcome.SUCCESS)
+        return silent
+
+    def returned(self, node, *, connects):
+        self.told[node.endpoint.address] = connects
+
+
+def test_a_pod_whose_name_is_none_does_not_connect():
+    asking = Asking()
+    liveness = Liveness()
+    liveness.attend(asking)
+    liveness.ask_resting(asking, Node(Endpoint("a..b", 80)), 0.0)
+    deadline = Deadline(10)
+    while not asking.told:
+        assert not deadline.passed
+        pause()
+    assert asking.told == {"a..b": False}
+    liveness.leave(asking)
+
+
+def test_a_pod_that_is_found_silent_again_and_again_is_asked_one_question_at_a_time():
+    asking = Asking()
+    asking.tls = False
+    liveness = Liveness()
+    liveness.attend(asking)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as there,
+        socket.create_server(("127.0.0.1", 0)) as last,
+    ):
+        node = asking.silenced(Endpoint("127.0.0.1", there.getsockname()[1]))
+        for _ in range(3):
+            liveness.ask_silent(asking, node)
+        # What is asked after them is answered after they have connected.
+        liveness.ask_resting(asking, Node(Endpoint("127.0.0.1", last.getsockname()[1])), 0.0)
+        deadline = Deadline(10)
+        while not asking.told:
+            assert not deadline.passed
+            pause()
+        liveness.leave(asking)
+        there.accept()[0].close()
+        there.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            there.accept()
+
+
+def test_a_question_under_tls_needs_no_name_that_tls_can_say():
+    assert words(Asking()).startswith(b"\x16\x03")  # a handshake
