@@ -81,6 +81,14 @@ child = os.fork()
 if not child:
     signal.alarm(20)
     print("child", client.get("http://shop/x").status_code, flush=True)
+    of_child = {{id(each) for each in transport._clusters}}
+    if not os.fork():
+        signal.alarm(10)
+        status = client.get("http://shop/x").status_code
+        own = of_child.isdisjoint(id(each) for each in transport._clusters)
+        print("grandchild", status, own, flush=True)
+        os._exit(0)
+    os.wait()
     os._exit(0)
 _, status = os.waitpid(child, 0)
 print("parent", before, client.get("http://shop/x").status_code, flush=True)
@@ -88,7 +96,7 @@ print("parent", before, client.get("http://shop/x").status_code, flush=True)
 
 
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
-def test_an_http_client_from_before_the_fork_connects_anew(library):
+def test_an_http_client_from_before_the_fork_connects_anew_in_each_generation(library):
     server = HttpServer("a")
     try:
         done = subprocess.run(
@@ -100,4 +108,8 @@ def test_an_http_client_from_before_the_fork_connects_anew(library):
         )
     finally:
         server.stop()
-    assert done.stdout.splitlines() == ["child 200", "parent 200 200"], done.stderr
+    assert done.stdout.splitlines() == [
+        "child 200",
+        "grandchild 200 True",
+        "parent 200 200",
+    ], done.stderr

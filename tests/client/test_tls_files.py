@@ -172,6 +172,15 @@ def test_new_content_is_taken_up_and_the_same_content_in_new_files_is_not(tmp_pa
     assert watched.credentials._credentials is not before
 
 
+def test_the_child_of_a_process_that_forked_while_it_looked_at_the_files_looks_itself(
+    tmp_path, authority
+):
+    watched = Watched(tmp_path, authority)
+    with watched.open()._lock:  # another thread of the parent's looks
+        watched.credentials.forked()
+        assert watched.poll() == 0
+
+
 @pytest.mark.parametrize("which", range(3))
 @pytest.mark.parametrize("broken", [b"", b"no PEM", "half", "other"])
 def test_a_broken_or_half_written_or_foreign_file_leaves_the_last_good_ones_in_use_and_is_named(

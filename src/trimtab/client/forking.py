@@ -24,15 +24,16 @@ _kept: list[Copied] = []
 
 
 def watch_forks(copied: Copied) -> None:
-    """Have ``copied.forked`` called in every forked child while it is there."""
+    """Have ``copied.forked`` called in every forked child while it is there, and not in their children."""
     _made.add(copied)
 
 
 def _in_child() -> None:
-    for copied in list(_made):
+    made = list(_made)
+    _made.clear()  # before: what the child goes on using has itself called in its own children
+    for copied in made:
         _kept.append(copied)  # no finaliser may touch what belongs to the parent
         copied.forked()
-    _made.clear()
 
 
 os.register_at_fork(after_in_child=_in_child)

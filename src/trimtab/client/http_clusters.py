@@ -72,6 +72,7 @@ class HttpClusters:
         """See ``forking.Copied``: the child follows and connects anew, from its first request on."""
         self._parents = list(self._clusters.values())  # kept: their connections are not ours to end
         self._found, self._clusters, self._making = {}, {}, threading.Lock()
+        watch_forks(self)
 
     def __iter__(self) -> Iterator[HttpCluster]:
         return iter(list(self._clusters.values()))

@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 
 from trimtab.client.certificate_dates import expiries
+from trimtab.client.forking import watch_forks
 from trimtab.errors import ConfigError
 
 _log = logging.getLogger("trimtab.client")
@@ -60,6 +61,12 @@ class TlsCredentials(grpc.ChannelCredentials):
             raise ConfigError(self.complaint)
         self._polled = clock()
         self._native = self._made(self._good)
+        watch_forks(self)
+
+    def forked(self) -> None:
+        """See ``forking.Copied``: a child's channels may use them, and somebody may have been polling."""
+        self._lock = threading.Lock()
+        watch_forks(self)
 
     @property
     def _credentials(self) -> Any:
