@@ -7,12 +7,13 @@ or a symlink that is pointed elsewhere, is seen as well.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import watchfiles
+
+from trimtab.discovery.pause import pause
 
 RESCAN_S = 2.0
 SETTLE_MS = 5  # how long watchfiles gathers before it reports; its default of 50 is felt
@@ -30,7 +31,7 @@ async def changes(path: Path) -> AsyncGenerator[None]:
     while True:
         watched = _directories(path)
         if not watched:
-            await _pause(RESCAN_S)
+            await pause(RESCAN_S)
             yield
             continue
         try:
@@ -48,7 +49,7 @@ async def changes(path: Path) -> AsyncGenerator[None]:
                     break  # a watch belongs to the directory, not to its name
         except (OSError, RuntimeError):
             # A directory went between the look and the watch, or the system has no more watches.
-            await _pause(RESCAN_S)
+            await pause(RESCAN_S)
         yield
 
 
@@ -61,10 +62,3 @@ def _directories(path: Path) -> dict[Path, tuple[int, int]]:
                 stat = directory.stat()
                 found[directory] = (stat.st_dev, stat.st_ino)
     return found
-
-
-async def _pause(seconds: float) -> None:
-    """Wait without a busy loop."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await asyncio.Event().wait()
