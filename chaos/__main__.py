@@ -29,7 +29,7 @@ NOT_HERE = """\
 More load: pods and clients are Python on two cores, which three clients share; one client at 1,000 requests/s
 while a server is killed is in [one kill](one-kill.md). Clients that are stopped themselves send nothing to lose
 (`tests/client/test_stopped_client.py`: a stopped client ejects nobody). Certificates of pods that are
-replaced or expire are tests, too (`tests/client/test_certificates.py`). A process that the kernel kills for its
+replaced or expire are tests, too (`tests/client/test_tls_files.py`). A process that the kernel kills for its
 memory is the row `plane-kill`. Delay, loss of single packets and reordering: this kernel has no netem.
 """
 
