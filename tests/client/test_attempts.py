@@ -1,10 +1,12 @@
 """Retries and hedges on another endpoint, over every door: real servers, real sockets."""
 
+import gc
 import json
 import threading
 from collections import Counter
 
 import grpc
+import grpc.experimental
 import pytest
 
 from doors import loop, threads
@@ -587,6 +589,30 @@ def test_a_future_that_is_dropped_with_a_callback_is_told_of_its_end(blocking, p
     told = threading.Event()
     future_of(channel, echo).add_done_callback(lambda call: call.result() and told.set())
     assert told.wait(10)
+
+
+@pytest.mark.parametrize("retry", [None, Retry(2)], ids=["undeclared", "declared"])
+@pytest.mark.parametrize("end", ["read", "cancelled", "dropped"])
+def test_who_watches_is_told_once_of_a_single_threaded_streams_end(
+    blocking, pods, echo, watching, retry, end
+):
+    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+    channel = opened(blocking, pods, retry=retry, options=[option])
+    stub = echo[1].EchoStub(channel.raw)
+    call = stub.Count(
+        echo[0].Request(text="later" if end != "read" else "x", replies=2), timeout=20
+    )
+    next(call)
+    if end == "read":
+        list(call)
+    elif end == "cancelled":
+        call.cancel()
+    del call
+    gc.collect()
+    status = "OK" if end == "read" else "CANCELLED"
+    idle(channel)
+    assert watching.attempts == [(1, retry is None, status)]
+    assert [told for _, told in watching.calls] == ([] if retry is None else [status])
 
 
 def test_closing_the_channel_ends_what_has_further_attempts_to_make(blocking, pods, echo):

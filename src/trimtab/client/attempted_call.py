@@ -23,6 +23,7 @@ from trimtab.client.observing import End
 from trimtab.client.unreached import end_of
 from trimtab.client.unsettled_call import UnsettledCall
 
+_CANCELLED = grpc.StatusCode.CANCELLED.name
 _TOO_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
@@ -89,7 +90,7 @@ class Run:
             self._kept = None
         for call in running:
             call.cancel()
-        self._tell("CANCELLED")
+        self.tell(_CANCELLED)
 
     def open(self, call: Any) -> bool:
         """The first message of an attempt has come: it is the caller's; False if it comes too late."""
@@ -247,12 +248,13 @@ class Run:
 
         def end() -> None:
             ended = ref()
-            self._tell("CANCELLED" if ended is None else ended.code().name)
+            self.tell(_CANCELLED if ended is None else ended.code().name)
 
         if not call.add_callback(end):
             end()
 
-    def _tell(self, status: str) -> None:
+    def tell(self, status: str) -> None:
+        """Tell who watches how the call has ended; the first word counts."""
         with self._lock:
             end, self._end = self._end, None
         if end is not None:
@@ -275,6 +277,8 @@ class AttemptedCall(UnsettledCall):
     def __del__(self) -> None:
         if self.waiting:
             self._run.stop()
+        elif not self._call.done():
+            self._run.tell(_CANCELLED)
 
     def keep(self) -> None:
         """See the base."""
@@ -286,6 +290,10 @@ class AttemptedCall(UnsettledCall):
         cancelled = super().cancel()
         if unsettled:
             self._run.stop()
+        elif cancelled:
+            self._run.tell(
+                _CANCELLED
+            )  # gRPC's single-threaded streams wouldn't, if nobody reads on
         return cancelled
 
 

@@ -241,6 +241,7 @@ class Calls:
         ref = weakref.ref(call)
         state = getattr(call, "_state", None)  # without the hook a question finds out
         tell = self._seen(pick)
+        untold = [] if tell is None else [tell]  # whoever takes it tells: the end may be said twice
 
         def end() -> None:
             ended = ref()
@@ -253,8 +254,12 @@ class Calls:
                 code = ended.code()
                 report = report_of(ended.trailing_metadata())
                 cluster.ended(pick, _outcome(code), report)
-            if tell is not None:
-                tell(code.name)
+            if untold:
+                try:
+                    told = untold.pop()
+                except IndexError:  # by another thread, just now
+                    return
+                told(code.name)
 
         if not call.add_callback(end):
             end()
