@@ -119,6 +119,23 @@ def test_labels_hold_for_further_attempts(policy):
     assert b.in_flight == 0
 
 
+@pytest.mark.parametrize("labels", [None, SEVEN])
+@every_policy
+def test_what_is_picked_on_the_way_to_another_endpoint_makes_nobody_silent(policy, labels):
+    clock = FakeClock()
+    shard = (("shard", "7"),)
+    b = balancer(policy, [endpoint(i, "ab"[i % 2], labels=shard) for i in range(8)], clock=clock)
+    for _ in range(400):  # every request is answered
+        been = []
+        for outcome in (Outcome.OVERLOADED, Outcome.SUCCESS):
+            clock.advance(0.015)
+            pick = b.pick_apart(been, "k", labels)
+            been.append(pick.node)
+            clock.advance(0.001)
+            pick.finish(outcome)
+        assert not [node for node in b.nodes.values() if b.is_silent(node)]
+
+
 @every_policy
 def test_the_zone_of_an_endpoint_that_left_meanwhile_counts(policy):
     gone, *stay = [endpoint(1, "a"), endpoint(2, "a"), endpoint(3, "b")]

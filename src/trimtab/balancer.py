@@ -403,6 +403,10 @@ class Balancer:
     def _withdraw(self, pick: Pick) -> None:
         if pick.open:
             pick.node.picks -= 1
+            if isinstance(pick, LabelledPick):
+                pick.selection.stack.withdrawn(pick.selected, pick.started)
+            else:
+                self._stack.withdrawn(pick.node, pick.started)
             self._finish(pick, Outcome.CANCELLED)
 
     def _pick(self, key: str | None = None, labels: Labels | None = None) -> Pick:

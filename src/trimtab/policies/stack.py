@@ -213,6 +213,11 @@ class Stack:
         else:
             ejection.inner.done(node, outcome, latency, now, report)
 
+    def withdrawn(self, node: Node, picked: float) -> None:
+        """No request left for what was picked at that time; ``done`` follows."""
+        if self.stalls is not None:
+            self.stalls.withdrawn(node, picked)
+
     def describe(self) -> str:
         """What the policy has to tell people; "" if nothing."""
         describe = getattr(self._policy, "describe", None)

@@ -121,6 +121,11 @@ class Stalls:
             self._show_life(node, now)
         self.inner.done(node, outcome, latency, now, report)
 
+    def withdrawn(self, node: Node, picked: float) -> None:
+        """No request left for what was picked at that time [s]: there is nothing to wait for."""
+        if self._asked.get(node) == picked - self._asleep:
+            del self._asked[node]
+
     def _show_life(self, node: Node, now: float) -> None:
         node.heard = False
         if node in self._asked:
