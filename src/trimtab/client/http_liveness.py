@@ -231,7 +231,12 @@ class Liveness:
                 found = first[0], (str(first[4][0]), port)
             self._do(lambda: then(found))
 
-        threading.Thread(target=look, name="trimtab-http-dns", daemon=True).start()
+        try:
+            threading.Thread(target=look, name="trimtab-http-dns", daemon=True).start()
+        except (
+            RuntimeError
+        ):  # the process has as many threads as it may: this one must not end of it
+            then(None)
 
     def _connect(
         self, address: Address | None, said: bytes | None, told: Callable[[bool], None]

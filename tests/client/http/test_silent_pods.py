@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
@@ -217,6 +218,27 @@ def test_a_pod_whose_name_is_none_does_not_connect():
         assert not deadline.passed
         pause()
     assert asking.told == {"a..b": False}
+    liveness.leave(asking)
+
+
+def test_where_no_thread_can_begin_a_named_pod_does_not_connect_and_others_are_asked(monkeypatch):
+    asking = Asking()
+    liveness = Liveness()
+    liveness.attend(asking)
+
+    def refused(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        pods = [Endpoint("localhost", 80), Endpoint("127.0.0.1", there.getsockname()[1])]
+        for pod in pods:
+            liveness.ask_resting(asking, Node(pod), 0.0)
+        deadline = Deadline(10)
+        while len(asking.told) < 2:
+            assert not deadline.passed
+            pause()
+    assert asking.told == {"localhost": False, "127.0.0.1": True}
     liveness.leave(asking)
 
 
