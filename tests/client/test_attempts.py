@@ -1,5 +1,6 @@
 """Retries and hedges on another endpoint, over every door: real servers, real sockets."""
 
+import asyncio
 import gc
 import json
 import threading
@@ -481,6 +482,27 @@ def test_the_first_of_two_streams_to_have_a_message_is_the_callers(door, pods, e
     assert [reply.server for reply in call.rest()] == [quick.name] * 2
     eventually(lambda: slow.cancelled == 1, within=10, what="the other attempt is cancelled")
     idle(channel)
+
+
+@pytest.mark.parametrize("door", loop.DOORS, indirect=True)
+def test_an_asyncio_stream_of_which_all_but_the_end_was_read_has_ended_well(
+    door, pods, echo, watching
+):
+    channel = opened(door, pods, retry=Retry(2))
+
+    async def read():
+        call = channel.stub.Count(echo[0].Request(text="x", replies=2), timeout=10)
+        for _ in range(2):
+            await call.read()
+        ended = asyncio.Event()
+        call.add_done_callback(lambda _call: ended.set())
+        if not call.done():
+            await asyncio.wait_for(ended.wait(), 10)
+
+    channel.run(read())
+    gc.collect()
+    eventually(lambda: watching.calls, within=10, what="its end is told")
+    assert [status for _, status in watching.calls] == ["OK"]
 
 
 @pytest.fixture(params=threads.DOORS)

@@ -24,6 +24,7 @@ from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
+from trimtab.client.aio_now import now_of
 from trimtab.client.aio_stream_attempts import RetryingStreams
 from trimtab.client.aio_waiting import Continuation, Details, Waiting, method_of
 from trimtab.client.attempts import sent, trail
@@ -119,10 +120,10 @@ class PublicCalls:
 
         def ended(call: Any) -> None:
             self._channel.open.discard(call)
-            pick.finish(_outcome(call), report_of(_now(call.trailing_metadata())))
+            pick.finish(_outcome(call), report_of(now_of(call.trailing_metadata())))
             cluster.links.ended(pick)
             if end is not None:
-                code = _now(call.code())
+                code = now_of(call.code())
                 end(name_of(-1 if code is None else code.value[0]))
 
         call.add_done_callback(ended)
@@ -312,15 +313,5 @@ def _working_loop() -> asyncio.AbstractEventLoop:
 
 def _outcome(call: Any) -> Outcome:
     """From a call that has ended: then its status is there, and the coroutine does not wait."""
-    code = _now(call.code())
+    code = now_of(call.code())
     return Outcome.FAILURE if code is None else outcome_of_grpc(code.value[0])
-
-
-def _now(asking: Any) -> Any:
-    """What a coroutine gives that need not wait; None if it would."""
-    try:
-        asking.send(None)
-    except StopIteration as answer:
-        return answer.value
-    asking.close()
-    return None

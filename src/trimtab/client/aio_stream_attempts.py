@@ -17,6 +17,7 @@ import grpc.aio
 
 from trimtab.attempt import Verdict
 from trimtab.client.aio_attempts import Declared, Run
+from trimtab.client.aio_now import now_of
 from trimtab.client.attempts import Visit
 from trimtab.client.observing import End
 
@@ -101,8 +102,9 @@ class OpenedStream(grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]  # gener
         self._messages: AsyncIterator[Any] | None = None
 
     def __del__(self) -> None:
-        self.cancel()
-        self._tell("CANCELLED")
+        if not self.cancel() and self.end is not None:  # it ended without anybody reading so far
+            code = now_of(self._call.code())
+            self._tell("CANCELLED" if code is None else code.name)
 
     async def _all(self) -> AsyncIterator[Any]:
         first, self._first = self._first, _NOTHING
