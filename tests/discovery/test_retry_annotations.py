@@ -92,3 +92,13 @@ def test_what_needs_methods_says_so():
     repeatable, (problem,) = read(attempts="3")
     assert repeatable is None
     assert METHODS in problem.fix
+
+
+def test_the_kill_switch_declares_nothing_whatever_the_other_annotations_say():
+    def said(switch):
+        folded = Folded(service(annotations={METHODS: "*", "trimtab.dev/disable": switch}))
+        (cluster,) = folded.clusters.values()
+        return cluster.service.repeatable
+
+    assert said("on") is None
+    assert said("off") == Repeatable(("*",))

@@ -49,19 +49,22 @@ def read_terms(service: Service, report: ReportProblem) -> Terms:
             )
         )
         return Terms((), publish_not_ready=False, family=4, policy=None)
+    off = switched_off(service, report)
     return Terms(
-        tuple(_ports(service, spec, report)),
+        tuple(_ports(service, spec, report, off=off)),
         publish_not_ready=bool(spec.publishNotReadyAddresses),
         family=6 if (spec.ipFamilies or ["IPv4"])[0] == "IPv6" else 4,
-        policy=DISABLED if switched_off(service, report) else policy_of(service, report),
+        policy=DISABLED if off else policy_of(service, report),
     )
 
 
-def _ports(service: Service, spec: ServiceSpec, report: ReportProblem) -> Iterator[ServicePort]:
+def _ports(
+    service: Service, spec: ServiceSpec, report: ReportProblem, *, off: bool
+) -> Iterator[ServicePort]:
     where = describe("Service", service.metadata)
     exported = exported_to(service, report)
     asked = out_of_band(service, report)
-    repeatable = repeatable_of(service, report)
+    repeatable = None if off else repeatable_of(service, report)
     seen: set[int] = set()
     for i, port in enumerate(spec.ports or ()):
         if (port.protocol or "TCP") != "TCP":
