@@ -177,8 +177,7 @@ class Liveness:
                 clusters = list(self._clusters)
             if now >= beat_at:
                 beat_at = now + BEAT_S
-                for cluster in clusters:
-                    cluster.balancer.beat()
+                _beat(clusters)
             due = [self._timers[0][0]] if self._timers else []
             if clusters:
                 due.append(beat_at)
@@ -255,6 +254,12 @@ class Liveness:
     def _end_unless_connected(self, question: Question) -> None:
         if not question.connected:
             question.end(self._selector, good=False)
+
+
+def _beat(clusters: list[Asking]) -> None:
+    """Apart, since the thread's own frame must not keep the last of them alive while it waits."""
+    for cluster in clusters:
+        cluster.balancer.beat()
 
 
 def words(cluster: Asking) -> bytes:

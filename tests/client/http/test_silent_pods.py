@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from random import Random
 
 import pytest
@@ -240,6 +243,22 @@ def test_where_no_thread_can_begin_a_named_pod_does_not_connect_and_others_are_a
             pause()
     assert asking.told == {"localhost": False, "127.0.0.1": True}
     liveness.leave(asking)
+
+
+def test_a_client_that_is_dropped_without_being_closed_is_not_kept():
+    asking = Asking()
+    liveness = Liveness()
+    liveness.attend(asking)
+    deadline = Deadline(10)
+    while asking.balancer._beat == inf:
+        assert not deadline.passed
+        pause()
+    dropped = weakref.ref(asking)
+    del asking
+    while dropped() is not None:
+        assert not deadline.passed
+        gc.collect()
+        pause()
 
 
 def test_a_pod_that_is_found_silent_again_and_again_is_asked_one_question_at_a_time():
