@@ -5,6 +5,7 @@ import gc
 import json
 import threading
 from collections import Counter
+from concurrent.futures import Future
 
 import grpc
 import grpc.experimental
@@ -645,6 +646,28 @@ def test_closing_the_channel_ends_what_has_further_attempts_to_make(blocking, po
     eventually(lambda: executions(pods)["x"], within=10, what="an attempt has failed")
     channel.close()
     assert call.exception(timeout=10).code() is not grpc.StatusCode.OK
+
+
+def test_a_call_between_two_attempts_is_cancelled_when_its_channel_is_closed(blocking, pods, echo):
+    for pod in pods:
+        pod.code = UNAVAILABLE
+    channel = opened(blocking, pods, retry=Retry(5, backoff_s=0.5, most_backoff_s=0.5))
+    ended = Future()
+
+    def say():
+        try:
+            channel.say(echo[0].Request(text="x"), timeout=20)
+        except (grpc.RpcError, ValueError) as error:
+            ended.set_exception(error)
+
+    caller = threading.Thread(target=say)
+    caller.start()
+    eventually(lambda: executions(pods)["x"], within=10, what="an attempt has failed")
+    idle(channel)
+    channel.close()
+    with pytest.raises(grpc.RpcError, match="closed"):
+        ended.result(timeout=10)
+    caller.join()
 
 
 def test_without_endpoints_the_reason_is_the_callers(door, echo):

@@ -27,6 +27,11 @@ _CANCELLED = grpc.StatusCode.CANCELLED.name
 _TOO_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def ends_without(error: Exception) -> EndedCall:
+    """The end of a call that is under way while its channel is closed."""
+    return EndedCall(grpc.StatusCode.CANCELLED, f"no further attempt could begin: {error}")
+
+
 class Run:
     """One request's attempts, from any thread.
 
@@ -183,8 +188,7 @@ class Run:
             with self._lock:
                 others = None if self._over else self._finish()
             if others is not None:
-                why = f"no further attempt could begin: {error}"
-                self._settle(EndedCall(grpc.StatusCode.CANCELLED, why), others)
+                self._settle(ends_without(error), others)
 
     def _expire(self, call: Any) -> None:
         with self._lock:

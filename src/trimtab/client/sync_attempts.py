@@ -15,7 +15,7 @@ import grpc
 
 from trimtab.attempt import Verdict
 from trimtab.attempt.course import MOST_UNSENT
-from trimtab.client.attempted_call import AttemptedCall, AttemptedStream, Run
+from trimtab.client.attempted_call import AttemptedCall, AttemptedStream, Run, ends_without
 from trimtab.client.attempts import Attempts, Request, Visit, trail
 from trimtab.client.observing import End, plain
 from trimtab.client.sync_calls import Calls, Metadata, UnaryStream, UnaryUnary
@@ -156,6 +156,7 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         """Attempts that follow one another are blocking calls as any other: nothing is cheaper."""
         clock, course = self._cluster.clock, state.course
         pause = threading.Event()
+        further = False
         while True:
             visit = Visit(state.been)
             token = trail.set(visit)
@@ -172,6 +173,11 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
                     pause.wait(0.0 if at is None else max(0.0, at - clock()))
                     if not course.due(clock() if at is None else max(at, clock())):
                         raise
+                further = True
+            except ValueError as error:  # the channel was closed
+                if not further:
+                    raise
+                raise ends_without(error) from None
             else:
                 now = clock()
                 course.ended(now, state.ended(now, 0, ()))
