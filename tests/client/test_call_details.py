@@ -1,6 +1,7 @@
 """``trimtab.call_details``: which endpoint served a call, and why, over every door."""
 
 import contextlib
+from random import Random
 
 import grpc
 import pytest
@@ -11,7 +12,10 @@ from doors import loop, threads
 from doors.servers import EchoServer
 from harness.waiting import eventually
 from http_servers import HttpServers
-from trimtab.client.call_details import WANTED
+from trimtab.balancer import Balancer
+from trimtab.client.call_details import MOST, WANTED, joined
+from trimtab.client.observing import Sent
+from trimtab.model import Endpoint
 
 DOORS = {**threads.DOORS, **loop.DOORS}
 
@@ -151,6 +155,16 @@ def test_outside_of_the_context_nothing_is_told(door, servers, echo):
         pass
     channel.say(echo[0].Request(), timeout=10)
     assert found == []
+
+
+def test_a_context_keeps_a_thousand_attempts_and_no_more():
+    balancer = Balancer("orders.shop:80", clock=lambda: 0.0, random=Random(1))
+    sent = Sent("grpc", balancer, "a.A/M", Endpoint("127.0.0.1", 80))
+    with trimtab.call_details() as found:
+        asking = joined(None)
+        for _ in range(MOST + 1):
+            asking.attempt(sent)("OK")
+    assert len(found) == MOST
 
 
 @pytest.mark.parametrize("kind", http_doors.DOORS, ids=lambda door: door.__name__)

@@ -1,8 +1,10 @@
+import json
+
 import pytest
 
 import trimtab
 import trimtab.aio
-from trimtab.client.channel_spec import options_for, target_of
+from trimtab.client.channel_spec import ChannelSpec, options_for, target_of
 from trimtab.client.watching import service_name
 from trimtab.errors import ConfigError
 from trimtab.model import Endpoint
@@ -68,3 +70,14 @@ async def test_bad_arguments_are_refused_when_the_channel_is_made(make):
     ):
         with pytest.raises(ConfigError, match=text):
             make("orders", **bad)
+
+
+def test_a_service_config_that_says_nothing_of_retries_leaves_them_to_the_caller():
+    timeout = {"methodConfig": [{"name": [{"service": "Orders"}], "timeout": "2s"}]}
+    options = [("grpc.service_config", json.dumps(timeout))]
+    retry = trimtab.Retry(attempts=2)
+    made = ChannelSpec.of(
+        "orders", None, options, None, policy=None, endpoints=[], bootstrap=None, retry=retry
+    )
+    plan = made.plans.of("/Orders/Get")
+    assert (plan.retry, plan.timeout_s) == (retry, 2.0)

@@ -52,6 +52,9 @@ class Wanted:
 
 
 WANTED = Wanted()
+MOST = 1000
+"""Attempts that one context keeps, the first ones."""
+
 _lock = threading.Lock()
 _open: ContextVar[list[AttemptDetails] | None] = ContextVar("trimtab_call_details", default=None)
 
@@ -61,7 +64,8 @@ def call_details() -> Iterator[list[AttemptDetails]]:
     """Collect the attempts of the requests that begin within, over gRPC and HTTP, in order.
 
     In threads and tasks it holds for what the present one does, and for tasks that it makes. Each
-    attempt appears when it leaves; its ``status`` is there once it has ended.
+    attempt appears when it leaves; its ``status`` is there once it has ended. At most ``MOST`` are kept: a
+    task that was made within may live for ever.
     """
     found: list[AttemptDetails] = []
     token = _open.set(found)
@@ -89,6 +93,8 @@ class _Asking:
         self._found = found
 
     def attempt(self, sent: Sent) -> End:
+        if len(self._found) >= MOST:
+            return _nothing
         details = AttemptDetails(sent.service, sent.method, sent.endpoint, sent.number, sent.reason)
         self._found.append(details)
 

@@ -206,7 +206,8 @@ def _plans(
             raise ConfigError(f"channel {target!r}: {error}") from None
         options = [(k, plans.rest if k == SERVICE_CONFIG else v) for k, v in options or ()]
     if retry is not None:
-        plans = replace(plans, plans={"": Plan(retry), **plans.plans})
+        own = {name: replace(p, retry=p.retry or retry) for name, p in plans.plans.items()}
+        plans = replace(plans, plans={"": Plan(retry), **own})
     return plans, options
 
 
