@@ -48,6 +48,16 @@ def test_only_the_keys_of_an_endpoint_that_leaves_move():
     assert len(moved) < 2 * len(KEYS) / 20
 
 
+def test_only_the_keys_of_an_endpoint_that_joins_move_and_no_more_than_its_part():
+    nodes = [node(i) for i in range(20)]
+    before, after = owners(ring(nodes[1:])), owners(ring(nodes))
+    moved = [key for key in KEYS if before[key] is not after[key]]
+    assert all(after[key] is nodes[0] for key in moved)
+    # Its part of the ring is that of 100 of 2,000 random points: a mean of 1/20 with a sd of a tenth of
+    # it. The keys in there are binomial: sd sqrt(100 x 0.95) = 9.7. Four of both: 100 +- 4 x sqrt(10^2 + 9.7^2).
+    assert abs(len(moved) - len(KEYS) / 20) < 4 * (10**2 + 9.7**2) ** 0.5
+
+
 def test_no_endpoint_has_more_than_the_bound():
     nodes = [node(i) for i in range(10)]
     made = ring(nodes, bound=1.25)

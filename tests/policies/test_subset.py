@@ -20,7 +20,8 @@ def endpoints(n):
 
 
 @pytest.mark.parametrize(
-    ("n", "clients", "size"), [(100, 30, 20), (7, 3, 2), (1000, 17, 20), (5, 9, 4)]
+    ("n", "clients", "size"),
+    [(100, 30, 20), (7, 3, 2), (1000, 17, 20), (5, 9, 4), (97, 31, 20), (50, 400, 20)],
 )
 def test_with_an_index_every_endpoint_has_as_many_clients_give_or_take_one(n, clients, size):
     used = Counter()
@@ -29,9 +30,9 @@ def test_with_an_index_every_endpoint_has_as_many_clients_give_or_take_one(n, cl
         assert len(chosen) == min(size, n)
         used.update(e.key for e in chosen)
     counts = [used[e.key] for e in endpoints(n)]
-    even = clients * size / n
-    assert min(counts) >= even - 2
-    assert max(counts) <= even + 2
+    even = clients * min(size, n) / n
+    assert min(counts) > even - 1
+    assert max(counts) < even + 1
 
 
 def test_without_an_index_one_that_goes_changes_at_most_one():

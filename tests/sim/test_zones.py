@@ -65,7 +65,7 @@ class Fleet:
 @pytest.mark.parametrize("split", [True, False], ids=["told", "alone"])
 def test_even_zones_keep_nearly_everything(split):
     fleet = Fleet(EVEN, EVEN, 0.6, split=split, seconds=34 if not split else 16).run()
-    assert fleet.cross < (0.06 if split else 0.2)
+    assert fleet.cross < (0.04 if split else 0.1)  # 0.021 and 0.051 by these seeds
 
 
 def test_from_a_small_zone_what_it_can_t_bear_leaves():
@@ -77,14 +77,18 @@ def test_from_a_small_zone_what_it_can_t_bear_leaves():
 
 def test_uneven_clients_at_low_load_stay_home_and_are_no_slower():
     fleet, blind = (Fleet(UNEVEN, EVEN, 0.35, seconds=24, zone=z).run() for z in ("prefer", "off"))
-    assert fleet.cross < 0.15 < blind.cross
-    assert fleet.p99 < 1.08 * blind.p99
+    assert fleet.cross < 0.05
+    assert blind.cross > 0.6
+    # Within 3 %, as the longer runs of docs/results/zones.md have it. Of n requests with an exponential
+    # tail, p99 has a sd of sqrt(0.99 / (0.01 n)) service times, and the ratio of two 1.4 times as much.
+    sd = (2 * 0.99 / (0.01 * fleet.tally.requests)) ** 0.5 / blind.p99
+    assert fleet.p99 / blind.p99 < 1.03 + 2 * sd
 
 
 def test_uneven_clients_at_high_load_overload_no_zone():
     fleet = Fleet(UNEVEN, EVEN, 0.7).run()
-    assert max(fleet.busy(z) for z in "abc") < 0.95
-    assert 0.2 < fleet.cross < 0.45
+    assert max(fleet.busy(z) for z in "abc") < 0.9
+    assert 0.25 < fleet.cross < 0.4
 
 
 def test_clients_that_are_busier_than_their_number_tells_spill():
