@@ -1,7 +1,7 @@
 """Scenario files: what is refused, and what the reference page says of them."""
 
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import get_type_hints
 
@@ -11,6 +11,7 @@ from trimtab.errors import ConfigError
 from trimtab.sim import library
 from trimtab.sim.happenings import KINDS
 from trimtab.sim.reading import rule_of
+from trimtab.sim.run import run
 from trimtab.sim.scenario import (
     Clients,
     Load,
@@ -97,6 +98,26 @@ def test_every_scenario_of_the_library_is_valid(name):
     _, found = library.find(name)
     assert found.title
     assert found.length_s() > found.measured_from_s()
+
+
+@pytest.mark.parametrize("name", library.names())
+def test_every_scenario_of_the_library_runs_with_each_of_its_policies(name):
+    _, found = library.find(name)
+    few = found.load  # a fiftieth of its requests, in the same time
+    if few.loop == "closed":
+        few = replace(few, think_ms=few.think_ms + 500.0)
+    else:
+        few = replace(few, rho=None, rate=found.rate() / 50)
+    short = replace(found, load=few, seconds=found.length_s(), requests=None, seeds=(1,))
+    for row in run(short, lambda: 0.0, lambda *_: None):
+        assert row.runs[0].requests > 0
+        assert row.runs[0].p99_ms > 0
+
+
+def test_the_reference_lists_the_library_with_its_titles():
+    body = PAGE.read_text().partition("\n## The library\n")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", body, re.MULTILINE))
+    assert told == {name: library.find(name)[1].title for name in library.names()}
 
 
 def test_capacity_counts_speeds_and_zones(scenario):
