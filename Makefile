@@ -159,6 +159,7 @@ bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables
 	@$(BIN)/python bench/client_cpu.py --write docs/results/client-cpu.md
 	@$(BIN)/python bench/demo_seeds.py --write docs/results/demo.md
 	@$(BIN)/python bench/policies.py --write docs/results/policies.md
+	@$(BIN)/python bench/pods_saved.py --write docs/results/pods-saved.md
 	@$(BIN)/python bench/push.py --rounds 25 --reporting 100 --write docs/results/push.md
 	@$(BIN)/python bench/crowd.py --write docs/results/crowd.md
 	@$(BIN)/python bench/scale.py --write docs/results/scale.md
