@@ -1,7 +1,7 @@
 import pytest
 
-import policy_contract
 from trimtab import policies
+from trimtab.testing import policy_contract
 
 
 @pytest.mark.parametrize("name", policies.names())

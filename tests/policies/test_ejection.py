@@ -4,10 +4,10 @@ from random import Random
 
 import pytest
 
-from policy_contract import node
 from trimtab.policies import Outcome
 from trimtab.policies.ejection import Ejection
 from trimtab.policies.random_pick import RandomPick
+from trimtab.testing.policy_contract import node
 
 GOOD, BAD = Outcome.SUCCESS, Outcome.FAILURE
 

@@ -4,12 +4,12 @@ from random import Random
 
 import pytest
 
-from policy_contract import node
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 from trimtab.policies.error_bias import ErrorBias
 from trimtab.policies.p2c import P2C
 from trimtab.policies.shares import LEAST, Shares
+from trimtab.testing.policy_contract import node
 
 FAILED = [Outcome.FAILURE, Outcome.TIMEOUT, Outcome.OVERLOADED]
 

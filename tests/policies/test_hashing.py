@@ -5,9 +5,9 @@ from random import Random
 
 import pytest
 
-from policy_contract import node
 from trimtab.policies import Outcome
 from trimtab.policies.ring_hash import RingHash
+from trimtab.testing.policy_contract import node
 
 KEYS = [f"user-{i}" for i in range(2000)]
 

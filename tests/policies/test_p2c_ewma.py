@@ -3,9 +3,9 @@
 from math import log
 from random import Random
 
-from policy_contract import node
 from trimtab.policies import Outcome
 from trimtab.policies.p2c_ewma import P2CEwma
+from trimtab.testing.policy_contract import node
 
 
 def fleet(n, **options):

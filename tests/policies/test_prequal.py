@@ -2,10 +2,10 @@
 
 from random import Random
 
-from policy_contract import node
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome, Prober
 from trimtab.policies.prequal import Prequal
+from trimtab.testing.policy_contract import node
 
 
 def fleet(n=10, **options):

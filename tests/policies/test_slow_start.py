@@ -5,11 +5,11 @@ from random import Random
 
 import pytest
 
-from policy_contract import node
 from trimtab.balancer import Node
 from trimtab.policies import Outcome
 from trimtab.policies.p2c import P2C
 from trimtab.policies.slow_start import LONGEST, SlowStart
+from trimtab.testing.policy_contract import node
 
 
 def new(i, since):

@@ -4,7 +4,6 @@ from random import Random
 
 import pytest
 
-from policy_contract import node
 from trimtab.errors import ConfigError
 from trimtab.model import PolicyConfig
 from trimtab.policies import Outcome
@@ -12,6 +11,7 @@ from trimtab.policies.gate import Gate
 from trimtab.policies.p2c import P2C
 from trimtab.policies.shares import LEAST, Shares
 from trimtab.policies.stack import Stack
+from trimtab.testing.policy_contract import node
 
 
 def stack(name="p2c", **params):

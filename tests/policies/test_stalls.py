@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy_contract import node
 from trimtab.policies import Outcome
 from trimtab.policies.random_pick import RandomPick
 from trimtab.policies.round_robin import RoundRobin
 from trimtab.policies.stalls import Stalls
+from trimtab.testing.policy_contract import node
 
 GOOD = Outcome.SUCCESS
 

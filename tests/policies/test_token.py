@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from policy_contract import node
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 from trimtab.policies.token import MOST, SAVED, Token
+from trimtab.testing.policy_contract import node
 
 
 def fleet(n=10, **options):

@@ -5,11 +5,11 @@ from random import Random
 
 import pytest
 
-from policy_contract import node
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 from trimtab.policies.turns import Turns
 from trimtab.policies.weighted_round_robin import WeightedRoundRobin
+from trimtab.testing.policy_contract import node
 
 
 def fleet(n, **options):

@@ -5,13 +5,13 @@ from random import Random
 
 import pytest
 
-from policy_contract import node
 from trimtab.balancer import Node
 from trimtab.model import Endpoint, Locality, PolicyConfig
 from trimtab.policies import Outcome
 from trimtab.policies.p2c import P2C
 from trimtab.policies.stack import Stack
 from trimtab.policies.zones import GROWTH, PROBE, ROW, Zones
+from trimtab.testing.policy_contract import node
 
 
 def at(zone, i, weight=1):

@@ -3,7 +3,7 @@
 A policy is pure: no await, no clock, no socket, no global random. ``now`` [s, monotonic] and a
 ``random.Random`` are handed in. To add one, write ``policies/mine.py`` with a factory under
 ``@register("mine")``, or, outside this package, an entry point in the group ``trimtab.policies``;
-``tests/support/policy_contract.py`` then runs over it.
+``trimtab.testing.policy_contract`` then runs over it.
 """
 
 from __future__ import annotations

@@ -1,30 +1,10 @@
-"""Fakes for tests of programs that use trimtab: a clock, a source and a control plane.
-
-A control plane in the test's own process, with the endpoints that the test wants::
-
-    import trimtab
-    from trimtab.testing import ControlPlane
-
-    def test_orders_are_spread(two_servers):
-        with ControlPlane() as control_plane:
-            control_plane.set("orders.shop:grpc", [two_servers[0], two_servers[1]])
-            with trimtab.insecure_channel(
-                "xds:///orders.shop:grpc", bootstrap=control_plane.bootstrap()
-            ) as channel:
-                stub = OrdersStub(channel)
-                ...
-            control_plane.remove("orders.shop:grpc")
-
-It speaks real xDS over a loopback port, with the code of ``trimtab serve`` behind it, so native
-gRPC clients (``GRPC_XDS_BOOTSTRAP_CONFIG``) can use it too.
-"""
+"""A control plane in the test's own process. It speaks real xDS over a loopback port."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -34,83 +14,14 @@ import grpc
 
 from trimtab.client.bootstrap import Bootstrap
 from trimtab.discovery.static import snapshot_of
-from trimtab.errors import DiscoveryError, ProtocolError
+from trimtab.errors import ProtocolError
 from trimtab.model import Endpoint, Removed, Snapshot, SourceEvent, Synced, Updated
 from trimtab.xds.catalog import Catalog, Client
 from trimtab.xds.server_session import ResourceStatus, ServerSession
 
-__all__ = ["ConnectedClient", "ControlPlane", "FakeClock", "FakeSource"]
-
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _MAX_STREAMS = 64
 _STOP_S = 1.0  # for streams to end by themselves, which takes milliseconds
-
-
-class FakeClock:
-    """A clock that stands still until it is told to go on.
-
-    Example::
-
-        clock = FakeClock()
-        balancer = Balancer("orders.shop:8080", clock=clock, random=Random(1))
-        clock.advance(1.5)
-    """
-
-    def __init__(self, now: float = 0.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        """The present time [s]."""
-        return self.now
-
-    def advance(self, seconds: float) -> float:
-        """Let time pass [s]; return the new time.
-
-        Raises:
-            ValueError: ``seconds`` is negative: a monotonic clock does not go back.
-        """
-        if seconds < 0:
-            raise ValueError(f"FakeClock.advance({seconds}): a monotonic clock does not go back")
-        self.now += seconds
-        return self.now
-
-
-class FakeSource:
-    """A ``discovery.Source`` that says what the test pushes, for one reader.
-
-    Example::
-
-        source = FakeSource(Updated(snapshot), Synced())
-        source.push(Removed("orders.shop:8080"))
-    """
-
-    def __init__(self, *events: SourceEvent) -> None:
-        self._queue: asyncio.Queue[SourceEvent | DiscoveryError] = asyncio.Queue()
-        self.push(*events)
-
-    def contact(self) -> None:
-        """Nothing to lose contact with."""
-
-    def push(self, *events: SourceEvent) -> None:
-        """Say these next; call it on the loop that reads."""
-        for event in events:
-            self._queue.put_nowait(event)
-
-    def fail(self, reason: str) -> None:
-        """End the source with a ``DiscoveryError`` after what was pushed before."""
-        self._queue.put_nowait(DiscoveryError(reason))
-
-    async def events(self) -> AsyncIterator[SourceEvent]:
-        """What was pushed, and what will be; see ``discovery.Source``.
-
-        Raises:
-            DiscoveryError: after ``fail``.
-        """
-        while True:
-            event = await self._queue.get()
-            if isinstance(event, DiscoveryError):
-                raise event
-            yield event
 
 
 @dataclass(frozen=True, slots=True)
