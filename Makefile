@@ -160,6 +160,14 @@ bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables
 	@$(BIN)/python bench/demo_seeds.py --write docs/results/demo.md
 	@$(BIN)/python bench/policies.py --write docs/results/policies.md
 	@$(BIN)/python bench/pods_saved.py --write docs/results/pods-saved.md
+	@$(BIN)/python bench/ablation.py --write docs/results/ablation.md
+	@$(BIN)/python bench/zones.py --write docs/results/zones.md
+	@$(BIN)/python bench/simulator_speed.py --write docs/results/simulator-speed.md
+	@$(BIN)/python bench/server_cpu.py --rounds 40 --write docs/results/load-reports.md
+	@$(BIN)/python bench/http_clients.py --write docs/results/http.md
+	@$(BIN)/python bench/http_faults.py --write docs/results/http-faults.md
+	@$(BIN)/python bench/silent_pod.py --write docs/results/silent-pod.md
+	@$(BIN)/python bench/rolling_restart.py --write docs/results/rolling-restart.md
 	@$(BIN)/python bench/push.py --rounds 25 --reporting 100 --write docs/results/push.md
 	@$(BIN)/python bench/crowd.py --write docs/results/crowd.md
 	@$(BIN)/python bench/scale.py --write docs/results/scale.md
