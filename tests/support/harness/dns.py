@@ -51,10 +51,13 @@ class DnsServer:
         self.port = self._transport.get_extra_info("sockname")[1]
 
     def stop(self):
-        self._loop.call_soon_threadsafe(self._transport.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._end)
         self._thread.join()
         self._loop.close()
+
+    def _end(self):
+        self._transport.abort()  # which closes its socket in the loop's next turn, and so before it stops
+        self._loop.call_soon(self._loop.stop)
 
 
 def asking(port):
