@@ -12,10 +12,11 @@ import pytest
 import trustme
 from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
 
-from plane import QueueSource, eventually, pause, running, updated
+from plane import ANY_PORT, QueueSource, eventually, pause, running, updated
 from trimtab.control import metrics
-from trimtab.control.config import Config
+from trimtab.control.config import Address, Config
 from trimtab.control.report_streams import OutOfBand, ReportStreams
+from trimtab.control.serve import ControlPlane, ServeOptions
 from trimtab.control.server_loads import ServerLoads
 from trimtab.errors import ConfigError
 from trimtab.model import Synced
@@ -167,7 +168,7 @@ async def test_no_more_streams_are_open_than_allowed_and_none_that_is_not_wanted
             open_now.discard(context)
 
     async with contextlib.AsyncExitStack() as stack:
-        ports = [await stack.enter_async_context(server(counted)) for _ in range(4)]
+        ports = [await stack.enter_async_context(server(counted)) for _ in range(3)]
         few = OutOfBand(streams=2, interval_seconds=0.1)
         plane, source = await stack.enter_async_context(reading(*ports, options=few))
         await eventually(lambda: sum(s == "reading" for s in states(plane).values()) == 2)
@@ -220,3 +221,12 @@ def test_an_authority_that_cannot_be_read_is_an_error_before_anything_starts(tmp
     options = OutOfBand(streams=1, ca=str(tmp_path / "nothing.pem"))
     with pytest.raises(ConfigError, match=r"out_of_band\.ca: .*nothing\.pem"):
         options.credentials()
+
+
+@pytest.mark.parametrize(
+    ("host", "told"), [("127.0.0.1", True), ("0.0.0.0", False)], ids=["loopback", "everybody"]
+)
+async def test_an_admin_port_that_anybody_may_read_does_not_tell_which_ports_are_open(host, told):
+    options = ServeOptions(xds=ANY_PORT, admin=Address(host, 0), insecure=True)
+    plane = ControlPlane(options)  # which listens nowhere before it is started
+    assert plane.server.loads.servers.tells_reasons is told

@@ -14,8 +14,8 @@ from trimtab.xds.load_stats import Load
 ORDERS = "orders.shop:8080"
 
 
-def asking(service, *ports):
-    return snapshot(service, *ports, out_of_band=True)
+def asking(service, *ports, **how):
+    return snapshot(service, *ports, out_of_band=True, **how)
 
 
 class Scene:
@@ -41,15 +41,52 @@ class Scene:
 
 
 def test_only_services_that_ask_are_read_and_no_more_endpoints_than_allowed():
-    scene = Scene(asking("orders", 1, 2, 3), snapshot("quiet", 7), asking("pay", 4, 5))
-    assert scene.servers.wanted(4) == {
+    scene = Scene(asking("orders", 1, 2, 3), snapshot("quiet", 7), asking("pay", 4))
+    assert scene.servers.wanted(3) == {
+        "127.0.0.1:4": "pay.shop.svc",
         "127.0.0.1:1": "orders.shop.svc",
         "127.0.0.1:2": "orders.shop.svc",
-        "127.0.0.1:3": "orders.shop.svc",
-        "127.0.0.1:4": "pay.shop.svc",
     }
-    assert scene.gauge(metrics.SERVER_STREAMS) == {("reading",): 0, ("failing",): 4, ("unread",): 1}
+    assert scene.gauge(metrics.SERVER_STREAMS) == {("reading",): 0, ("failing",): 3, ("unread",): 1}
     assert scene.servers.wanted(0) == {}
+
+
+def services_read(scene, most):
+    return set(scene.servers.wanted(most).values())
+
+
+def test_a_large_service_whose_name_comes_first_keeps_no_small_one_unread():
+    scene = Scene(asking("a-huge", *range(100, 200)), *(asking(f"s{n}", n, n + 10) for n in (1, 2)))
+    assert services_read(scene, 20) == {"s1.shop.svc", "s2.shop.svc"}
+
+
+def test_a_namespace_of_many_small_services_keeps_no_other_s_unread():
+    theirs = [asking(f"a{n}", n, namespace="crowd") for n in range(100, 200)]
+    scene = Scene(*theirs, asking("orders", 1, 2, 3))
+    assert "orders.shop.svc" in services_read(scene, 20)
+
+
+def test_nothing_is_spent_on_a_service_of_which_nothing_could_be_said():
+    scene = Scene(asking("orders", 1, 2, 3), asking("pay", 4, 5))
+    assert services_read(scene, 4) == {"orders.shop.svc"}
+    assert scene.gauge(metrics.SERVER_STREAMS)[("unread",)] == 2
+
+
+def test_an_endpoint_that_comes_or_goes_changes_nobody_s_turn():
+    scene = Scene(asking("orders", *range(100, 120)), asking("pay", *range(200, 220)))
+    before = services_read(scene, 25)
+    for ports in (range(100, 121), range(100, 119), range(100, 125)):
+        scene.catalog.apply(Updated(asking("orders", *ports)))
+        assert services_read(scene, 25) == before == {"orders.shop.svc"}
+
+
+def test_where_reasons_are_not_told_an_open_port_looks_like_a_closed_one():
+    scene = Scene(asking("orders", 1, 2, 3))
+    scene.servers.tells_reasons = False
+    scene.servers.lose("127.0.0.1:1", "unavailable")
+    scene.servers.lose("127.0.0.1:2", "unimplemented")
+    assert [s["state"] for s in scene.servers.view(ORDERS)] == ["failing"] * 3
+    assert scene.gauge(metrics.SERVER_FAILURES) == {("failing",): 2}
 
 
 def test_servers_words_decide_evenness_and_are_not_added_to_clients_reports():

@@ -45,16 +45,22 @@ class QueueSource:
 
 
 def snapshot(
-    service="orders", *ports, health=Health.READY, port_name="grpc", zone="z1", out_of_band=False
+    service="orders",
+    *ports,
+    namespace="shop",
+    health=Health.READY,
+    port_name="grpc",
+    zone="z1",
+    out_of_band=False,
 ):
-    """``SERVICE.shop:8080`` with endpoints on 127.0.0.1."""
+    """``SERVICE.NAMESPACE:8080`` with endpoints on 127.0.0.1."""
     return Snapshot(
-        f"{service}.shop:8080",
+        f"{service}.{namespace}:8080",
         tuple(
             Endpoint("127.0.0.1", port, health=health, locality=Locality("r", zone))
             for port in ports
         ),
-        service=ServicePort(service, "shop", 8080, port_name, out_of_band=out_of_band),
+        service=ServicePort(service, namespace, 8080, port_name, out_of_band=out_of_band),
     )
 
 

@@ -150,6 +150,9 @@ class ControlPlane:
             status_readers=options.config.status_readers,
             doubt_s=options.doubt_s,
         )
+        self.server.loads.servers.tells_reasons = options.admin.is_loopback or (
+            security.guards_admin and not security.open_metrics
+        )
         self._reports = ReportStreams(
             self.server.loads.servers, options.config.out_of_band, Random(options.seed)
         )

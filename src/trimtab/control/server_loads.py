@@ -6,6 +6,8 @@ made by it.
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +17,8 @@ from trimtab.model import Endpoint
 from trimtab.telemetry import Counters
 from trimtab.xds.catalog import Catalog
 
+_LOG = logging.getLogger(__name__)
+
 MAX_ROWS = 20_000
 _GAUGES = (
     metrics.SERVER_REQUESTS,
@@ -22,7 +26,7 @@ _GAUGES = (
     metrics.SERVER_IN_FLIGHT,
     metrics.SERVER_UTILIZATION,
 )
-READING, FAILING, UNREAD = "reading", "failing", "unread"
+READING, FAILING, UNREAD, WAITING = "reading", "failing", "unread", "waiting"
 
 
 class ServerLoads:
@@ -35,10 +39,14 @@ class ServerLoads:
 
     Attributes:
         fresh_s: how long a report counts [s].
+        tells_reasons: pages and metrics say why an endpoint can't be read. Where anybody may read
+            them they must not: who may write an EndpointSlice chooses where the control plane
+            connects, and would learn which ports are open there.
     """
 
     def __init__(self, catalog: Catalog, counters: Counters, clock: Callable[[], float]) -> None:
         self.fresh_s = 90.0
+        self.tells_reasons = True
         self._catalog = catalog
         self._counters = counters
         self._clock = clock
@@ -51,26 +59,48 @@ class ServerLoads:
         """The endpoints to read, by address, with the name that their certificate is to have.
 
         Args:
-            most: of how many; the first by name of cluster and address.
+            most: of how many. Where that is too few for all, a Service's turn comes the sooner, the
+                less its namespace has by then: nobody's names, size or number of Services keep
+                another's out. One that would be read only to half or less, of which nothing could
+                be said, is left out.
         """
         found: dict[str, str] = {}
         unread: set[str] = set()
-        for cluster in sorted(self._asking()):
-            service = self._catalog.clusters()[cluster].service
+        for cluster in self._in_turn():
+            snapshot = self._catalog.clusters()[cluster]
+            service = snapshot.service
             name = f"{service.service}.{service.namespace}.svc" if service else ""
-            for endpoint in self._catalog.clusters()[cluster].usable():
-                if endpoint.target in found:
-                    continue
-                if len(found) < most:
-                    found[endpoint.target] = name
-                else:
-                    unread.add(endpoint.target)
+            targets = list(dict.fromkeys(e.target for e in snapshot.usable()))
+            missing = [target for target in targets if target not in found]
+            chosen = missing[: max(0, most - len(found))]
+            read = len(targets) - len(missing) + len(chosen)
+            if _too_few(read, len(targets)):
+                chosen = []
+            found.update(dict.fromkeys(chosen, name))
+            unread.update(missing[len(chosen) :])
         for gone in [target for target in self._reports if target not in found]:
             del self._reports[gone]
         for gone in [target for target in self._failures if target not in found]:
             del self._failures[gone]
-        self._wanted, self._unread = found, len(unread)
+        self._wanted, self._unread = found, len(unread - found.keys())
         return found
+
+    def _in_turn(self) -> list[str]:
+        """Clusters that ask, by how many endpoints their namespace has with them, the smaller first.
+
+        By powers of two, then by name, so that an endpoint that comes or goes rarely changes whose
+        turn it is; and by nothing that another replica would see otherwise.
+        """
+        clusters = self._catalog.clusters()
+        sizes = {cluster: len(clusters[cluster].usable()) for cluster in self._asking()}
+        taken: dict[str, int] = defaultdict(int)
+        turns: list[tuple[int, str]] = []
+        for cluster in sorted(sizes, key=lambda c: (sizes[c].bit_length(), c)):
+            service = clusters[cluster].service
+            namespace = service.namespace if service else ""
+            taken[namespace] += sizes[cluster]
+            turns.append((taken[namespace].bit_length(), cluster))
+        return [cluster for _, cluster in sorted(turns)]
 
     def take(self, target: str, report: LoadReport) -> None:
         """An endpoint has reported."""
@@ -80,7 +110,8 @@ class ServerLoads:
 
     def lose(self, target: str, reason: str) -> None:
         """An endpoint can't be read: what it said last says nothing of now."""
-        self._counters.add(metrics.SERVER_FAILURES, reason)
+        _LOG.debug("load reports of %s can't be read: %s", target, reason)
+        self._counters.add(metrics.SERVER_FAILURES, reason if self.tells_reasons else FAILING)
         self._reports.pop(target, None)
         if target in self._wanted:
             self._failures[target] = reason
@@ -94,7 +125,7 @@ class ServerLoads:
             return None
         usable = self._catalog.clusters()[cluster].usable()
         found = {e.target: report for e in usable if (report := self._fresh(e.target))}
-        return found if 2 * len(found) > len(usable) else None
+        return None if _too_few(len(found), len(usable)) else found
 
     def measure(self) -> None:
         """Bring the metrics up to date, before they are read."""
@@ -130,10 +161,15 @@ class ServerLoads:
                 "in_flight": report.in_flight if report else None,
                 "latency_seconds": report.latency if report else None,
                 "utilization": _utilization(report) if report else None,
-                "state": READING if report else self._failures.get(endpoint.target, "waiting"),
+                "state": self._state(endpoint.target, report),
             }
             for endpoint, report in self._rows(cluster)
         ]
+
+    def _state(self, target: str, report: LoadReport | None) -> str:
+        if report:
+            return READING
+        return self._failures.get(target, WAITING) if self.tells_reasons else FAILING
 
     def clusters(self) -> frozenset[str]:
         """Those that have a report."""
@@ -155,6 +191,10 @@ class ServerLoads:
     def _fresh(self, target: str) -> LoadReport | None:
         report, at = self._reports.get(target, (None, 0.0))
         return report if self._clock() - at <= self.fresh_s else None
+
+
+def _too_few(read: int, usable: int) -> bool:
+    return 2 * read <= usable
 
 
 def _utilization(report: LoadReport) -> float:
