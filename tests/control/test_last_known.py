@@ -13,7 +13,8 @@ from trimtab.control.state_file import State, StateError, read_state, write_stat
 from trimtab.control.store import Store
 from trimtab.control.verdicts import Verdicts
 from trimtab.discovery import Contact
-from trimtab.model import Removed, Synced
+from trimtab.discovery.addresses import endpoint_range
+from trimtab.model import Endpoint, Removed, Snapshot, Synced
 from trimtab.telemetry import Counters
 from trimtab.xds.catalog import Catalog
 
@@ -188,9 +189,9 @@ class Wall:
         return self.now
 
 
-def keeper(store, path, wall, verdicts=None, audience="trimtab"):
+def keeper(store, path, wall, verdicts=None, audience="trimtab", ranges=()):
     verdicts = verdicts or new_verdicts(wall)
-    options = StateOptions(path, 60.0)
+    options = StateOptions(path, 60.0, ranges=ranges)
     return LastKnown(options, store, verdicts, store._counters, audience=audience, wall=wall)
 
 
@@ -308,3 +309,36 @@ async def test_a_clock_that_is_set_back_has_the_file_written_anew(tmp_path):
         wall.now -= 600
         await kept.write()
     assert read_state(path, wall.now, 60.0) is not None
+
+
+def written(path, wall, **addresses):
+    """A state file with these endpoints by Service."""
+    snapshots = [
+        Snapshot(f"{name}.shop:8080", tuple(Endpoint(address, 80) for address in theirs))
+        for name, theirs in addresses.items()
+    ]
+    write_state(path, State({"s0": {s.cluster: s for s in snapshots}}), wall())
+
+
+def loaded(kept):
+    clusters = kept.load().get("s0", {})
+    return {name: [e.address for e in one.endpoints] for name, one in clusters.items()}
+
+
+async def test_what_the_ranges_do_not_allow_any_more_is_not_used_and_named(tmp_path, caplog):
+    path, wall = tmp_path / "state", Wall()
+    written(path, wall, orders=["10.0.0.1", "10.9.0.1", "fd00::1"], users=["10.9.0.2"], bills=[])
+    ranges = tuple(map(endpoint_range, ("10.0.0.0/16", "fd00::/8")))
+    kept = keeper(new_store(), path, wall, ranges=ranges)
+    # What lost all that it had is unknown, and not told as empty.
+    assert loaded(kept) == {ORDERS: ["10.0.0.1", "fd00::1"], BILLS: []}
+    assert (
+        f"state file {path}: 2 endpoints are not used: 10.9.0.1 of {ORDERS}: it is in none of the "
+        "ranges that --endpoint-range allows: 10.0.0.0/16, fd00::/8 (the first of them)"
+    ) in caplog.text
+
+
+async def test_what_never_may_be_an_endpoint_is_not_taken_from_a_file_either(tmp_path):
+    path, wall = tmp_path / "state", Wall()
+    written(path, wall, orders=["127.0.0.1", "169.254.169.254", "10.0.0.1"])
+    assert loaded(keeper(new_store(), path, wall)) == {ORDERS: ["10.0.0.1", "127.0.0.1"]}

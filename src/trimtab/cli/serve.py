@@ -327,7 +327,7 @@ def serve(
         write_deadline_s=write_deadline,
         seed=seed,
         source_timeout_s=source_timeout,
-        state=StateOptions(state, state_max_age, state_after),
+        state=StateOptions(state, state_max_age, state_after, ranges),
         hold_s=hold_down,
     )
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trimtab.control import metrics
@@ -13,7 +13,9 @@ from trimtab.control.logs import printable
 from trimtab.control.state_file import Saved, State, StateError, read_state, write_state
 from trimtab.control.store import Store
 from trimtab.control.verdicts import Verdicts
+from trimtab.discovery.addresses import AddressRules, Network, endpoint_address
 from trimtab.discovery.pause import pause
+from trimtab.model import Snapshot
 from trimtab.telemetry import Counters
 
 _LOG = logging.getLogger(__name__)
@@ -30,11 +32,14 @@ class StateOptions:
         file: where it is; None: there is none.
         max_age_s: what is older is not believed.
         after_s: how long sources may take at the start before it is used in their place.
+        ranges: no endpoint outside of these is believed, whatever was allowed when it was written;
+            none: no such limit.
     """
 
     file: Path | None = None
     max_age_s: float = 86_400.0
     after_s: float = 5.0
+    ranges: tuple[Network, ...] = ()
 
 
 class LastKnown:
@@ -90,7 +95,46 @@ class LastKnown:
             return {}
         if state.audience == self._audience:
             self._verdicts.restore(state.verdicts)
-        return state.sources
+        return self._allowed(state.sources)
+
+    def _allowed(self, saved: Saved) -> Saved:
+        """Without the endpoints that no source would be believed, either.
+
+        A cluster that loses all of them is left out: it is unknown, not empty.
+        """
+        ranges = self._options.ranges
+        rules = AddressRules(allow_loopback=not ranges, ranges=ranges)
+        refused: list[str] = []
+
+        def look(snapshot: Snapshot) -> Snapshot | None:
+            kept = []
+            for endpoint in snapshot.endpoints:
+                try:
+                    family = 6 if ":" in endpoint.address else 4
+                    endpoint_address(endpoint.address, family, rules)
+                except ValueError as error:
+                    refused.append(f"{endpoint.address} of {snapshot.cluster}: {error}")
+                else:
+                    kept.append(endpoint)
+            if len(kept) == len(snapshot.endpoints):
+                return snapshot
+            return replace(snapshot, endpoints=tuple(kept)) if kept else None
+
+        found = {
+            source: {
+                name: kept for name, one in clusters.items() if (kept := look(one)) is not None
+            }
+            for source, clusters in saved.items()
+        }
+        if refused:
+            _LOG.warning(
+                "state file %s: %d endpoints are not used: %s%s",
+                self._options.file,
+                len(refused),
+                printable(refused[0], limit=1000),
+                " (the first of them)" if len(refused) > 1 else "",
+            )
+        return found
 
     async def keep(self) -> None:
         """Write the file whenever there is something new, for ever."""
