@@ -170,6 +170,7 @@ CASES = {
         "9x70",
     ),
     "TrimtabInsecure": ('trimtab_insecure_listener{pod="one",port="xds"}', "1x70", "0x70"),
+    "TrimtabLogLost": ('trimtab_log_lines_dropped_total{pod="one"}', "0x50 7x20", "7x70"),
     "TrimtabFault": ('trimtab_stream_exceptions_total{pod="one"}', "0x50 1x20", "0x10 1x60"),
 }
 
@@ -201,5 +202,18 @@ def test_slow_pushes_are_told_after_ten_minutes():
     assert not firing(quick, 900)
 
 
+def test_a_loop_that_is_late_all_the_time_is_told_and_one_that_stood_still_once_is_not():
+    def beats(late):
+        within = {"0.25": 2 - late, "0.5": 2, "+Inf": 2}
+        return {
+            f'trimtab_event_loop_lag_seconds_bucket{{le="{bound}",pod="one"}}': counter(rate)
+            for bound, rate in within.items()
+        }
+
+    assert not firing(beats(late=0.1), 1500)
+    assert not firing(beats(late=1), 540)
+    assert firing(beats(late=1), 1500) == {"TrimtabLoopLate": [{"pod": "one"}]}
+
+
 def test_every_alert_is_tried_here():
-    assert {rule["alert"] for rule in ALERTS} == {*CASES, "TrimtabSlowPushes"}
+    assert {rule["alert"] for rule in ALERTS} == {*CASES, "TrimtabSlowPushes", "TrimtabLoopLate"}

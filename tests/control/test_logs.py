@@ -1,6 +1,5 @@
 """Nobody writes lines into the log, or into the metrics, but trimtab."""
 
-import io
 import json
 import logging
 
@@ -8,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.control.logs import MAX_TEXT, printable, set_up_logs
+from trimtab.control.log_lines import LogLines
+from trimtab.control.logs import LOGGERS, MAX_TEXT, printable, set_up_logs
 from trimtab.telemetry import Counters, Metric, prometheus_text
 
 ANY = st.text(max_size=2 * MAX_TEXT) | st.text(st.sampled_from('\n\r\x1b[\u2028\x00\x85a\\"'))
@@ -24,17 +24,19 @@ def test_what_strangers_send_is_printable_and_short(text, keep_tail):
 
 def logged(log_format, text):
     """What one message becomes."""
-    set_up_logs("info", log_format)
-    (handler,) = logging.getLogger("trimtab").handlers
-    handler.setStream(stream := io.StringIO())
+    written = []
+    lines = LogLines(written.append)
+    set_up_logs("info", log_format, lines)
     try:
         logging.getLogger("trimtab.control").warning("told: %s", text)
     finally:
-        logger = logging.getLogger("trimtab")
-        logger.handlers[:] = []
-        logger.propagate = True
-        logger.setLevel(logging.NOTSET)
-    return stream.getvalue()
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            logger.handlers[:] = []
+            logger.propagate = True
+            logger.setLevel(logging.NOTSET)
+        lines.close(5.0)
+    return "".join(written)
 
 
 @given(ANY)

@@ -12,6 +12,9 @@ from trimtab.cli.options import address, option
 if TYPE_CHECKING:
     from trimtab.control.config import Address
 
+# How long the end waits for somebody to read the last lines of the log [s].
+LAST_LINES_S = 2.0
+
 
 @click.command(short_help="Run the control plane.")
 @option(
@@ -286,6 +289,7 @@ def serve(
 
     from trimtab.control.config import Config, load_config
     from trimtab.control.last_known import StateOptions
+    from trimtab.control.log_lines import LogLines
     from trimtab.control.logs import set_up_logs
     from trimtab.control.security import SecurityOptions
     from trimtab.control.serve import ServeOptions, serve
@@ -294,7 +298,9 @@ def serve(
     from trimtab.discovery.addresses import endpoint_range
     from trimtab.errors import ConfigError
 
-    set_up_logs(log_level, log_format)
+    lines = LogLines()
+    click.get_current_context().call_on_close(lambda: lines.close(LAST_LINES_S))
+    set_up_logs(log_level, log_format, lines)
     if bool(tls_cert) != bool(tls_key) or (tls_client_ca and not tls_cert):
         raise click.UsageError("--tls-cert and --tls-key belong together, --tls-client-ca to both")
     try:
@@ -329,10 +335,11 @@ def serve(
         source_timeout_s=source_timeout,
         state=StateOptions(state, state_max_age, state_after, ranges),
         hold_s=hold_down,
+        dropped_lines=lambda: lines.dropped,
     )
     try:
         options.check()
         sources = named_sources(wanted)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    asyncio.run(serve(options, sources, lambda line: click.echo(line, err=True)))
+    asyncio.run(serve(options, sources, lines.put))

@@ -43,6 +43,7 @@ class Admin:
         clock: loop time [s].
         hosts: further names that it may be asked by.
         failed: the background job that has failed, "" if none; with one, it is not healthy.
+        dropped_lines: how many lines of the log were lost until now.
         missing: the right that is missing to know clients, "" if none; without it, it is not ready.
         gate: who may read; None: everybody who reaches it.
         certificate: with a gate, since tokens are sent over TLS only.
@@ -57,6 +58,7 @@ class Admin:
         clock: Callable[[], float],
         hosts: tuple[str, ...] = (),
         failed: Callable[[], str] = str,
+        dropped_lines: Callable[[], int] = int,
         missing: Callable[[], str] = str,
         gate: AdminGate | None = None,
         certificate: Certificate | None = None,
@@ -68,6 +70,7 @@ class Admin:
         self._hosts = frozenset(h.lower() for h in (*hosts, "localhost"))
         self.gate = gate
         self._failed = failed
+        self._dropped_lines = dropped_lines
         self._missing = missing
         self._tls = certificate.context() if gate and certificate else None
         app = web.Application(middlewares=[self._check_host, self._check_reader, _errors_as_json])
@@ -156,6 +159,7 @@ class Admin:
         self._store.measure()
         self._server.measure()
         self._counters.set(metrics.READY, int(not self.not_ready()))
+        self._counters.set(metrics.LOG_DROPPED, self._dropped_lines())
         text = prometheus_text(self._counters)
         return web.Response(body=text.encode(), headers={"Content-Type": _PROMETHEUS})
 

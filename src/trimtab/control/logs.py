@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+
+from trimtab.control.log_lines import LogLines
 
 MAX_TEXT = 256
+LOGGERS = ("trimtab", "asyncio", "aiohttp", "grpc")
 
 
 def printable(text: str, *, limit: int = MAX_TEXT, keep_tail: bool = False) -> str:
@@ -47,11 +49,32 @@ class _Json(logging.Formatter):
         return json.dumps(line)
 
 
-def set_up_logs(level: str, log_format: str) -> None:
-    """Send this package's log lines to stderr, as ``text`` or ``json``."""
-    handler = logging.StreamHandler(sys.stderr)
+class _Aside(logging.Handler):
+    """Makes each record a line at once, and leaves writing it to another thread."""
+
+    def __init__(self, lines: LogLines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - as every handler of logging does: a bad line is told, not raised
+            self.handleError(record)
+        else:
+            self._lines.put(line)
+
+
+def set_up_logs(level: str, log_format: str, lines: LogLines) -> None:
+    """Send log lines to ``lines``, as ``text`` or ``json``.
+
+    This package's, of the given level and above; of the libraries that the control plane runs on,
+    warnings and errors.
+    """
+    handler = _Aside(lines)
     handler.setFormatter(_Json() if log_format == "json" else _Text())
-    logger = logging.getLogger("trimtab")
-    logger.handlers[:] = [handler]
-    logger.setLevel(level.upper())
-    logger.propagate = False
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+    logging.getLogger(LOGGERS[0]).setLevel(level.upper())

@@ -16,6 +16,9 @@ _PUSH_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 # From the pod's change itself, whose time Kubernetes writes in whole seconds: finer says nothing.
 _EVENT_ACK_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 
+# A busy loop is late by milliseconds; by seconds it is overloaded, and by a minute it is stuck.
+_LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0)
+
 STREAMS = "trimtab_streams"
 STREAMS_TOTAL = "trimtab_streams_total"
 STREAM_ENDS = "trimtab_stream_ends_total"
@@ -47,6 +50,8 @@ REFUSED = "trimtab_streams_refused_total"
 ADMIN_REFUSED = "trimtab_admin_refused_total"
 THROTTLED = "trimtab_requests_throttled_total"
 CONFIG_RELOADS = "trimtab_config_reloads_total"
+LOOP_LAG = "trimtab_event_loop_lag_seconds"
+LOG_DROPPED = "trimtab_log_lines_dropped_total"
 ON_TRUST = "trimtab_clusters_on_trust"
 STATE_WRITES = "trimtab_state_writes_total"
 LOAD_REPORTS = "trimtab_load_reports_total"
@@ -120,6 +125,14 @@ METRICS: tuple[Metric, ...] = (
     Metric(REFUSED, "counter", "Streams refused before they began, by reason.", ("reason",)),
     Metric(ADMIN_REFUSED, "counter", "Admin pages refused, by reason.", ("reason",)),
     Metric(THROTTLED, "counter", "Requests that waited because their stream sent too many."),
+    Metric(
+        LOOP_LAG,
+        "histogram",
+        "Seconds by which the event loop comes too late, looked at twice a second.",
+        (),
+        _LAG_BUCKETS_S,
+    ),
+    Metric(LOG_DROPPED, "counter", "Lines of the log that were lost, as nobody read them."),
     Metric(CONFIG_RELOADS, "counter", "Times the configuration was read anew.", ("result",)),
     Metric(LOAD_REPORTS, "counter", "Load reports received.", ("client",)),
     Metric(LOADS_REFUSED, "counter", "Parts of load reports left out or cut.", ("reason",)),

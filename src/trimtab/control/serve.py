@@ -24,6 +24,7 @@ from trimtab.control.config import Address, Config, load_config, refuse_open
 from trimtab.control.jobs import Jobs
 from trimtab.control.last_known import LastKnown, StateOptions
 from trimtab.control.logs import printable
+from trimtab.control.loop_lag import LoopLag
 from trimtab.control.report_streams import ReportStreams
 from trimtab.control.security import SecurityOptions
 from trimtab.control.server import DOUBT_S, LOAD_INTERVAL_S, WRITE_DEADLINE_S, XdsServer
@@ -64,6 +65,7 @@ class ServeOptions:
         hold_s: how long a loss without evidence is not believed; 0: not at all.
         load_interval_s: how often clients report their load [s].
         doubt_s: how long what clients bring along and nobody here knows is not said to be gone [s].
+        dropped_lines: how many lines of the log were lost until now.
     """
 
     xds: Address
@@ -80,6 +82,7 @@ class ServeOptions:
     hold_s: float = HOLD_S
     load_interval_s: float = LOAD_INTERVAL_S
     doubt_s: float = DOUBT_S
+    dropped_lines: Callable[[], int] = int
 
     def check(self) -> None:
         """Refuse what is unsafe, before anything starts.
@@ -165,6 +168,7 @@ class ControlPlane:
             clock=clock,
             hosts=options.config.admin_hosts,
             failed=lambda: self.jobs.failed,
+            dropped_lines=options.dropped_lines,
             missing=lambda: next((a.missing for a in self._authenticators if a.missing), ""),
             gate=AdminGate(
                 readers, options.config.admin_readers, open_metrics=security.open_metrics
@@ -173,6 +177,7 @@ class ControlPlane:
             else None,
             certificate=certificate,
         )
+        self._lag = LoopLag(self.counters, clock)
         self.xds_address = options.xds
         self.admin_address = options.admin
 
@@ -217,6 +222,7 @@ class ControlPlane:
             "keeping the state file": self._last_known.keep(),
             "reading load reports of endpoints": self._reports.run(),
             "looking for clients that don't read": self.server.watch_readers(),
+            "measuring how late the loop is": self._lag.run(),
         }
         for number, authenticator in enumerate(self._authenticators):
             jobs[f"preparing authenticator {number}"] = authenticator.prepare()
