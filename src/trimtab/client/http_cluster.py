@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -194,14 +194,21 @@ class HttpCluster:
         LIVENESS.ask_silent(self, node)
 
     def leavers(self) -> Iterable[Any]:
-        """Pools of endpoints that have left with nothing in flight; each is returned once."""
-        if not self._left:
-            return ()
-        with self.lock:
-            idle = [node for node in self._left if not node.in_flight]
-            for node in idle:
-                self._left.remove(node)
-            return [node.transport for node in idle if node.transport is not None]
+        """Pools of endpoints that have left with nothing in flight; each is returned once.
+
+        One is taken as it is asked for: who is interrupted while he closes one leaves the rest to the next.
+        """
+        return self._idle_leavers() if self._left else ()
+
+    def _idle_leavers(self) -> Iterator[Any]:
+        while True:
+            with self.lock:
+                idle = next((node for node in self._left if not node.in_flight), None)
+                if idle is None:
+                    return
+                self._left.remove(idle)
+            if idle.transport is not None:
+                yield idle.transport
 
     def pools(self) -> list[Any]:
         """All pools, those of endpoints that have left too."""

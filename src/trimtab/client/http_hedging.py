@@ -11,6 +11,7 @@ from typing import Any
 
 from trimtab.attempt import Ended, Verdict
 from trimtab.client.http_attempts import HttpCall
+from trimtab.client.http_discard import let_go, let_go_soon
 from trimtab.client.http_plans import LOST
 from trimtab.errors import NoEndpoints
 
@@ -51,11 +52,13 @@ class _Race:
     Attributes:
         course: decides.
         running: attempts under way.
+        unwanted: responses to let go of.
     """
 
     def __init__(self, call: HttpCall, clock: Callable[[], float]) -> None:
         self.course = call.course
         self.running = 0
+        self.unwanted: list[Any] = []
         self._clock = clock
         self._last: Tried | None = None
 
@@ -68,21 +71,30 @@ class _Race:
         """Whether to make another attempt now; else what ends the request, if nothing more can come."""
         if self.course.due(self._clock()):
             return True, None
-        return False, None if self.running else self.take_last()
+        if self.running:
+            return False, None
+        last, self._last = self._last, None
+        return False, last
 
-    def ended(self, tried: Tried) -> tuple[Verdict, Any]:
-        """An attempt ended: what that means, and a response that nobody wants any more, or None."""
-        older, self._last = self.take_last(), tried
+    def ended(self, tried: Tried) -> Verdict:
+        """An attempt ended: what that means."""
+        self.no_more()
         self.running -= 1
         verdict = self.course.ended(self._clock(), tried.ended or _GOOD)
-        if verdict is Verdict.FINAL:
-            self._last = None
-        return verdict, None if older is None else older.response
+        if verdict is not Verdict.FINAL:
+            self._last = tried
+        return verdict
 
-    def take_last(self) -> Tried | None:
-        """The latest end that was not the request's."""
+    def no_more(self) -> None:
+        """The latest end that was not the request's will not be it either."""
         last, self._last = self._last, None
-        return last
+        if last is not None:
+            self.late(last)
+
+    def late(self, tried: Tried) -> None:
+        """This end is nobody's."""
+        if tried.response is not None:
+            self.unwanted.append(tried.response)
 
 
 def _unplaced(error: BaseException) -> Tried:
@@ -120,28 +132,33 @@ class HedgedOnLoop:
         Raises:
             BaseException: the error of the attempt that does.
         """
-        self._start()
+        final = None
         try:
-            while True:
-                over = await self._next_ends()
-                if not over:
-                    again, last = self._race.due()
-                    if again:
-                        self._start()
-                    elif last is not None:
-                        return last.result()
-                for task in over:
-                    self._running.discard(task)
-                    error = task.exception()
-                    tried = task.result() if error is None else _unplaced(error)
-                    verdict, unwanted = self._race.ended(tried)
-                    await self._let_go(unwanted)
-                    if verdict is Verdict.FINAL:
-                        return tried.result()
-                    if verdict is Verdict.AGAIN:
-                        self._start()
+            final = await self._final()
         finally:
-            await self._end()
+            await self._end(final)
+        return final.result()
+
+    async def _final(self) -> Tried:
+        self._start()
+        while True:
+            over = await self._next_ends()
+            if not over:
+                again, last = self._race.due()
+                if again:
+                    self._start()
+                elif last is not None:
+                    return last
+            for task in over:
+                self._running.discard(task)
+                error = task.exception()
+                tried = task.result() if error is None else _unplaced(error)
+                verdict = self._race.ended(tried)
+                if verdict is Verdict.FINAL:
+                    return tried
+                if verdict is Verdict.AGAIN:
+                    self._start()
+            await self._let_go()
 
     def _start(self) -> None:
         self._race.running += 1
@@ -157,17 +174,25 @@ class HedgedOnLoop:
         )
         return over
 
-    async def _end(self) -> None:
-        last = self._race.take_last()
+    async def _end(self, final: Tried | None) -> None:
+        race = self._race
+        race.no_more()
         for task in self._running:
             task.add_done_callback(_look_at)
             if not task.cancel() and not task.cancelled() and task.exception() is None:
-                await self._let_go(task.result().response)
-        await self._let_go(None if last is None else last.response)
+                race.late(task.result())
+        try:
+            await self._let_go()
+        except BaseException:  # cancelled: nobody takes the answer
+            if final is not None:
+                race.late(final)
+            await self._let_go()
+            raise
 
-    async def _let_go(self, response: Any) -> None:
-        if response is not None:
-            await self._discard(response)
+    async def _let_go(self) -> None:
+        unwanted = self._race.unwanted
+        while unwanted:
+            await let_go_soon(unwanted.pop(), self._discard)
 
 
 def _look_at(task: asyncio.Task[Tried]) -> None:
@@ -197,27 +222,32 @@ class HedgedInThreads:
 
     def to_its_end(self) -> Any:
         """As ``HedgedOnLoop.to_its_end``."""
-        self._start()
+        final = None
         try:
-            while True:
-                try:
-                    found = self._ended.get(timeout=self._race.wait_s())
-                except Empty:
-                    again, last = self._race.due()
-                    if again:
-                        self._start()
-                    elif last is not None:
-                        return last.result()
-                    continue
-                tried = found if isinstance(found, Tried) else _unplaced(found)
-                verdict, unwanted = self._race.ended(tried)
-                self._let_go(unwanted)
-                if verdict is Verdict.FINAL:
-                    return tried.result()
-                if verdict is Verdict.AGAIN:
-                    self._start()
+            final = self._final()
         finally:
-            self._end()
+            self._end(final)
+        return final.result()
+
+    def _final(self) -> Tried:
+        self._start()
+        while True:
+            try:
+                found = self._ended.get(timeout=self._race.wait_s())
+            except Empty:
+                again, last = self._race.due()
+                if again:
+                    self._start()
+                elif last is not None:
+                    return last
+                continue
+            tried = found if isinstance(found, Tried) else _unplaced(found)
+            verdict = self._race.ended(tried)
+            if verdict is Verdict.FINAL:
+                return tried
+            if verdict is Verdict.AGAIN:
+                self._start()
+            self._let_go()
 
     def _start(self) -> None:
         self._race.running += 1
@@ -235,19 +265,27 @@ class HedgedInThreads:
             if not self._over:
                 self._ended.put(found)
                 return
-        if isinstance(found, Tried):
-            self._let_go(found.response)
+        if isinstance(found, Tried) and found.response is not None:
+            let_go(found.response, self._discard)
 
-    def _end(self) -> None:
+    def _end(self, final: Tried | None) -> None:
         with self._lock:
             self._over = True
-        last = self._race.take_last()
-        self._let_go(None if last is None else last.response)
+        race = self._race
+        race.no_more()
         while not self._ended.empty():
             found = self._ended.get()
             if isinstance(found, Tried):
-                self._let_go(found.response)
+                race.late(found)
+        try:
+            self._let_go()
+        except BaseException:  # interrupted: nobody takes the answer
+            if final is not None:
+                race.late(final)
+            self._let_go()
+            raise
 
-    def _let_go(self, response: Any) -> None:
-        if response is not None:
-            self._discard(response)
+    def _let_go(self) -> None:
+        unwanted = self._race.unwanted
+        while unwanted:
+            let_go(unwanted.pop(), self._discard)

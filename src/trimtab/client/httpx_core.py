@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import Broke, HttpCall, outcome_of_http, report_of_http
 from trimtab.client.http_cluster import HttpCluster, Unknown
 from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
+from trimtab.client.http_discard import let_go, let_go_soon
 from trimtab.client.http_hedging import HedgedInThreads, HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_blocking, pick_soon
 from trimtab.client.observing import End
@@ -297,7 +299,7 @@ class AsyncCore(Core):
         if cluster is None:
             return await self._others.handle_async_request(request)
         for pool in cluster.leavers():
-            await pool.aclose()
+            await let_go_soon(pool, self._inner.aclose)
         call = self._call(cluster, request)
         if call.hedges:
             attempt = partial(self._attempt, cluster, call, request)
@@ -308,7 +310,7 @@ class AsyncCore(Core):
             if pause is None:
                 return tried.result()
             if tried.response is not None:
-                await tried.response.stream.aclose()
+                await let_go_soon(tried.response, _discard_soon)
             if pause:
                 await asyncio.sleep(pause)  # noqa: TID251 - the pause before the next attempt
 
@@ -349,11 +351,12 @@ class AsyncCore(Core):
 
     async def aclose(self) -> None:
         """Close all pools and follow no endpoints any more."""
-        for cluster in self._clusters:
-            cluster.close()
-            for pool in cluster.pools():
-                await pool.aclose()
-        await self._others.aclose()
+        async with AsyncExitStack() as each:  # whatever befalls another
+            each.push_async_callback(self._others.aclose)
+            for cluster in self._clusters:
+                cluster.close()
+                for pool in cluster.pools():
+                    each.push_async_callback(pool.aclose)
 
 
 class SyncCore(Core):
@@ -365,7 +368,7 @@ class SyncCore(Core):
         if cluster is None:
             return self._others.handle_request(request)
         for pool in cluster.leavers():
-            pool.close()
+            let_go(pool, self._inner.close)
         call = self._call(cluster, request)
         if call.hedges:
             attempt = partial(self._attempt, cluster, call, request)
@@ -376,7 +379,7 @@ class SyncCore(Core):
             if pause is None:
                 return tried.result()
             if tried.response is not None:
-                tried.response.stream.close()
+                let_go(tried.response, _discard)
             if pause:
                 time.sleep(pause)  # noqa: TID251 - the pause before the next attempt
 
@@ -411,8 +414,9 @@ class SyncCore(Core):
 
     def close(self) -> None:
         """Close all pools and follow no endpoints any more."""
-        for cluster in self._clusters:
-            cluster.close()
-            for pool in cluster.pools():
-                pool.close()
-        self._others.close()
+        with ExitStack() as each:  # whatever befalls another
+            each.callback(self._others.close)
+            for cluster in self._clusters:
+                cluster.close()
+                for pool in cluster.pools():
+                    each.callback(pool.close)

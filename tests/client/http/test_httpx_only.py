@@ -1,11 +1,15 @@
 """What httpx and httpx2 can and aiohttp can't: HTTP/2, and URLs of scheme xds."""
 
+import asyncio
+
 import pytest
 
 import trimtab.httpx
 import trimtab.httpx2
+from harness.waiting import Deadline, pause
 from http_doors import Httpx2Async, Httpx2Sync, HttpxAsync, HttpxSync
 from trimtab.errors import ConfigError
+from trimtab.testing import ControlPlane
 
 SOME = pytest.mark.parametrize(
     "kind", [HttpxAsync, HttpxSync, Httpx2Async, Httpx2Sync], ids=lambda kind: kind.__name__
@@ -49,3 +53,85 @@ async def test_with_the_kill_switch_an_xds_url_is_refused_with_what_to_do(kind, 
 def test_a_transport_closes_without_ever_being_used(module):
     with module.Transport(hosts=["*.shop"]):
         pass
+
+
+def breaking(kind):
+    """The same kind of client, of whose transports each raises when it is closed, and notes it."""
+    closed = []
+    is_async = "Async" in kind.__name__
+    name = "AsyncHTTPTransport" if is_async else "HTTPTransport"
+    plain = getattr(kind.library, name)
+    face = getattr(kind.transports, "AsyncTransport" if is_async else "Transport")
+
+    class Inner(plain):
+        def close(self):
+            closed.append(self)
+            super().close()
+            raise OSError("closing is broken")
+
+        async def aclose(self):
+            closed.append(self)
+            await super().aclose()
+            raise OSError("closing is broken")
+
+    class Face(face):
+        _inner = Inner
+
+    class Transports:
+        AsyncTransport = Transport = Face
+
+    class Client(kind):
+        transports = Transports
+
+    return Client, closed
+
+
+async def left_by_all_but_one(client, plane, opened):
+    """Ask all, and let all but the last leave."""
+    for _ in opened:
+        await client.send("GET", "http://orders.shop:8080/")
+    (cluster,) = client.transport._clusters
+    plane.set("orders.shop:8080", [opened[-1].target])
+    deadline = Deadline(10)
+    while len(cluster.balancer.nodes) > 1:
+        assert not deadline.passed
+        await asyncio.to_thread(pause)
+
+
+@SOME
+async def test_a_leaver_that_can_t_be_closed_fails_no_request_and_keeps_no_other_open(
+    kind, servers
+):
+    client_of, closed = breaking(kind)
+    opened = servers.open("a", "b", "c")
+    with ControlPlane() as plane:
+        plane.set("orders.shop:8080", [s.target for s in opened])
+        client = client_of(hosts=["*.shop"], bootstrap=plane.bootstrap(), policy="round_robin")
+        await left_by_all_but_one(client, plane, opened)
+        answer = await client.send("GET", "http://orders.shop:8080/")
+        assert answer.seen["server"] == "c"
+        assert len(set(closed)) == 2
+        with pytest.raises(OSError, match="closing is broken"):
+            await client.close()
+        assert len(closed) == len(set(closed)) == 4  # each once; the fourth is for other hosts
+
+
+@SOME
+async def test_a_leaver_is_closed_when_its_last_response_is(kind, servers):
+    client_of, closed = breaking(kind)
+    opened = servers.open("a", "b")
+    with ControlPlane() as plane:
+        plane.set("orders.shop:8080", [s.target for s in opened])
+        client = client_of(hosts=["*.shop"], bootstrap=plane.bootstrap(), policy="round_robin")
+        open_ones = [await client.begin("http://orders.shop:8080/parts") for _ in opened]
+        await left_by_all_but_one(client, plane, opened)
+        await client.send("GET", "http://orders.shop:8080/")
+        assert not closed
+        for server in opened:
+            server.let_go.set()
+        for response in open_ones:
+            await response.aclose()
+        await client.send("GET", "http://orders.shop:8080/")
+        assert len(closed) == 1
+        with pytest.raises(OSError, match="closing is broken"):
+            await client.close()
