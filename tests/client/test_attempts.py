@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import signal
 import threading
 from collections import Counter
 from concurrent.futures import Future
@@ -513,8 +514,10 @@ def blocking(request, echo):
     made.close()
 
 
-def future_of(channel, echo, **more):
-    return echo[1].EchoStub(channel.raw).Say.future(echo[0].Request(text="x", **more), timeout=20)
+def future_of(channel, echo, timeout=20, **more):
+    return (
+        echo[1].EchoStub(channel.raw).Say.future(echo[0].Request(text="x", **more), timeout=timeout)
+    )
 
 
 def test_a_future_is_made_again_elsewhere_and_is_grpcs_own_to_look_at(blocking, pods, echo):
@@ -648,26 +651,91 @@ def test_closing_the_channel_ends_what_has_further_attempts_to_make(blocking, po
     assert call.exception(timeout=10).code() is not grpc.StatusCode.OK
 
 
-def test_a_call_between_two_attempts_is_cancelled_when_its_channel_is_closed(blocking, pods, echo):
+LONG = {"backoff_s": 60.0, "most_backoff_s": 60.0}
+LATER = (("grpc-retry-pushback-ms", "60000"),)
+
+
+@pytest.mark.parametrize("hedge_after_s", [None, 30.0], ids=["retried", "hedged"])
+@pytest.mark.parametrize("how", ["blocks", "future", "stream"])
+def test_a_call_between_two_attempts_is_cancelled_at_once_when_its_channel_is_closed(
+    blocking, pods, echo, how, hedge_after_s
+):
     for pod in pods:
-        pod.code = UNAVAILABLE
-    channel = opened(blocking, pods, retry=Retry(5, backoff_s=0.5, most_backoff_s=0.5))
+        pod.code, pod.trailers = UNAVAILABLE, LATER
+    channel = opened(blocking, pods, retry=Retry(5, hedge_after_s=hedge_after_s, **LONG))
     ended = Future()
 
-    def say():
+    def call():
         try:
-            channel.say(echo[0].Request(text="x"), timeout=20)
+            if how == "blocks":
+                channel.say(echo[0].Request(text="x"), timeout=600)
+            elif how == "future":
+                future_of(channel, echo, timeout=600).result()
+            else:
+                channel.count(echo[0].Request(text="x"), timeout=600)
         except (grpc.RpcError, ValueError) as error:
             ended.set_exception(error)
 
-    caller = threading.Thread(target=say)
+    caller = threading.Thread(target=call)
     caller.start()
     eventually(lambda: executions(pods)["x"], within=10, what="an attempt has failed")
     idle(channel)
+    pause(0.1)  # who was told of the end of the last one waits now
     channel.close()
-    with pytest.raises(grpc.RpcError, match="closed"):
+    with pytest.raises(grpc.RpcError, match="closed") as caught:
         ended.result(timeout=10)
+    assert caught.value.code() is grpc.StatusCode.CANCELLED
     caller.join()
+
+
+@pytest.mark.parametrize("how", ["future", "stream"])
+def test_who_cancels_a_call_between_two_attempts_waits_for_none(blocking, pods, echo, how):
+    for pod in pods:
+        pod.code = UNAVAILABLE
+    channel = opened(blocking, pods, retry=Retry(5, **LONG))
+    if how == "future":
+        call = future_of(channel, echo, timeout=600)
+    else:
+        call = echo[1].EchoStub(channel.raw).Count(echo[0].Request(text="x"), timeout=600)
+    ended = Future()
+    waiter = threading.Thread(target=lambda: ended.set_result(call.code()))
+    waiter.start()
+    eventually(lambda: executions(pods)["x"], within=10, what="an attempt has failed")
+    idle(channel)
+    call.cancel()
+    assert ended.result(timeout=10) is grpc.StatusCode.CANCELLED
+    waiter.join()
+
+
+@pytest.mark.parametrize("waits", ["for a message", "for the next attempt"])
+def test_a_stream_whose_reader_is_interrupted_leaves_nothing_in_flight(blocking, pods, echo, waits):
+    between = waits == "for the next attempt"
+    for pod in pods:
+        pod.code = UNAVAILABLE if between else None
+    channel = opened(blocking, pods, retry=Retry(5, **LONG))
+    call = (
+        echo[1]
+        .EchoStub(channel.raw)
+        .Count(echo[0].Request(text="x", hold=not between, replies=1), timeout=600)
+    )
+    over = threading.Event()
+
+    def interrupt():
+        eventually(lambda: executions(pods)["x"], within=10, what="an attempt is under way")
+        if between:
+            idle(channel)
+        pause(0.3)
+        while not over.wait(0.5):  # one that comes before the wait is not lost: it ends the test
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(call)
+    over.set()
+    interrupter.join()
+    idle(channel)
+    assert call.code() is grpc.StatusCode.CANCELLED
 
 
 def test_without_endpoints_the_reason_is_the_callers(door, echo):

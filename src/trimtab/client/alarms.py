@@ -16,6 +16,9 @@ _log = logging.getLogger("trimtab.client")
 class Alarms:
     """One daemon thread, which is there while something is due.
 
+    Attributes:
+        closed: set when nobody is to wait any more.
+
     Args:
         clock: seconds, monotonic.
     """
@@ -26,15 +29,26 @@ class Alarms:
         self._numbers = count()
         self._news = threading.Condition()
         self._there = False
+        self.closed = threading.Event()
+
+    def wait(self, until: float) -> bool:
+        """Wait in the caller's thread; False, at once, if this is closed."""
+        return not self.closed.wait(max(0.0, until - self._clock()))
+
+    def close(self) -> None:
+        """Everything is due now, and whatever comes later is at once."""
+        with self._news:
+            self.closed.set()
+            self._news.notify()
 
     def at(self, when: float, callback: Callable[[], None]) -> None:
-        """Call back soon after ``when``; what has become pointless by then must find out itself."""
+        """Call back soon after ``when``, or when this is closed; what has become pointless by then must find out itself."""
         with self._news:
             heapq.heappush(self._due, (when, next(self._numbers), callback))
             if not self._there:
                 self._there = True
                 threading.Thread(target=self._run, name="trimtab-alarms", daemon=True).start()
-            elif self._due[0][0] == when:
+            elif self._due[0][0] == when or self.closed.is_set():
                 self._news.notify()
 
     def _run(self) -> None:
@@ -49,7 +63,7 @@ class Alarms:
         with self._news:
             while True:
                 now = self._clock()
-                if self._due and self._due[0][0] <= now:
+                if self._due and (self._due[0][0] <= now or self.closed.is_set()):
                     return heapq.heappop(self._due)[2]
                 wait = self._due[0][0] - now if self._due else _IDLE_S
                 if not self._news.wait(wait) and not self._due:

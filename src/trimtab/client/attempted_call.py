@@ -27,9 +27,12 @@ _CANCELLED = grpc.StatusCode.CANCELLED.name
 _TOO_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def ends_without(error: Exception) -> EndedCall:
+CHANNEL_CLOSED = "the channel was closed"
+
+
+def ends_without(reason: object) -> EndedCall:
     """The end of a call that is under way while its channel is closed."""
-    return EndedCall(grpc.StatusCode.CANCELLED, f"no further attempt could begin: {error}")
+    return EndedCall(grpc.StatusCode.CANCELLED, f"no further attempt could begin: {reason}")
 
 
 class Run:
@@ -194,6 +197,8 @@ class Run:
         with self._lock:
             if self._over or not any(each is call for each, _ in self._running):
                 return
+            if self._alarms.closed.is_set():
+                return  # the channel ends it, and its time is not up
             self._expired = call  # a stream's attempts follow one another
         call.cancel()
 
@@ -213,9 +218,14 @@ class Run:
                 return
             self._armed = None
             course = self._state.course
-            due = course.due(self._clock())
-            if not due and not course.running and course.next_at is None:
-                last, others = self._last, self._finish()
+            if self._alarms.closed.is_set():
+                if course.running:
+                    return  # they are being cancelled, and what follows one comes here again
+                due, last, others = False, ends_without(CHANNEL_CLOSED), self._finish()
+            else:
+                due = course.due(self._clock())
+                if not due and not course.running and course.next_at is None:
+                    last, others = self._last, self._finish()
         if due:
             self._launch_later()
         elif others is not None:
@@ -324,6 +334,13 @@ class AttemptedStream(AttemptedCall):
 
     def _open(self) -> None:
         """Read on in one attempt after the other until one has a message, or all have ended."""
+        try:
+            self._read_on()
+        except BaseException:  # KeyboardInterrupt and the like: nobody waits any more
+            self.cancel()
+            raise
+
+    def _read_on(self) -> None:
         while self.waiting:
             call = self._run.read()
             if call is None:

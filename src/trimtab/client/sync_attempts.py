@@ -7,7 +7,6 @@ as soon as a call begins, and nobody could give that back.
 
 from __future__ import annotations
 
-import threading
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -15,7 +14,13 @@ import grpc
 
 from trimtab.attempt import Verdict
 from trimtab.attempt.course import MOST_UNSENT
-from trimtab.client.attempted_call import AttemptedCall, AttemptedStream, Run, ends_without
+from trimtab.client.attempted_call import (
+    CHANNEL_CLOSED,
+    AttemptedCall,
+    AttemptedStream,
+    Run,
+    ends_without,
+)
 from trimtab.client.attempts import Attempts, Request, Visit, trail
 from trimtab.client.observing import End, plain
 from trimtab.client.sync_calls import Calls, Metadata, UnaryStream, UnaryUnary
@@ -154,8 +159,7 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         self, state: Request, kind: str, request: Any, metadata: Metadata, how: tuple[Any, Any, Any]
     ) -> Any:
         """Attempts that follow one another are blocking calls as any other: nothing is cheaper."""
-        clock, course = self._cluster.clock, state.course
-        pause = threading.Event()
+        clock, course, alarms = self._cluster.clock, state.course, self._cluster.alarms
         further = False
         while True:
             visit = Visit(state.been)
@@ -170,7 +174,8 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
                     raise
                 if verdict is Verdict.WAIT:
                     at = course.next_at
-                    pause.wait(0.0 if at is None else max(0.0, at - clock()))
+                    if at is not None and not alarms.wait(at):
+                        raise ends_without(CHANNEL_CLOSED) from None
                     if not course.due(clock() if at is None else max(at, clock())):
                         raise
                 further = True
@@ -195,7 +200,7 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         self, state: Request, request: Any, metadata: Metadata, how: tuple[Any, ...]
     ) -> Any:
         """The attempt that ends the request; the others are cancelled."""
-        clock = self._cluster.clock
+        clock, alarms = self._cluster.clock, self._cluster.alarms
         course = state.course
         ended: SimpleQueue[Any] = SimpleQueue()
         running: dict[Any, Visit] = {}
@@ -211,6 +216,8 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
             start()
             while True:
                 at = course.next_at
+                if not running and at is not None and not alarms.wait(at):
+                    raise ends_without(CHANNEL_CLOSED)
                 try:
                     call = ended.get(timeout=None if at is None else max(0.0, at - clock()))
                 except Empty:

@@ -548,6 +548,7 @@ class SyncCluster:
         self._publish()
         self._settle_deferred()
         self._close_all()
+        self.alarms.close()
 
     def _close_all(self) -> None:
         for link in [*self._links, *(link for link, _ in list(self._opened))]:
