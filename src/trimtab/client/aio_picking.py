@@ -15,7 +15,6 @@ import importlib
 import inspect
 import weakref
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import grpc
@@ -23,11 +22,9 @@ import grpc.aio
 
 from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.balancer import Pick
-from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
-from trimtab.client.aio_stream_attempts import RetryingStreams
-from trimtab.client.aio_waiting import Waiting
+from trimtab.client.aio_interceptors import Gate, Interceptors, missing_in_calls
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
 from trimtab.client.channel_spec import ChannelSpec
@@ -79,7 +76,7 @@ def missing_hook() -> str:
         "wait_for_ready",
     ]:
         return f"cygrpc.AioChannel.call{parameters}"
-    return ""
+    return missing_in_calls(_native)
 
 
 _TAKES_HANDLE = (
@@ -231,63 +228,6 @@ class Picker:
         self._cluster.abandon()
 
 
-class Interceptors(list[Any]):
-    """One of gRPC's lists of interceptors, the waiting one last.
-
-    Multicallables hold these very lists and look whether they are empty. Calls that can leave at
-    once are told so, and pay next to nothing. Below the caller's interceptors the waiting one
-    stays, since they may take their time, and for calls that want labels, since those that have
-    them may not be ready when others are.
-
-    Attributes:
-        direct: whether calls can leave at once.
-    """
-
-    direct = False
-
-    def __bool__(self) -> bool:
-        """Whether a call has to pass through them."""
-        n = len(self)
-        return n > 1 or (n == 1 and (not self.direct or wanted_labels() is not None))
-
-
-class Gate:
-    """Puts the waiting interceptor into gRPC's lists, and says when it can be passed by.
-
-    It knows the lists and not the channel, which can be dropped while endpoints are followed.
-    """
-
-    def __init__(self, lists: Sequence[Interceptors]) -> None:
-        self._lists = lists
-        self._repeats = False
-
-    def start(self, cluster: AioCluster) -> None:
-        """Nothing can leave yet."""
-        waiting = Waiting(cluster)
-        for interceptors in self._lists:
-            interceptors.append(waiting)
-        cluster.followed = partial(self._repeat, cluster)
-        self._repeat(cluster)
-
-    def _repeat(self, cluster: AioCluster) -> None:
-        """Put in what makes further attempts, as soon as any may be made; it stays.
-
-        It goes before the last one, which waits: a call that is passing through waits twice at worst.
-        """
-        attempts = cluster.attempts
-        if attempts is None or not attempts.any or self._repeats:
-            return
-        self._repeats = True
-        told = (attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
-        for interceptors, kind in zip(self._lists, (Retrying, RetryingStreams), strict=False):
-            interceptors.insert(len(interceptors) - 1, kind(*told))
-
-    def __call__(self, ready: bool) -> None:
-        """Whether calls can leave at once."""
-        for interceptors in self._lists:
-            interceptors.direct = ready
-
-
 class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has no types here
     """A ``grpc.aio.Channel`` that sends each call to the endpoint that the policy picks."""
 
@@ -307,7 +247,7 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         unused.close()
         for name in _LISTS:
             setattr(self, name, Interceptors(getattr(self, name)))
-        gate = Gate([getattr(self, name) for name in _LISTS])
+        gate = self._gate = Gate([getattr(self, name) for name in _LISTS])
         self._cluster = AioCluster(spec, self._loop, PickingLink, gate)
         self._picker = Picker(self._cluster)
         self._channel: Any = self._picker
@@ -316,11 +256,18 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         self._cluster.start()
         watch_forks(self)
 
+    def unary_unary(self, *given: Any, **more: Any) -> Any:
+        """See ``grpc.aio.Channel``."""
+        return self._gate.made(0, super().unary_unary(*given, **more))
+
+    def unary_stream(self, *given: Any, **more: Any) -> Any:
+        """See ``grpc.aio.Channel``."""
+        return self._gate.made(1, super().unary_stream(*given, **more))
+
     def forked(self) -> None:
         """See ``forking.Copied``: each call fails at once, since the loop is the parent's, too."""
         self._picker.forked()
-        for name in _LISTS:
-            getattr(self, name).clear()
+        self._gate.clear()
 
     def _register_call(self, call: grpc.aio.Call) -> None:
         """Remember calls that ``close`` must cancel as a whole; unary ones end with their attempt.

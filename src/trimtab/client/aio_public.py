@@ -74,7 +74,7 @@ class PublicCalls:
 
     def __call__(self, *request: Any, **more: Any) -> Any:
         """Begin a call; the arguments are those of ``grpc.aio``'s multicallables."""
-        if self._channel.direct():
+        if self._channel.direct(self._method if self._arity.startswith("unary") else None):
             return self.place(self._method, *request, **more)
         token = _placing.set(self)
         try:
@@ -215,12 +215,18 @@ class PublicChannel(Face, grpc.aio.Channel):
         self.cluster.closed_text = FORKED
         self._closing = True
 
-    def direct(self) -> bool:
-        """Whether a call can go straight to an endpoint."""
+    def direct(self, method: str | None) -> bool:
+        """Whether a call can go straight to an endpoint.
+
+        Args:
+            method: None: of one whose request is a stream, which runs once whatever is declared.
+        """
         if self._closing:
             raise grpc.aio.UsageError(self.cluster.closed_text)
         attempts = self._cluster.attempts
-        if self._intercepted or (attempts is not None and attempts.any):
+        if self._intercepted:
+            return False
+        if method is not None and attempts is not None and attempts.declares(method):
             return False
         return self._cluster.availability.ready(wanted_labels())
 
