@@ -11,6 +11,7 @@ import pytest
 
 from harness.client import Client, Road
 from harness.control_plane import ControlPlane, free_addresses, printed_bootstrap
+from harness.envoy import Envoy
 from harness.go_client import go_client
 from harness.lost_packets import WAYS, lost
 from harness.manifests import Manifests
@@ -21,6 +22,7 @@ from harness.waiting import Deadline, Unmet, eventually
 pytestmark = pytest.mark.processes
 
 CLIENT_NOTICES_WITHIN_S = 20  # it pings after 10 s and waits for 5
+ENVOY_NOTICES_WITHIN_S = 30 + 5 + 10  # its bootstrap's pings; then its timers have to come to it
 NEXT_ONE_WITHIN_S = 15  # 10 s after the loss
 SERVER_NOTICES_WITHIN_S = 50 + 2  # it pings after 30 s and waits for 20; then it has to be asked
 BACK_WITHIN_S = 60
@@ -115,6 +117,30 @@ def test_a_silent_control_plane_is_noticed_the_next_one_is_used_and_the_first_ag
                     what = f"the client is dropped, packets being lost {pair.name} the server"
                     wait_dropped(pair.plane, [pair.name], left_s, what)
         load.comes_from("first", within=BACK_WITHIN_S)
+
+
+def test_an_envoy_with_the_printed_bootstrap_notices_a_silent_control_plane(
+    plane_of, backends, started, tmp_path
+):
+    plane = plane_of("only", backends.open("first"))
+    identity = (("node_id", "envoy"), ("namespace", "shop"))
+    printed = printed_bootstrap("envoy", plane.address, identity)
+    envoy = started(Envoy("envoy", printed.replace("port_value: 9901", "port_value: 0"), tmp_path))
+    envoy.wait_ready()
+    envoy.wait_cluster("orders.shop:8080")
+
+    def unanswered():
+        found = envoy.stat("^cluster.trimtab.http2.keepalive_timeout$")
+        return sum(found.values()) or Unmet(f"{found}")
+
+    assert isinstance(unanswered(), Unmet)
+    plane.freeze()
+    try:
+        eventually(unanswered, within=ENVOY_NOTICES_WITHIN_S, what="the silence is noticed")
+    finally:
+        plane.thaw()
+    plane.wait_clients("envoy", within=BACK_WITHIN_S)
+    envoy.wait_cluster("orders.shop:8080")
 
 
 def test_frozen_clients_are_dropped_within_fifty_seconds(plane_of, backends, started):

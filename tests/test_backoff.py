@@ -1,5 +1,6 @@
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +45,17 @@ def test_clients_that_lose_a_control_plane_together_come_back_spread_out():
             backoff.next()
         bins[min(63, int(backoff.next() * 10))] += 1
     assert max(bins) <= 78.1 + 5 * 8.8
+
+
+@pytest.mark.parametrize(("away_s", "soon"), [(1.0, 0.99), (2.0, 0.95)])
+def test_after_a_restart_nearly_all_are_back_within_five_seconds_and_all_within_thirty(
+    away_s, soon
+):
+    waits = []
+    for seed in range(2_000):
+        backoff, asked_at = Backoff(Random(seed)), 0.0
+        while asked_at < away_s:
+            asked_at += backoff.next()
+        waits.append(asked_at - away_s)
+    assert sum(wait <= 5.0 for wait in waits) >= soon * len(waits)
+    assert max(waits) <= CAP_S
