@@ -158,6 +158,8 @@ class Liveness:
         """Ask a node once at that time whether it takes connections. Doesn't block."""
 
         def ask() -> None:
+            if cluster not in self._clusters:
+                return  # it was closed meanwhile, and would be told again and again
             self._ask(node, None, lambda connects: cluster.returned(node, connects=connects))
 
         self._do(lambda: self._later(at, ask))
