@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
 from copy import copy
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from yarl import URL
 from trimtab.attempt import Retry
 from trimtab.balancer import Node, Pick
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
-from trimtab.client.http_attempts import Broke, HttpCall, outcome_of_http, report_of_http
+from trimtab.client.http_attempts import CLIENT_ERROR, Broke, HttpCall, outcome_of_http
 from trimtab.client.http_cluster import HttpCluster
 from trimtab.client.http_clusters import TLS, HttpClusters, HttpFallbacks
 from trimtab.client.http_hedging import HedgedOnLoop, Tried
@@ -34,7 +35,9 @@ from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
 from trimtab.policies import Outcome
 
+_SUCCESS = Outcome.SUCCESS  # a global is found quicker than an enumeration's member
 _SWITCHING = 101
+_MOST_URLS = 1024  # times endpoints, that are kept
 # Where a body never reached the server, since no connection came about.
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
@@ -132,6 +135,8 @@ class Middleware:
         try:
             while True:
                 tried = await self._attempt(cluster, call, request, handler)
+                if tried.ended is None:
+                    return tried.response  # type: ignore[no-any-return]
                 pause = call.after(tried.ended)
                 if pause is None:
                     return tried.result()  # type: ignore[no-any-return]
@@ -184,10 +189,16 @@ class Middleware:
             if end is not None:
                 end("CANCELLED")
             raise
-        cluster.answered(pick.node)
-        report = report_of_http(response.headers, cluster.wall)
-        _hold(pick, response, report)
-        return Tried(response, None, call.answered(response.status, report, end))
+        status = response.status
+        report = cluster.answered(pick.node, status, response.headers)
+        outcome = _SUCCESS if status < CLIENT_ERROR else outcome_of_http(status)
+        connection = response.connection
+        if connection is None or status == _SWITCHING:
+            # All of the body is here; or there is none, and what follows is another protocol.
+            pick.finish(outcome, report)
+        else:
+            connection.add_callback(_Claim(pick, outcome, report, response.content))
+        return Tried(response, None, call.answered(status, report, end))
 
     async def _pick_later(self, cluster: HttpCluster, call: HttpCall, key: str | None) -> Pick:
         try:
@@ -222,8 +233,9 @@ def _address(node: Node) -> tuple[str, int]:
     return node.endpoint.address, node.endpoint.port
 
 
+@lru_cache(_MOST_URLS)
 def _at(url: URL, host: str, port: int) -> URL:
-    """The same path elsewhere, as it was encoded."""
+    """The same path elsewhere, as it was encoded. A URL keeps what it has worked out of itself."""
     return URL.build(
         scheme=url.scheme,
         host=host,
@@ -267,19 +279,11 @@ def _pool_is_full(request: ClientRequest) -> bool:
     return len(getattr(connector, "_acquired", ())) >= connector.limit
 
 
-def _hold(pick: Pick, response: ClientResponse, report: LoadReport | None) -> None:
-    """Let the request count until its body ends, is given up, or is forgotten."""
-    outcome = outcome_of_http(response.status)
-    connection = response.connection
-    if connection is None or response.status == _SWITCHING:
-        # All of the body is here; or there is none, and what follows is another protocol.
-        pick.finish(outcome, report)
-    else:
-        connection.add_callback(_Claim(pick, outcome, report, response.content))
-
-
 class _Claim:
-    """What a connection calls when it has no more use for a response."""
+    """What a connection calls when it has no more use for a response.
+
+    Until then the request counts: till its body ends, is given up, or is forgotten.
+    """
 
     __slots__ = ("_content", "_outcome", "_pick", "_report")
 

@@ -12,7 +12,7 @@ from calendar import timegm
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from email.utils import parsedate_tz
-from math import inf, isfinite
+from math import isfinite
 from random import Random
 
 from trimtab.attempt import Budget, Course, Ended, LatencyQuantile, Retry, Verdict
@@ -29,7 +29,8 @@ from trimtab.policies import Outcome
 RETRY_AFTER = "retry-after"
 _DATE = "date"
 
-_CLIENT_ERROR = 400
+CLIENT_ERROR = 400
+"""The lowest status that says more of a request than that it went well."""
 _SERVER_ERROR = 500
 _REQUEST_TIMEOUT = 408
 _TOO_MANY = 429
@@ -71,7 +72,7 @@ _OUTCOMES = {
 
 def outcome_of_http(status: int) -> Outcome:
     """Classify a status: 503 and 429 say overloaded, other 5xx but 501 count against the endpoint."""
-    if status < _CLIENT_ERROR:
+    if status < CLIENT_ERROR:
         return Outcome.SUCCESS
     if status in {_TOO_MANY, _UNAVAILABLE}:
         return Outcome.OVERLOADED
@@ -134,7 +135,8 @@ class HttpAttempts:
     """
 
     __slots__ = (
-        "_told", "balancer", "budget", "clock", "latencies", "observer", "plans", "random",
+        "_others", "_plans", "_retries", "balancer", "budget", "clock", "latencies", "observer",
+        "random",
     )  # fmt: skip
 
     def __init__(
@@ -146,24 +148,24 @@ class HttpAttempts:
         balancer: Balancer | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self.plans = plans
+        self._plans = plans
         self.budget = budget
         self.clock = clock
         self.random = random
         self.balancer = balancer
         self.observer = observer
         self.latencies: dict[str, LatencyQuantile] = {}
-        self._told: Mapping[str, Retry] = {}
+        self._retries, self._others = plans.of({})
 
     def follow(self, service: ServicePort | None) -> None:
         """Take what the Service's owner declares."""
         repeatable = None if service is None else service.repeatable
-        self._told = told_of(repeatable)
+        self._retries, self._others = self._plans.of(told_of(repeatable))
         self.budget.allow(RATIO if repeatable is None else repeatable.budget)
 
     def of(self, method: str) -> Retry | None:
         """What is declared of a method; None: it runs once."""
-        return self.plans.of(method, self._told)
+        return self._retries.get(method, self._others)
 
     def latency(self, method: str, quantile: float) -> LatencyQuantile:
         """What is known of a method's latencies."""
@@ -207,17 +209,17 @@ class HttpCall:
     ) -> None:
         self._rules = rules
         self._method = method
-        self._patience = inf if patience is None else patience
+        self._patience = patience
         self._course: Course | None = None
         self._latency: LatencyQuantile | None = None
-        self._begin = 0.0
-        self.retry: Retry | None = rules.of(method) if repeatable else None
+        self.retry = retry = rules.of(method) if repeatable else None
         self.been: Sequence[Node] = ()
-        self.hedges = False
-        self.attempt_s: float | None = None
-        if self.retry is not None and self.retry is not ONCE:
-            self.hedges = self.retry.hedges
-            self.attempt_s = self.retry.attempt_timeout_s
+        if retry is None or retry is ONCE:
+            self.hedges = False
+            self.attempt_s: float | None = None
+        else:
+            self.hedges = retry.hedges
+            self.attempt_s = retry.attempt_timeout_s
 
     @property
     def course(self) -> Course:
@@ -260,14 +262,16 @@ class HttpCall:
         if end is not None:
             end(str(status))
         retry = self.retry
-        if retry is None or status not in retry.on:
+        if status < CLIENT_ERROR or retry is None or status not in retry.on:
             if self._latency is not None:
                 self._latency.record(self._rules.clock() - self._begin)
+            if self._course is None:
+                self._rules.budget.earn()
             return None
         rest = None if retry is ONCE or report is None else report.retry_after
-        return Ended(
-            status, pushback=_NEVER if rest is not None and rest > self._patience else rest
-        )
+        if rest is not None and self._patience is not None and rest > self._patience:
+            rest = _NEVER
+        return Ended(status, pushback=rest)
 
     def after(self, ended: Ended | None) -> float | None:
         """Of attempts that follow one another: the pause before the next [s]; None: this was the last.
@@ -276,8 +280,6 @@ class HttpCall:
             ended: how the last one did.
         """
         if ended is None:
-            if self._course is None:
-                self._rules.budget.earn()
             return None
         course, now = self.course, self._rules.clock()
         verdict = course.ended(now, ended)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -19,11 +19,13 @@ from trimtab.backoff import Backoff
 from trimtab.balancer import Balancer, Node, Pick
 from trimtab.client import observing
 from trimtab.client.channel_spec import ChannelSpec
-from trimtab.client.http_attempts import HttpAttempts
+from trimtab.client.http_attempts import CLIENT_ERROR, HttpAttempts, report_of_http
 from trimtab.client.http_liveness import LIVENESS
 from trimtab.client.http_plans import HttpPlans
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.errors import NoEndpoints
+from trimtab.load_codec import HEADER, decode
+from trimtab.load_report import LoadReport
 from trimtab.model import Snapshot
 from trimtab.policies.selection import Labels
 
@@ -40,6 +42,8 @@ class HttpCluster:
 
     Attributes:
         tls: whether its requests go over TLS.
+        alone: whether there is only one endpoint.
+        left: endpoints that have left, with pools to be closed: see ``leavers``.
 
     Args:
         spec: what the caller asked for.
@@ -79,8 +83,9 @@ class HttpCluster:
         self.key_function = spec.hash_key
         self._pool = pool
         self.tls = False
+        self.alone = False
         self._backoffs: dict[Node, Backoff] = {}
-        self._left: deque[Node] = deque()
+        self.left: deque[Node] = deque()
         self._waiters: set[Callable[[], None]] = set()
         self._failure = ""
         self._watch: Watch = Fixed()
@@ -104,11 +109,12 @@ class HttpCluster:
             change = self.balancer.update(snapshot)
             self.attempts.follow(snapshot.service)
             self._failure = ""
+            self.alone = len(self.balancer.nodes) == 1
             for node in change.added:
                 self.balancer.set_connected(node, True)
             for node in change.removed:
                 self._backoffs.pop(node, None)
-                self._left.append(node)
+                self.left.append(node)
             waiters = list(self._waiters)
         for wake in waiters:
             wake()
@@ -169,14 +175,31 @@ class HttpCluster:
             self.balancer.set_connected(node, False)
         LIVENESS.ask_resting(self, node, until)
 
-    def answered(self, node: Node) -> None:
-        """It gave a response's headers: it rests no more, and the next rest is a short one again."""
+    def answered(self, node: Node, status: int, headers: Mapping[str, str]) -> LoadReport | None:
+        """It gave a response's headers: it rests no more, and the next rest is a short one again.
+
+        Args:
+            node: who.
+            status: of the response.
+            headers: of the response; a mapping that knows no case.
+
+        Returns:
+            What the server said of its load, if that makes a difference to anybody.
+        """
         node.heard = True
         if self._backoffs:
-            with self.lock:
-                self._backoffs.pop(node, None)
-                if self.balancer.nodes.get(node.endpoint.key) is node:
-                    self.balancer.set_connected(node, True)
+            self._rests_no_more(node)
+        if status >= CLIENT_ERROR:
+            return report_of_http(headers, self.wall)
+        # What else there is, ``Retry-After``, is for those that failed.
+        text = headers.get(HEADER) if self.balancer.reads_reports else None
+        return decode(text) if text else None
+
+    def _rests_no_more(self, node: Node) -> None:
+        with self.lock:
+            self._backoffs.pop(node, None)
+            if self.balancer.nodes.get(node.endpoint.key) is node:
+                self.balancer.set_connected(node, True)
 
     def returned(self, node: Node, *, connects: bool) -> None:
         """See ``http_liveness.Asking``."""
@@ -193,28 +216,25 @@ class HttpCluster:
     def _ask_silent(self, node: Node) -> None:
         LIVENESS.ask_silent(self, node)
 
-    def leavers(self) -> Iterable[Any]:
+    def leavers(self) -> Iterator[Any]:
         """Pools of endpoints that have left with nothing in flight; each is returned once.
 
         One is taken as it is asked for: who is interrupted while he closes one leaves the rest to the next.
         """
-        return self._idle_leavers() if self._left else ()
-
-    def _idle_leavers(self) -> Iterator[Any]:
         while True:
             with self.lock:
-                idle = next((node for node in self._left if not node.in_flight), None)
+                idle = next((node for node in self.left if not node.in_flight), None)
                 if idle is None:
                     return
-                self._left.remove(idle)
+                self.left.remove(idle)
             if idle.transport is not None:
                 yield idle.transport
 
     def pools(self) -> list[Any]:
         """All pools, those of endpoints that have left too."""
         with self.lock:
-            nodes = [*self.balancer.nodes.values(), *self._left]
-            self._left.clear()
+            nodes = [*self.balancer.nodes.values(), *self.left]
+            self.left.clear()
             return [node.transport for node in nodes if node.transport is not None]
 
     def add_waiter(self, wake: Callable[[], None]) -> None:

@@ -61,17 +61,20 @@ class HttpPlans:
                 )
             self._plans[method] = _completed(f"retries[{method!r}]", given)
 
-    def of(self, method: str, told: Mapping[str, Retry]) -> Retry | None:
-        """What is declared of a method; None: it runs once.
+    def of(self, told: Mapping[str, Retry]) -> tuple[Mapping[str, Retry], Retry | None]:
+        """What is declared, by method, and of all other methods; None: they run once.
 
         Args:
-            method: in capitals.
             told: by the Service's owner (``told_of``); what the caller said of a method goes first.
         """
-        own = self._plans.get(method)
-        if not told or method in self._named or (own is not None and self._said):
-            return own
-        return told.get(method, told.get(EVERYTHING, own))
+        others = told.get(EVERYTHING)
+        found = {m: r for m, r in told.items() if m != EVERYTHING}
+        for method, own in self._plans.items():
+            if self._said or method in self._named:
+                found[method] = own
+            elif others is None:
+                found.setdefault(method, own)
+        return found, others
 
 
 def told_of(repeatable: Repeatable | None) -> Mapping[str, Retry]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from trimtab.attempt import Retry
 from trimtab.balancer import Node, Pick
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
-from trimtab.client.http_attempts import Broke, HttpCall, outcome_of_http, report_of_http
+from trimtab.client.http_attempts import CLIENT_ERROR, Broke, HttpCall, outcome_of_http
 from trimtab.client.http_cluster import HttpCluster, Unknown
 from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
 from trimtab.client.http_discard import let_go, let_go_soon
@@ -31,6 +31,7 @@ from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
 from trimtab.policies import Outcome
 
+_SUCCESS = Outcome.SUCCESS  # a global is found quicker than an enumeration's member
 _TIMEOUTS = ("connect", "read", "write", "pool")
 CONNECT_S = 1.0
 """The longest wait for one endpoint's connection while others could be asked [s]."""
@@ -39,14 +40,13 @@ CONNECT_S = 1.0
 class _Url:
     """Where a request goes, in the words that a library's transport reads."""
 
-    __slots__ = ("host", "port", "raw_host", "raw_path", "raw_scheme", "scheme")
+    __slots__ = ("port", "raw_host", "raw_path", "raw_scheme")
 
     def __init__(self, url: Any, node: Node) -> None:
-        self.raw_scheme = b"http" if url.raw_scheme == b"xds" else url.raw_scheme
-        self.scheme = self.raw_scheme.decode()
-        self.host = node.endpoint.address
-        self.raw_host = self.host.encode()
-        self.port = node.endpoint.port
+        scheme, endpoint = url.raw_scheme, node.endpoint
+        self.raw_scheme = b"http" if scheme == b"xds" else scheme
+        self.raw_host = endpoint.address.encode()
+        self.port = endpoint.port
         self.raw_path = url.raw_path
 
 
@@ -65,7 +65,6 @@ class _Steered:
     def __init__(
         self, request: Any, node: Node, connect_s: float | None, attempt_s: float | None = None
     ) -> None:
-        url = request.url
         extensions = request.extensions
         self._timeout = timeout = extensions.get("timeout") or {}
         if attempt_s is not None:
@@ -76,10 +75,10 @@ class _Steered:
             connect = timeout.get("connect")
             if connect is None or connect > connect_s:
                 extensions = {**extensions, "timeout": {**timeout, "connect": connect_s}}
-        if url.raw_scheme == b"https" and "sni_hostname" not in extensions:
-            extensions = {**extensions, "sni_hostname": url.raw_host.decode()}
         self.method = request.method
-        self.url = _Url(url, node)
+        self.url = url = _Url(request.url, node)
+        if url.raw_scheme == b"https" and "sni_hostname" not in extensions:
+            extensions = {**extensions, "sni_hostname": request.url.raw_host.decode()}
         self.headers = request.headers
         self.stream = request.stream
         self.extensions = extensions
@@ -112,9 +111,8 @@ class _Claim:
         self._report = report
 
     def __del__(self) -> None:
-        pick = getattr(self, "_pick", None)
-        if pick is not None and pick.open:  # dropped unread: the caller lost interest
-            pick.drop()
+        if self._pick.open:  # dropped unread: the caller lost interest
+            self._pick.drop()
 
 
 class AsyncBody(_Claim):
@@ -206,13 +204,7 @@ class Core:
     def _make_pool(self, node: Node) -> Any:  # noqa: ARG002 - a pool is told its address by each request
         return self._inner(**{**self._options, "proxy": None})
 
-    def _cluster_of(self, url: Any) -> HttpCluster | None:
-        return self._clusters.of(url.scheme, url.host, url.port)
-
-    def _key(self, cluster: HttpCluster, request: Any) -> str | None:
-        name = cluster.balancer.hash_key
-        if name is None:
-            return None
+    def _key(self, cluster: HttpCluster, name: str, request: Any) -> str | None:
         headers = request.headers.multi_items()
         return key_of(headers, name, cluster.key_function, request.method, request)
 
@@ -257,10 +249,10 @@ class Core:
     def _answered(
         self, cluster: HttpCluster, call: HttpCall, pick: Pick, end: End | None, response: Any
     ) -> Tried:
-        cluster.answered(pick.node)
         status = response.status_code
-        report = report_of_http(response.headers, cluster.wall)
-        response.stream = self._body(response.stream, pick, outcome_of_http(status), report)
+        report = cluster.answered(pick.node, status, response.headers)
+        outcome = _SUCCESS if status < CLIENT_ERROR else outcome_of_http(status)
+        response.stream = self._body(response.stream, pick, outcome, report)
         return Tried(response, None, call.answered(status, report, end))
 
 
@@ -268,11 +260,6 @@ def _patience(request: Any) -> float | None:
     timeout = request.extensions.get("timeout")
     connect: float | None = timeout.get("connect") if timeout else None
     return connect
-
-
-def _connect_s(cluster: HttpCluster) -> float | None:
-    """The longest wait for a connection while another endpoint could be asked."""
-    return None if len(cluster.balancer.nodes) == 1 else CONNECT_S
 
 
 def _give_up(pick: Pick, end: End | None) -> None:
@@ -295,17 +282,21 @@ class AsyncCore(Core):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to an endpoint of its cluster, or where it says if it names none."""
-        cluster = self._cluster_of(request.url)
+        url = request.url
+        cluster = self._clusters.of(url.scheme, url.host, url.port)
         if cluster is None:
             return await self._others.handle_async_request(request)
-        for pool in cluster.leavers():
-            await let_go_soon(pool, self._inner.aclose)
+        if cluster.left:
+            for pool in cluster.leavers():
+                await let_go_soon(pool, self._inner.aclose)
         call = self._call(cluster, request)
         if call.hedges:
             attempt = partial(self._attempt, cluster, call, request)
             return await HedgedOnLoop(call, attempt, _discard_soon, cluster.clock).to_its_end()
         while True:
             tried = await self._attempt(cluster, call, request)
+            if tried.ended is None:
+                return tried.response
             pause = call.after(tried.ended)
             if pause is None:
                 return tried.result()
@@ -315,13 +306,14 @@ class AsyncCore(Core):
                 await asyncio.sleep(pause)  # noqa: TID251 - the pause before the next attempt
 
     async def _attempt(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Tried:
-        key = self._key(cluster, request)
+        name = cluster.balancer.hash_key
+        key = None if name is None else self._key(cluster, name, request)
         try:
             pick = cluster.pick(key, wanted_labels(), call.been)
         except NoEndpoints:
             pick = await self._pick_later(cluster, call, request, key)
         end = call.leaves(pick.node)
-        steered = _Steered(request, pick.node, _connect_s(cluster))
+        steered = _Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         limit = call.attempt_s
         try:
             if limit is None:
@@ -364,17 +356,21 @@ class SyncCore(Core):
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to an endpoint of its cluster, or where it says if it names none."""
-        cluster = self._cluster_of(request.url)
+        url = request.url
+        cluster = self._clusters.of(url.scheme, url.host, url.port)
         if cluster is None:
             return self._others.handle_request(request)
-        for pool in cluster.leavers():
-            let_go(pool, self._inner.close)
+        if cluster.left:
+            for pool in cluster.leavers():
+                let_go(pool, self._inner.close)
         call = self._call(cluster, request)
         if call.hedges:
             attempt = partial(self._attempt, cluster, call, request)
             return HedgedInThreads(call, attempt, _discard, cluster.clock).to_its_end()
         while True:
             tried = self._attempt(cluster, call, request)
+            if tried.ended is None:
+                return tried.response
             pause = call.after(tried.ended)
             if pause is None:
                 return tried.result()
@@ -384,13 +380,14 @@ class SyncCore(Core):
                 time.sleep(pause)  # noqa: TID251 - the pause before the next attempt
 
     def _attempt(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Tried:
-        key = self._key(cluster, request)
+        name = cluster.balancer.hash_key
+        key = None if name is None else self._key(cluster, name, request)
         try:
             pick = cluster.pick(key, wanted_labels(), call.been)
         except NoEndpoints:
             pick = self._pick_later(cluster, call, request, key)
         end = call.leaves(pick.node)
-        steered = _Steered(request, pick.node, _connect_s(cluster), call.attempt_s)
+        steered = _Steered(request, pick.node, None if cluster.alone else CONNECT_S, call.attempt_s)
         try:
             response = pick.node.transport.handle_request(steered)
         except self._library.TransportError as error:
