@@ -6,6 +6,8 @@ import pytest
 from grpc_tools import protoc
 
 from doors.servers import Servers
+from doors.survivor import Survivor
+from doors.victim import Victims
 
 HERE = Path(__file__).parent
 
@@ -28,3 +30,24 @@ def servers(echo):
     made = Servers(echo)
     yield made
     made.close()
+
+
+@pytest.fixture
+def victims(echo):
+    made = Victims(echo)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def dead(victims):
+    """A server to be killed: its process and target."""
+    process, port = victims.start()
+    return process, f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def survivor(echo):
+    made = Survivor(echo, "a")
+    yield made
+    made.stop()

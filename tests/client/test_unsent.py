@@ -1,14 +1,11 @@
 """A call that finds its endpoint dead before it could leave goes elsewhere, whatever it does."""
 
-import threading
 from collections import Counter
 
 import grpc
 import pytest
 
 from doors import loop, threads
-from doors.servers import EchoServer
-from doors.victim import Victims
 from harness.waiting import eventually, pause
 from trimtab import Retry
 from trimtab.client.sync_cluster import ask_by_call
@@ -22,23 +19,6 @@ pytestmark = [
 ]
 
 
-class Survivor(EchoServer):
-    """Counts what it executes; refuses the calls ``refuse`` in words of gRPC's own."""
-
-    def __init__(self, echo, name):
-        self.executions = Counter()
-        self.words = ""
-        self._counting = threading.Lock()
-        super().__init__(echo, name)
-
-    def Say(self, request, context):  # noqa: N802 - gRPC's name
-        with self._counting:
-            self.executions[request.text] += 1
-        if self.words:
-            context.abort(grpc.StatusCode.UNAVAILABLE, self.words)
-        return super().Say(request, context)
-
-
 def ask_late(channel):
     """Like a subscription whose news are on the way: each answer is the one before."""
     now = ask_by_call(channel)
@@ -49,22 +29,6 @@ def ask_late(channel):
         return said
 
     return ask
-
-
-@pytest.fixture
-def dead(echo):
-    """A server to be killed: its process and target."""
-    victims = Victims(echo)
-    process, port = victims.start()
-    yield process, f"127.0.0.1:{port}"
-    victims.close()
-
-
-@pytest.fixture
-def survivor(echo):
-    made = Survivor(echo, "a")
-    yield made
-    made.stop()
 
 
 def connected(channel, n):

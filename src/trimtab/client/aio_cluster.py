@@ -229,7 +229,8 @@ class AioCluster:
             await self._look(node, link)
             await channel.wait_for_state_change(own)
 
-    async def _look(self, node: Node, link: AioLink) -> None:
+    def stand(self, node: Node, link: AioLink) -> bool:
+        """See how an endpoint's connection is now, before it is told; whether it has failed."""
         state = link.state()
         connected = state is grpc.ChannelConnectivity.READY
         if connected:
@@ -240,6 +241,10 @@ class AioCluster:
         if node.connected is not node.transport.connected:
             self.balancer.set_connected(node, node.transport.connected)
             self._changed()
+        return failed
+
+    async def _look(self, node: Node, link: AioLink) -> None:
+        failed = self.stand(node, link)
         if failed and not link.failing and not link.leaving:
             link.error = await _connection_error(link.channels[-1])
             link.failing = True

@@ -25,6 +25,7 @@ from trimtab.balancer import Pick
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_interceptors import Gate, Interceptors, missing_in_calls
+from trimtab.client.aio_unsent import UnaryUnaryCalls, missing_in_unary
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
 from trimtab.client.channel_spec import ChannelSpec
@@ -32,6 +33,7 @@ from trimtab.client.forking import FORKED, watch_forks
 from trimtab.client.observing import End, name_of
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
+from trimtab.client.unreached import unreached
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 
@@ -46,7 +48,7 @@ _LISTS = (
     "_stream_stream_interceptors",
 )
 _CANCELLED = grpc.StatusCode.CANCELLED.value[0]
-_UnaryUnaryCall: Any = getattr(_native, "UnaryUnaryCall", None)
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
 _CANCELLED_BY_CLOSE = "Locally cancelled by application!"
 
 
@@ -76,7 +78,7 @@ def missing_hook() -> str:
         "wait_for_ready",
     ]:
         return f"cygrpc.AioChannel.call{parameters}"
-    return missing_in_calls(_native)
+    return missing_in_calls(_native) or missing_in_unary()
 
 
 _TAKES_HANDLE = (
@@ -135,14 +137,22 @@ class Attempt:
         else:
             outcome = _OUTCOMES[code] if 0 <= code <= 16 else Outcome.FAILURE  # noqa: PLR2004
         self._picker.ended(self, self._pick, outcome, report_of(status.trailing_metadata()))
+        if code == _UNAVAILABLE:
+            self._picker.failed(self._pick, call)
         if self._end is not None:
             self._end(name_of(code))
 
 
 class Picker:
-    """What gRPC's multicallables take for a native channel."""
+    """What gRPC's multicallables take for a native channel.
 
-    __slots__ = ("_closed", "_cluster", "_links", "_observer", "_pick", "open")
+    Attributes:
+        open: calls in flight.
+        unsent: the native call whose end is being told, if it provably reached nobody and another endpoint
+            is connected.
+    """
+
+    __slots__ = ("_closed", "_cluster", "_links", "_observer", "_pick", "open", "unsent")
 
     def __init__(self, cluster: AioCluster) -> None:
         self._cluster = cluster
@@ -151,6 +161,7 @@ class Picker:
         self._observer = cluster.observer
         self._closed = False
         self.open: set[Attempt] = set()
+        self.unsent: Any = None
 
     def call(
         self,
@@ -205,6 +216,13 @@ class Picker:
         pick.finish(outcome, report)
         self._links.ended(pick)
 
+    def failed(self, pick: Pick, call: Any) -> None:
+        """A call ended as UNAVAILABLE: did it reach anybody?"""
+        initial, details = call._initial_metadata, call._status.details()  # noqa: SLF001 - the hook
+        if unreached(pick, _UNAVAILABLE, details, initial):
+            self._cluster.stand(pick.node, pick.transport)
+            self.unsent = call if self._cluster.balancer.connected else None
+
     def get_registered_call_handle(self, method: bytes) -> int:  # noqa: ARG002 - gRPC's signature
         """Whether to register is all that is known before the pick."""
         return 1 if _TAKES_HANDLE else 0
@@ -258,7 +276,9 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
 
     def unary_unary(self, *given: Any, **more: Any) -> Any:
         """See ``grpc.aio.Channel``."""
-        return self._gate.made(0, super().unary_unary(*given, **more))
+        made = super().unary_unary(*given, **more)
+        made.__class__ = UnaryUnaryCalls
+        return self._gate.made(0, made)
 
     def unary_stream(self, *given: Any, **more: Any) -> Any:
         """See ``grpc.aio.Channel``."""
@@ -270,12 +290,11 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         self._gate.clear()
 
     def _register_call(self, call: grpc.aio.Call) -> None:
-        """Remember calls that ``close`` must cancel as a whole; unary ones end with their attempt.
+        """Remember calls that ``close`` must cancel as a whole; ``UnaryUnaryCall`` ends with its attempt.
 
         gRPC's own method adds a callback which keeps a dropped stream alive (grpc/grpc#43462).
         """
-        if type(call) is not _UnaryUnaryCall:
-            self._calls.add(call)
+        self._calls.add(call)
 
     async def _close(self, grace: float | None) -> None:
         if self._picker.closed():
