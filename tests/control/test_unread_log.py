@@ -7,9 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from harness.http2_floods import FLOODS, Flood
 from harness.manifests import Manifests, Pod
 from harness.ports import free_port
 from plane import RawClient, assignments, eventually, get, pause
@@ -51,6 +53,12 @@ def serving(manifests):
         child.wait()
 
 
+def flags_of_stderr(pid):
+    """As ``open`` knows them."""
+    lines = Path(f"/proc/{pid}/fdinfo/2").read_text().splitlines()
+    return next(int(line.split()[1], 8) for line in lines if line.startswith("flags:"))
+
+
 async def until_ready(admin):
     async with asyncio.timeout(START_S):
         while True:
@@ -87,3 +95,34 @@ async def test_nobody_waits_for_a_log_that_nobody_reads(tmp_path, reader):
         child.send_signal(signal.SIGTERM)
         await eventually(lambda: child.poll() is not None, within=END_S)
         assert child.returncode == 0
+
+
+async def test_grpc_s_own_threads_lose_their_lines_rather_than_wait_for_a_reader(tmp_path):
+    """It writes a line for each stream that it refuses, in the threads that serve connections."""
+    Manifests(tmp_path).write("orders", "shop", [Pod("a", 1)])
+    with serving(tmp_path) as (child, xds, admin, _):
+        await until_ready(admin)
+        assert flags_of_stderr(child.pid) & os.O_NONBLOCK
+        with Flood(FLOODS["header_bomb"], str(xds), most=20) as flood:
+            await eventually(lambda: flood.sent == 20)
+            async with RawClient(xds) as client:
+                stream = client.sotw()
+                await stream.hello(type_url=type_urls.EDS, resource_names=[ORDERS])
+                assert assignments(await stream.read()) == {ORDERS: [1]}
+
+
+def test_a_pipe_that_others_write_to_stays_as_it_was_for_them():
+    read, write = os.pipe()
+    program = "from trimtab.control.log_lines import keep_stderr_from_blocking as k; k()"
+    program += "; import os; os.write(1, b'%d' % os.get_blocking(2)); os.write(2, b'said')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=write, check=False
+    )
+    try:
+        assert done.returncode == 0
+        assert done.stdout == b"0"
+        assert os.get_blocking(write)
+        assert os.read(read, 100) == b"said"
+    finally:
+        os.close(read)
+        os.close(write)

@@ -289,7 +289,7 @@ def serve(
 
     from trimtab.control.config import Config, load_config
     from trimtab.control.last_known import StateOptions
-    from trimtab.control.log_lines import LogLines
+    from trimtab.control.log_lines import LogLines, keep_stderr_from_blocking
     from trimtab.control.logs import set_up_logs
     from trimtab.control.security import SecurityOptions
     from trimtab.control.serve import ServeOptions, serve
@@ -298,6 +298,7 @@ def serve(
     from trimtab.discovery.addresses import endpoint_range
     from trimtab.errors import ConfigError
 
+    keep_stderr_from_blocking()
     lines = LogLines()
     click.get_current_context().call_on_close(lambda: lines.close(LAST_LINES_S))
     set_up_logs(log_level, log_format, lines)

@@ -5,14 +5,31 @@ A pipe that nobody reads is full after 64 KiB, and a write to it waits for ever.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable
 
 MOST_LINES = 5_000
 STDERR = 2
+
+
+def keep_stderr_from_blocking() -> None:
+    """Nobody in this process waits at stderr any more, if that is a pipe: what finds it full is lost.
+
+    gRPC's core writes a line for each stream that it refuses, in the threads that serve connections;
+    strangers choose how many. The pipe is opened anew, since others may have this end of it too.
+    """
+    if not stat.S_ISFIFO(os.fstat(STDERR).st_mode):
+        return
+    # No /proc, no right to it, or nobody at the other end: it stays as it is.
+    with contextlib.suppress(OSError):
+        own = os.open(f"/proc/self/fd/{STDERR}", os.O_WRONLY | os.O_NONBLOCK)
+        os.dup2(own, STDERR)
+        os.close(own)
 
 
 def to_stderr(text: str) -> None:
@@ -27,7 +44,7 @@ def to_stderr(text: str) -> None:
     while rest:
         try:
             rest = rest[os.write(STDERR, rest) :]
-        except BlockingIOError:  # others share the pipe, and set it so
+        except BlockingIOError:
             select.select((), (STDERR,), ())
 
 
