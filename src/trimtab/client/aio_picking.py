@@ -2,7 +2,8 @@
 
 gRPC's multicallables ask one native object, cygrpc's ``AioChannel``, for a call. ``Picker`` stands
 in its place: it picks an endpoint and lets that endpoint's ``AioChannel`` make the call. So the
-pick is below the caller's interceptors, a retry picks anew, and calls are gRPC's own objects.
+pick is below the caller's interceptors, a retry picks anew, and calls are gRPC's own objects
+(with one request and one response: of a subclass, see ``aio_unsent``).
 
 The names used are private; ``missing_hook`` says at import whether they are what this module
 expects, and ``aio_public`` stands in if they are not.

@@ -61,6 +61,8 @@ def missing_in_unary() -> str:
     ):
         if not hasattr(owner, name):
             return f"{owner.__name__}.{name}"
+    if UnaryUnaryCalls.__basicsize__ != _Calls.__basicsize__:  # made ones could not become ours
+        return "grpc.aio._channel.UnaryUnaryMultiCallable.__dict__"
     return ""
 
 
