@@ -156,11 +156,13 @@ class Liveness:
 
     def ask_resting(self, cluster: Asking, node: Node, at: float) -> None:
         """Ask a node once at that time whether it takes connections. Doesn't block."""
+        held = weakref.ref(cluster)
 
         def ask() -> None:
-            if cluster not in self._clusters:
-                return  # it was closed meanwhile, and would be told again and again
-            self._ask(node, None, lambda connects: cluster.returned(node, connects=connects))
+            there = held()
+            if there is None or there not in self._clusters:
+                return  # it was closed or dropped meanwhile, and would be told again and again
+            self._ask(node, None, lambda connects: there.returned(node, connects=connects))
 
         self._do(lambda: self._later(at, ask))
 

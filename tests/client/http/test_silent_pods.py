@@ -250,10 +250,13 @@ def test_where_no_thread_can_begin_a_named_pod_does_not_connect_and_others_are_a
     liveness.leave(asking)
 
 
-def test_a_client_that_is_dropped_without_being_closed_is_not_kept():
+@pytest.mark.parametrize("resting", [False, True])
+def test_a_client_that_is_dropped_without_being_closed_is_not_kept(resting):
     asking = Asking()
     liveness = Liveness()
     liveness.attend(asking)
+    if resting:
+        liveness.ask_resting(asking, Node(Endpoint("127.0.0.1", 80)), 1e6)
     deadline = Deadline(10)
     while asking.balancer._beat == inf:
         assert not deadline.passed
