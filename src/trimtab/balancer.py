@@ -93,9 +93,10 @@ class Pick:
         started: when it was picked, by the balancer's clock.
         open: whether it has yet to be finished.
         transport: the node's as it was then; a door may set it to another of the node's own.
+        call: what the door keeps here (its native call); opaque to the core.
     """
 
-    __slots__ = ("_balancer", "node", "open", "started", "transport")
+    __slots__ = ("_balancer", "call", "node", "open", "started", "transport")
 
     def __init__(self, balancer: Balancer, node: Node, started: float) -> None:
         self._balancer = balancer
@@ -103,6 +104,7 @@ class Pick:
         self.started = started
         self.open = True
         self.transport: Any = node.transport
+        self.call: Any = None
 
     def finish(self, outcome: Outcome, report: LoadReport | None = None) -> None:
         """Say how the attempt ended; every call after the first does nothing."""
@@ -417,7 +419,7 @@ class Balancer:
         if not self._candidates:
             raise NoEndpoints(self.why_empty())
         now = self._clock()
-        node: Node = self._stack.pick(now, key)  # type: ignore[assignment]  # it was given Nodes only
+        node = self._choose(now, key)
         node.in_flight += 1
         node.picks += 1
         return Pick(self, node, now)
@@ -499,7 +501,7 @@ class Balancer:
             else:
                 node.errors += 1
         if type(pick) is Pick:
-            self._stack.done(node, outcome, latency, now, report)
+            self._learn(node, outcome, latency, now, report)
         elif isinstance(pick, LabelledPick):
             pick.selection.done(pick.selected, outcome, latency, now, report)
         if self._leaving and not node.in_flight:
@@ -634,6 +636,9 @@ class Balancer:
 
     def _adopt(self, stack: Stack) -> None:
         self._stack = stack
+        # Bound once: every request asks both. A stack chooses nothing but the nodes it was given.
+        self._choose: Callable[[float, str | None], Node] = stack.pick  # type: ignore[assignment]
+        self._learn = stack.done
         self.reads_reports = stack.reads_reports
         self.hash_key = stack.hash_key
         self.probing = stack.prober is not None

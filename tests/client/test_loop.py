@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from random import Random
 
 import grpc
 import grpc.aio
@@ -10,10 +9,8 @@ import pytest
 
 import trimtab.aio
 from harness.waiting import eventually
-from trimtab.balancer import Balancer
-from trimtab.client.aio_picking import Attempt, PickingChannel, missing_hook
+from trimtab.client.aio_picking import PickingChannel, missing_hook, outcome_of
 from trimtab.client.grpc_aio import insecure_channel
-from trimtab.model import Endpoint, Snapshot
 from trimtab.policies import Outcome
 
 
@@ -102,35 +99,15 @@ async def test_wait_for_closes_the_count(servers, ask, stub_of):
 def test_a_cancellation_that_nobody_asked_for_counts_as_a_failure():
     """A call racing a GOAWAY ends as CANCELLED although its caller did not cancel."""
 
-    class Status:
-        def code(self):
-            return 1
-
-        def trailing_metadata(self):
-            return ()
-
     class Call:
-        _status = Status()
-
         def __init__(self, cancelled):
             self._cancelled = cancelled
 
         def is_locally_cancelled(self):
             return self._cancelled
 
-    class Picker:
-        def __init__(self):
-            self.outcomes = []
-
-        def ended(self, attempt, pick, outcome, report):
-            self.outcomes.append(outcome)
-
-    balancer = Balancer("orders", clock=lambda: 0.0, random=Random(1))
-    balancer.update(Snapshot("orders", (Endpoint("10.0.0.1", 80),)))
-    picker = Picker()
-    Attempt(picker, balancer.pick(), Call(cancelled=False))()
-    Attempt(picker, balancer.pick(), Call(cancelled=True))()
-    assert picker.outcomes == [Outcome.FAILURE, Outcome.CANCELLED]
+    assert outcome_of(1, Call(cancelled=False)) is Outcome.FAILURE
+    assert outcome_of(1, Call(cancelled=True)) is Outcome.CANCELLED
 
 
 async def test_wait_for_state_change_sees_the_end(servers):

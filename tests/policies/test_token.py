@@ -97,7 +97,8 @@ def test_a_small_fleet_is_explored_more_than_a_large_one(n, share):
         which = token.pick(0.0)
         explored += len(token._pool) == len(before)  # no token was used
         # Nobody is above the bounds.
-        token._turns.update((node, (0.0, inf)) for node in nodes[:8])
+        for which in nodes[:8]:
+            token._known[which].due, token._known[which].left = 0.0, inf
     # Power of two choices uses no token; five standard deviations.
     assert abs(explored / 20_000 - share) < 5 * (share * (1 - share) / 20_000) ** 0.5
 
@@ -116,15 +117,15 @@ def test_whoever_says_that_it_is_idle_waits_for_its_turn():
 
 def test_a_blind_choice_is_worth_as_many_tokens_as_others_get():
     nodes, token = fleet(20, explore=0.05)
-    token._turns[nodes[0]] = (0.0, 0.0)
-    token._turns[nodes[1]] = (0.0, 1.0)
+    token._known[nodes[0]].left = 0.0
+    token._known[nodes[1]].left = 1.0
     for which in nodes[:2]:
         answer(token, which, in_flight=0)
     assert nodes[0] not in token._pool
     assert nodes[1] in token._pool
-    while token._turns[nodes[0]][1] <= 0.0:
+    while token._known[nodes[0]].left <= 0.0:
         token.pick(0.0)
-    assert token._turns[nodes[0]][1] == 1 / 0.05  # chosen blindly again
+    assert token._known[nodes[0]].left == 1 / 0.05  # chosen blindly again
 
 
 def test_tokens_age():

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from trimtab.balancer import BEAT_S, Balancer, Node
+from trimtab.balancer import BEAT_S, Balancer, Node, Pick
 from trimtab.client import observing
 from trimtab.client.aio_probes import AioProbes
 from trimtab.client.availability import Availability
@@ -338,6 +338,10 @@ class AioCluster:
         self._watch.close()
         self._reporting.close()
         self._refresh()
+
+    def placed(self) -> list[Pick]:
+        """What is in flight, on connections that get no new requests too."""
+        return [pick for link in self._links for pick in link.open]
 
     async def release_all(self) -> None:
         """Close all endpoints' channels, whatever is in flight on them."""

@@ -35,8 +35,7 @@ from trimtab.client.observing import End, name_of
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.unreached import unreached
-from trimtab.load_report import LoadReport
-from trimtab.policies import Outcome
+from trimtab.policies import CANCELLED, SUCCESS, Outcome
 
 _native: Any = importlib.import_module("grpc.aio._channel")
 _interceptors: Any = importlib.import_module("grpc.aio._interceptor")
@@ -85,7 +84,6 @@ def missing_hook() -> str:
 _TAKES_HANDLE = (
     not missing_hook() and len(inspect.signature(_cygrpc.AioChannel.call).parameters) > 5  # noqa: PLR2004
 )
-_OUTCOMES = tuple(outcome_of_grpc(code) for code in range(17))
 
 
 class PickingLink(AioLink):
@@ -111,57 +109,35 @@ class PickingLink(AioLink):
         return handle
 
 
-class Attempt:
-    """One call's end. Called by the native call, once, when its status is there.
+def outcome_of(code: int, call: Any) -> Outcome:
+    """What an error says of the endpoint.
 
-    It refers to the native call and never to the Python one, so that a call which the caller drops
-    is cancelled by gRPC as ever.
+    A call that races a GOAWAY ends as CANCELLED without anybody having cancelled it.
     """
-
-    __slots__ = ("_end", "_pick", "_picker", "call")
-
-    def __init__(self, picker: Picker, pick: Pick, call: Any, end: End | None = None) -> None:
-        self._picker = picker
-        self._pick = pick
-        self.call = call
-        self._end = end
-
-    def __call__(self) -> None:
-        """The call has its status."""
-        call = self.call
-        self.call = None  # the call refers to this object: leave no cycle
-        status = call._status  # noqa: SLF001 - the hook
-        code = status.code()
-        # A call that races a GOAWAY ends as CANCELLED without anybody having cancelled it.
-        if code == _CANCELLED and not call.is_locally_cancelled():
-            outcome = Outcome.FAILURE
-        else:
-            outcome = _OUTCOMES[code] if 0 <= code <= 16 else Outcome.FAILURE  # noqa: PLR2004
-        self._picker.ended(self, self._pick, outcome, report_of(status.trailing_metadata()))
-        if code == _UNAVAILABLE:
-            self._picker.failed(self._pick, call)
-        if self._end is not None:
-            self._end(name_of(code))
+    if code == _CANCELLED and not call.is_locally_cancelled():
+        return Outcome.FAILURE
+    return outcome_of_grpc(code)
 
 
 class Picker:
     """What gRPC's multicallables take for a native channel.
 
     Attributes:
-        open: calls in flight.
+        repeats: whether a call may be a further attempt.
         unsent: the native call whose end is being told, if it provably reached nobody and another endpoint
             is connected.
     """
 
-    __slots__ = ("_closed", "_cluster", "_links", "_observer", "_pick", "open", "unsent")
+    __slots__ = ("_closed", "_cluster", "_finish", "_links", "_observer", "_pick", "repeats", "unsent")
 
     def __init__(self, cluster: AioCluster) -> None:
         self._cluster = cluster
         self._links = cluster.links
         self._pick = cluster.balancer.pick
+        self._finish = cluster.balancer.finish
         self._observer = cluster.observer
         self._closed = False
-        self.open: set[Attempt] = set()
+        self.repeats = cluster.attempts is not None
         self.unsent: Any = None
 
     def call(
@@ -177,7 +153,7 @@ class Picker:
             raise grpc.aio.UsageError(self._cluster.closed_text)
         balancer = self._cluster.balancer
         key = None if balancer.hash_key is None else key_of(None, "")
-        visit = trail.get() if self._cluster.attempts is not None else None
+        visit = trail.get() if self.repeats else None
         if visit is None:
             pick = self._pick(key, wanted_labels())
         else:
@@ -194,30 +170,49 @@ class Picker:
             else:
                 call = link.call(method, deadline, credentials, wait_for_ready)
         except BaseException:
-            pick.finish(Outcome.CANCELLED)
+            pick.finish(CANCELLED)
             self._links.ended(pick)
             raise
+        # The native call and never the Python one, so that a call which the caller drops is cancelled
+        # by gRPC as ever. It refers to the pick until it has its status.
+        pick.call = call
         observer = joined(self._observer) if WANTED.now else self._observer
         if observer is None:
-            attempt = Attempt(self, pick, call)
+            call.add_done_callback(partial(self._ended, pick))
         else:
-            seen = sent(balancer, method, pick.node, visit)
-            attempt = Attempt(self, pick, call, observer.attempt(seen))
-        self.open.add(attempt)
-        call.add_done_callback(attempt)
+            end = observer.attempt(sent(balancer, method, pick.node, visit))
+            call.add_done_callback(partial(self._seen, pick, end))
         if balancer.probing:
             self._cluster.probes.send()
         return call
 
-    def ended(
-        self, attempt: Attempt, pick: Pick, outcome: Outcome, report: LoadReport | None
-    ) -> None:
-        """A call has its status."""
-        self.open.discard(attempt)
-        pick.finish(outcome, report)
-        self._links.ended(pick)
+    def _ended(self, pick: Pick) -> int:
+        """A call has its status: its code."""
+        call = pick.call
+        pick.call = None  # leave no cycle
+        status = call._status  # noqa: SLF001 - the hook
+        code: int = status.code()
+        if code:
+            outcome = outcome_of(code, call)
+            report = report_of(status.trailing_metadata())
+        else:
+            outcome = SUCCESS
+            reads = self._cluster.balancer.reads_reports
+            report = report_of(status.trailing_metadata()) if reads else None
+        self._finish(pick, outcome, report)
+        link = pick.transport
+        link.open.discard(pick)
+        if link.leaving:
+            self._links.ended(pick)
+        if code == _UNAVAILABLE:
+            self._failed(pick, call)
+        return code
 
-    def failed(self, pick: Pick, call: Any) -> None:
+    def _seen(self, pick: Pick, end: End) -> None:
+        """The same, for somebody who watches."""
+        end(name_of(self._ended(pick)))
+
+    def _failed(self, pick: Pick, call: Any) -> None:
         """A call ended as UNAVAILABLE: did it reach anybody?"""
         initial, details = call._initial_metadata, call._status.details()  # noqa: SLF001 - the hook
         if unreached(pick, _UNAVAILABLE, details, initial):
@@ -305,18 +300,19 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         self._picker.closing()
         self._cluster.close()
         if grace:
-            await _all_ended(self._picker.open, grace)
+            await _all_ended(self._cluster.placed(), grace)
         for call in list(self._calls):
             call.cancel()
-        for attempt in list(self._picker.open):
-            attempt.call.cancel(_CANCELLED_BY_CLOSE)
+        for pick in self._cluster.placed():
+            if pick.call is not None:
+                pick.call.cancel(_CANCELLED_BY_CLOSE)
         await self._cluster.release_all()
 
 
-async def _all_ended(attempts: Iterable[Attempt], within: float) -> None:
-    """Wait until all of these calls have ended, at most ``within`` seconds."""
+async def _all_ended(picks: Iterable[Pick], within: float) -> None:
+    """Wait until the calls of all these have ended, at most ``within`` seconds."""
     ended = asyncio.Event()
-    left = {attempt.call for attempt in attempts}
+    left = {pick.call for pick in picks if pick.call is not None}
     if not left:
         return
 

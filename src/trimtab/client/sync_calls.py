@@ -28,7 +28,7 @@ from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.sync_cluster import SyncCluster, SyncLink
 from trimtab.client.unreached import received, unreached
-from trimtab.policies import Outcome
+from trimtab.policies import CANCELLED, SUCCESS, Outcome
 
 Metadata = Any
 MakeNative = Callable[[grpc.Channel], Any]
@@ -124,7 +124,7 @@ class Calls:
         pick = cluster.try_place(key, labels)
         if pick is None:
             pick, timeout = cluster.place(timeout, wait_for_ready, key, labels)
-        outcome = Outcome.CANCELLED  # KeyboardInterrupt and the like
+        outcome = CANCELLED  # KeyboardInterrupt and the like
         report = None
         end = None if cluster.observer is None and not WANTED.now else self._seen(pick)
         code = _CANCELLED
@@ -147,7 +147,7 @@ class Calls:
                 )
                 report = report_of(_trailing(both[1]))
                 response = both[0] if _how == "__call__" else both
-            outcome = Outcome.SUCCESS
+            outcome = SUCCESS
         except grpc.RpcError as error:
             code = error.code()
             outcome = _outcome(code)
@@ -161,8 +161,8 @@ class Calls:
             if link.leaving:
                 cluster.ended(pick, outcome)
             if end is not None:
-                end("OK" if outcome is Outcome.SUCCESS else code.name)
-        if outcome is Outcome.SUCCESS:
+                end("OK" if outcome is SUCCESS else code.name)
+        if outcome is SUCCESS:
             return response
         if timeout is not None:
             timeout = max(0.0, timeout - (cluster.clock() - pick.started))
@@ -219,7 +219,7 @@ class Calls:
                 begin = getattr(self.native(pick.transport), how)
                 call = begin(request, left, metadata, credentials, wait_for_ready, compression)
             except BaseException:
-                self._cluster.ended(pick, Outcome.CANCELLED)
+                self._cluster.ended(pick, CANCELLED)
                 raise
             self._count(pick, call)
             return call
@@ -249,7 +249,7 @@ class Calls:
             if ended is None or ended.cancelled():
                 if getattr(state, "initial_metadata", None) is not None:
                     pick.node.heard = True  # it had begun to answer
-                cluster.ended(pick, Outcome.CANCELLED)
+                cluster.ended(pick, CANCELLED)
             else:
                 code = ended.code()
                 report = report_of(ended.trailing_metadata())

@@ -53,6 +53,10 @@ class Outcome(enum.Enum):
     __hash__ = object.__hash__
 
 
+SUCCESS, CANCELLED = Outcome.SUCCESS, Outcome.CANCELLED
+"""The two that every request meets: to ask the class for a member costs more than a function call."""
+
+
 class Node(Protocol):
     """What a policy may know of an endpoint: the balancer owns it and keeps it while it stays.
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Policy, register
+from trimtab.policies import CANCELLED, SUCCESS, Node, Outcome, Policy, register
 from trimtab.policies.p2c import P2C
 from trimtab.policies.params import Params, Reader
 
@@ -153,7 +153,7 @@ class Prequal:
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
     ) -> None:
         """An endpoint that failed loses its answers."""
-        if outcome is not Outcome.SUCCESS and outcome is not Outcome.CANCELLED:
+        if outcome is not SUCCESS and outcome is not CANCELLED:
             self._pool = [probe for probe in self._pool if probe.node is not node]
 
     def take_probes(self) -> list[Node]:

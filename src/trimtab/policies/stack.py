@@ -15,6 +15,10 @@ error bias says what part of its fair share each should get; slow start sends ne
     zone          prefer; strict never leaves the own zone while it has an endpoint; off
 
 What the judges know belongs to them, so a change of the policy alone keeps it (``Stack.follow``).
+
+Nearly always no judge has anything to say, and passing a request through all of them would cost more than
+the choice itself: each function is cold after a call has waited. So each says whether it is busy, and while none is,
+``Stack.pick`` and ``Stack.done`` go straight to the policy and keep by themselves what judges learn of every success.
 """
 
 from __future__ import annotations
@@ -26,14 +30,13 @@ from random import Random
 from trimtab import policies
 from trimtab.load_report import LoadReport
 from trimtab.model import PolicyConfig
-from trimtab.policies import Node, Outcome, Policy, Prober
+from trimtab.policies import SUCCESS, Node, Outcome, Policy, Prober
 from trimtab.policies.ejection import Ejection
 from trimtab.policies.error_bias import ErrorBias
 from trimtab.policies.gate import Gate
 from trimtab.policies.params import Params, Reader
 from trimtab.policies.shares import Shares
-from trimtab.policies.shortcut import Absent, Shortcut
-from trimtab.policies.slow_start import SlowStart
+from trimtab.policies.slow_start import OTHERS_GAIN, SlowStart
 from trimtab.policies.stalls import Stalls
 from trimtab.policies.subset import NAMES as SUBSET
 from trimtab.policies.subset import Subset
@@ -111,6 +114,16 @@ def disables(policy: PolicyConfig | None) -> bool:
     return policy is not None and dict(policy.params).get("disable") is True
 
 
+class _Absent:
+    """Stands for a judge that there isn't."""
+
+    __slots__ = ("busy", "mean")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.mean = 0.0
+
+
 class Stack:
     """A policy with its judges.
 
@@ -135,8 +148,9 @@ class Stack:
         ConfigError: the name or a parameter is unknown or out of range.
     """
 
-    __slots__ = ("_innermost", "_policy", "_random", "_shortcut", "ejection", "hash_key", "judges", "outer", "prober", "reads_reports",
-                 "shares", "stalled", "stalls", "subset", "zone", "zones")  # fmt: skip
+    __slots__ = ("_bias", "_chosen", "_ejecting", "_innermost", "_policy", "_ramping", "_random", "ejection",
+                 "hash_key", "judges", "outer", "prober", "reads_reports", "shares", "stalled", "stalls", "subset", "zone",
+                 "zones")  # fmt: skip
 
     def __init__(
         self,
@@ -154,25 +168,25 @@ class Stack:
         self.stalled = stalled
         self.shares = Shares()
         self.ejection: Ejection | None = None
-        outer = chosen = self._chosen(config)
-        ramping: SlowStart | Absent = Absent()
-        bias: ErrorBias | Absent = Absent()
-        self._shortcut: Shortcut | None = None
         self.stalls: Stalls | None = None
+        self._ramping: SlowStart | _Absent = _Absent()
+        self._bias: ErrorBias | _Absent = _Absent()
         self._innermost: SlowStart | ErrorBias | Stalls | Ejection | None = None
+        outer = self._chosen = self._choose(config)
         if self.judges.slow_start_s:
-            outer = ramping = SlowStart(outer, self._random, window_s=self.judges.slow_start_s)
+            outer = self._ramping = SlowStart(
+                outer, self._random, window_s=self.judges.slow_start_s
+            )
             self._innermost = outer
         if self.judges.error_bias:
-            outer = bias = ErrorBias(outer, self.shares, exponent=self.judges.error_bias)
+            outer = self._bias = ErrorBias(outer, self.shares, exponent=self.judges.error_bias)
             self._innermost = self._innermost or outer
-        if self._innermost is not None:
-            outer = self._shortcut = Shortcut(outer, bias, ramping, chosen)
         if self.judges.stalls:
             outer = self.stalls = Stalls(outer, stalled)
             self._innermost = self._innermost or outer
+        self._ejecting: Ejection | _Absent = _Absent()
         if self.judges.eject_s:
-            outer = self.ejection = Ejection(outer, base_s=self.judges.eject_s)
+            outer = self.ejection = self._ejecting = Ejection(outer, base_s=self.judges.eject_s)
             self._innermost = self._innermost or outer
         self.outer = outer
 
@@ -190,28 +204,55 @@ class Stack:
             self.shares.forget()
             return made
         subset = Subset.read(config.name, dict(config.params))
-        self._innermost.inner = chosen = self._chosen(config)
-        if self._shortcut is not None:
-            self._shortcut.chosen = chosen
+        self._innermost.inner = self._chosen = self._choose(config)
         self.subset = subset
         return self
 
     def pick(self, now: float, key: str | None = None) -> Node:
-        """What ``outer`` picks; past ejection while nobody has failed lately."""
-        ejection = self.ejection
-        if ejection is None or ejection.busy:
+        """What ``outer`` picks; straight from the policy while no judge is busy."""
+        stalls = self.stalls
+        if (
+            stalls is None
+            or stalls.busy
+            or self._bias.busy
+            or self._ramping.busy
+            or self._ejecting.busy
+        ):
             return self.outer.pick(now, key)
-        return ejection.inner.pick(now, key)
+        # What ``Stalls.pick`` does.
+        unseen = now - stalls.last - stalls.blink_s
+        stalls.last = now
+        if unseen > 0.0:
+            stalls.asleep += unseen
+        node = self._chosen.pick(now, key)
+        awake = now - stalls.asleep
+        if awake - stalls.asked.setdefault(node, awake) <= stalls.least_s:
+            return node
+        return stalls.judged(node, now, key)
 
     def done(
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
     ) -> None:
-        """What ``outer`` learns; a success past ejection, likewise."""
-        ejection = self.ejection
-        if ejection is None or ejection.busy or outcome is not Outcome.SUCCESS:
+        """What ``outer`` learns; likewise."""
+        stalls, ramping = self.stalls, self._ramping
+        if (
+            outcome is not SUCCESS
+            or stalls is None
+            or stalls.busy
+            or self._bias.busy
+            or ramping.busy
+            or self._ejecting.busy
+        ):
             self.outer.done(node, outcome, latency, now, report)
-        else:
-            ejection.inner.done(node, outcome, latency, now, report)
+            return
+        # What ``Stalls`` and ``SlowStart`` learn of every success.
+        usual = stalls.usual_s
+        stalls.usual_s = latency if latency > usual else usual + 0.01 * (latency - usual)
+        node.heard = False
+        stalls.asked.pop(node, None)
+        mean = ramping.mean
+        ramping.mean = mean + OTHERS_GAIN * (latency - mean) if mean else latency
+        self._chosen.done(node, outcome, latency, now, report)
 
     def withdrawn(self, node: Node, picked: float) -> None:
         """No request left for what was picked at that time; ``done`` follows."""
@@ -235,7 +276,7 @@ class Stack:
         if self.zones is not None:
             self.zones.base = shares
 
-    def _chosen(self, config: PolicyConfig) -> Policy:
+    def _choose(self, config: PolicyConfig) -> Policy:
         own = PolicyConfig(
             config.name, tuple(p for p in config.params if p[0] not in NAMES and p[0] not in SUBSET)
         )

@@ -41,8 +41,16 @@ class Stalls:
         longest_s: the longest time out [s]; 300 if somebody asks, else 5.
 
     Attributes:
+        busy: somebody is out.
         found: how often an endpoint fell silent.
+        asked: when the first unanswered request went to an endpoint, in waking time.
+        last: when the last pick was.
+        asleep: how long this process has not been awake, together [s].
+        usual_s: the usual time.
     """
+
+    __slots__ = ("_longest_s", "_most_s", "_next_return", "_nodes", "_out", "_patience", "_stalled", "asked",
+                 "asleep", "blink_s", "busy", "found", "inner", "last", "least_s", "usual_s")  # fmt: skip
 
     def __init__(
         self,
@@ -56,21 +64,22 @@ class Stalls:
     ) -> None:
         self.inner = inner
         self._stalled = stalled
-        self._least_s = least_s
+        self.least_s = least_s
         self._most_s = most_s
-        self._blink_s = blink_s
+        self.blink_s = blink_s
         if longest_s is None:
             longest_s = 5.0 if stalled is None else 300.0
         self._longest_s = longest_s
         self._nodes: Sequence[Node] = ()
-        self._asked: dict[Node, float] = {}  # the first unanswered request, in waking time
+        self.asked: dict[Node, float] = {}
         self._patience: dict[Node, float] = {}  # of those that were only slow
         self._out: dict[Node, float] = {}  # until when, by the clock
         self._next_return = 0.0
-        self._last = 0.0
-        self._asleep = 0.0
-        self._usual_s = 0.0
+        self.last = 0.0
+        self.asleep = 0.0
+        self.usual_s = 0.0
         self.found = 0
+        self.busy = False
 
     @property
     def silent(self) -> frozenset[Node]:
@@ -81,41 +90,45 @@ class Stalls:
         """Replace the candidates; those that left are forgotten."""
         self._nodes = tuple(nodes)
         there = set(nodes)
-        self._asked = {n: asked for n, asked in self._asked.items() if n in there}
+        self.asked = {n: asked for n, asked in self.asked.items() if n in there}
         self._patience = {n: patience for n, patience in self._patience.items() if n in there}
         self._out = {n: until for n, until in self._out.items() if n in there}
         self._apply(now)
 
     def pick(self, now: float, key: str | None = None) -> Node:
         """The inner policy's choice among those that are not silent."""
-        blink = self._last + self._blink_s
-        self._last = now
+        blink = self.last + self.blink_s
+        self.last = now
         if now > blink:
-            self._asleep += now - blink
+            self.asleep += now - blink
         if self._out and now >= self._next_return:
             for node in [n for n, until in self._out.items() if now >= until]:
                 del self._out[node]
             self._apply(now)
-        awake = now - self._asleep
+        return self.judged(self.inner.pick(now, key), now, key)
+
+    def judged(self, node: Node, now: float, key: str | None) -> Node:
+        """The endpoint that was picked if it may get the request, else another one."""
+        awake = now - self.asleep
         while True:
-            node = self.inner.pick(now, key)
-            silence = awake - self._asked.setdefault(node, awake)
-            if silence <= self._least_s or silence <= self._patience_with(node):
+            silence = awake - self.asked.setdefault(node, awake)
+            if silence <= self.least_s or silence <= self._patience_with(node):
                 return node
             if node.heard:
                 node.heard = False
-                self._asked[node] = awake
+                self.asked[node] = awake
                 return node
             if not self._take_out(node, now):
                 return node
+            node = self.inner.pick(now, key)
 
     def done(
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
     ) -> None:
         """Every end that comes from the endpoint is a sign of life, and any after part of an answer."""
         if outcome not in _MUTE:
-            usual = self._usual_s
-            self._usual_s = latency if latency > usual else usual + 0.01 * (latency - usual)
+            usual = self.usual_s
+            self.usual_s = latency if latency > usual else usual + 0.01 * (latency - usual)
             self._show_life(node, now)
         elif node.heard:
             self._show_life(node, now)
@@ -123,35 +136,35 @@ class Stalls:
 
     def withdrawn(self, node: Node, picked: float) -> None:
         """No request left for what was picked at that time [s]: there is nothing to wait for."""
-        if self._asked.get(node) == picked - self._asleep:
-            del self._asked[node]
+        if self.asked.get(node) == picked - self.asleep:
+            del self.asked[node]
 
     def _show_life(self, node: Node, now: float) -> None:
         node.heard = False
-        if node in self._asked:
-            del self._asked[node]
+        if node in self.asked:
+            del self.asked[node]
         if self._out and node in self._out:
             self.alive(node, now)
 
     def alive(self, node: Node, now: float) -> None:
         """It has shown life: it was slow, or is well again."""
-        self._asked.pop(node, None)
+        self.asked.pop(node, None)
         if self._out.pop(node, None) is not None:
             self._patience[node] = min(self._most_s, 2.0 * self._patience_with(node))
             self._apply(now)
 
     def _patience_with(self, node: Node) -> float:
-        usual = min(self._most_s, max(self._least_s, 2.0 * self._usual_s))
+        usual = min(self._most_s, max(self.least_s, 2.0 * self.usual_s))
         return max(usual, self._patience.get(node, 0.0))
 
     def _take_out(self, node: Node, now: float) -> bool:
         """Whether it is out now; if not, everybody gets another chance."""
         n = len(self._nodes)
         if 2 * (len(self._out) + 1) > max(n, 2) or n < 2:  # noqa: PLR2004 - half, but one of two
-            self._asked.clear()
+            self.asked.clear()
             self._out.clear()
         else:
-            del self._asked[node]
+            del self.asked[node]
             self._out[node] = now + self._longest_s
             self.found += 1
             if self._stalled is not None:
@@ -161,5 +174,6 @@ class Stalls:
 
     def _apply(self, now: float) -> None:
         out = self._out
+        self.busy = bool(out)
         self._next_return = min(out.values(), default=0.0)
         self.inner.update([n for n in self._nodes if n not in out] if out else self._nodes, now)

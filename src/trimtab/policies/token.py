@@ -41,7 +41,7 @@ from math import inf
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Policy, register
+from trimtab.policies import SUCCESS, Node, Outcome, Policy, register
 from trimtab.policies.p2c import P2C
 from trimtab.policies.params import Params, Reader
 
@@ -52,6 +52,32 @@ _ALIKE = 1.25  # latencies within this ratio of the least are the same
 _NOISE_S = 0.001  # and so are those that differ by less: that is the network, and the interpreter
 MOST = 1.7  # times the mean use of those that have tokens
 SAVED = 8.0  # turns that an endpoint may catch up on
+
+
+class _Known:
+    """What is known of one endpoint: its turn, and the token that it left, which is good while it is in the pool.
+
+    Attributes:
+        step: choices from one turn to the next.
+        due: when its next turn is, in choices.
+        left: tokens that it may leave until it is chosen blindly again.
+        tried: whether it has answered.
+        seen: latency of its last answer, where servers don't say [s]; -1: none yet.
+        in_flight: the token's, by weight.
+        latency: the token's [s].
+        at: when it was left.
+        good: from which choice on it is good.
+    """
+
+    __slots__ = ("at", "due", "good", "in_flight", "latency", "left", "seen", "step", "tried")
+
+    def __init__(self, due: float, left: float) -> None:
+        self.step = inf
+        self.due = due
+        self.left = left
+        self.tried = False
+        self.seen = -1.0
+        self.in_flight = self.latency = self.at = self.good = 0.0
 
 
 class Token:
@@ -66,8 +92,8 @@ class Token:
     """
 
     divides_shares = True
-    __slots__ = ("_age_s", "_chain", "_explore", "_given", "_interval", "_p2c", "_picks", "_pool", "_quantile",
-                 "_random", "_recent", "_seen", "_size", "_sorted", "_there", "_tried", "_turns", "_untried")  # fmt: skip
+    __slots__ = ("_age_s", "_chain", "_explore", "_given", "_known", "_p2c", "_picks", "_pool", "_quantile",
+                 "_random", "_recent", "_size", "_sorted", "_untried")  # fmt: skip
 
     def __init__(
         self,
@@ -85,49 +111,38 @@ class Token:
         self._given = explore
         self._explore = _MOST if explore is None else explore
         self._age_s = age_s
+        self._known: dict[Node, _Known] = {}
         # By age: a node's newest token replaces the one it had, at the end.
-        self._pool: dict[
-            Node, tuple[float, float, float, float]
-        ] = {}  # in flight, latency, when, due
+        self._pool: dict[Node, _Known] = {}
         self._picks = 0
-        self._turns: dict[Node, tuple[float, float]] = {}  # next due at so many picks, tokens left
-        self._interval = self._chain = inf
-        self._seen: dict[Node, float] = {}  # latency of the last answer, where servers don't say
+        self._chain = inf
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
-        self._there: set[Node] = set()
-        self._tried: set[Node] = set()
         self._untried = 0
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; tokens of those that stay are kept."""
-        self._there = set(nodes)
-        self._tried &= self._there
-        self._count_untried()
-        if self._given is None:
-            self._explore = min(_MOST, max(_LEAST, EXPLORE / max(1, len(nodes))))
-        self._p2c.update(nodes, now)
-        self._bound(nodes)
-        self._pool = {node: token for node, token in self._pool.items() if node in self._there}
-        self._seen = {node: seen for node, seen in self._seen.items() if node in self._there}
-
-    def _bound(self, nodes: Sequence[Node]) -> None:
         n, size = len(nodes), self._size
-        if n:
-            weights = sum(node.endpoint.weight for node in nodes)
-            self._interval = min(1.0, size / n) * weights / MOST
+        if self._given is None:
+            self._explore = min(_MOST, max(_LEAST, EXPLORE / max(1, n)))
+        self._p2c.update(nodes, now)
         self._chain = 1.0 / self._explore if n > size and self._explore else inf
-        turns, new = self._turns, (float(self._picks), self._chain)
-        self._turns = {node: turns.get(node, new) for node in nodes}
+        known, due = self._known, float(self._picks)
+        self._known = {node: known.get(node) or _Known(due, self._chain) for node in nodes}
+        interval = min(1.0, size / max(1, n)) * sum(node.endpoint.weight for node in nodes) / MOST
+        for node, each in self._known.items():
+            each.step = interval / node.endpoint.weight
+        self._pool = {node: token for node, token in self._pool.items() if node in self._known}
+        self._count_untried()
 
     def pick(self, now: float, key: str | None = None) -> Node:
         """O(size), whatever the number of endpoints."""
-        pool, turns = self._pool, self._turns
+        pool = self._pool
         picks = self._picks = self._picks + 1
         oldest = now - self._age_s
         while pool:
             node = next(iter(pool))
-            if pool[node][2] >= oldest:
+            if pool[node].at >= oldest:
                 break
             del pool[node]
         best = None
@@ -135,35 +150,38 @@ class Token:
             ordered = self._sorted
             threshold = ordered[int(self._quantile * (len(ordered) - 1))]
             least = inf
-            for in_flight, latency, _, due in pool.values():
-                if latency < least and in_flight <= threshold and due <= picks:
-                    least = latency
-            bound = least * _ALIKE + _NOISE_S
+            for token in pool.values():
+                if token.latency < least and token.in_flight <= threshold and token.good <= picks:
+                    least = token.latency
+            # When all are hot, all take part.
+            bound, threshold = (
+                (inf, inf) if least == inf else (least * _ALIKE + _NOISE_S, threshold)
+            )
             coolest = inf
-            for node, (in_flight, latency, _, due) in pool.items():
-                # When all are hot, least is inf, and so is the bound: all take part.
+            for node, token in pool.items():
+                in_flight = token.in_flight
                 if (
                     in_flight < coolest
-                    and latency <= bound
-                    and (in_flight <= threshold or least == inf)
-                    and due <= picks
+                    and in_flight <= threshold
+                    and token.latency <= bound
+                    and token.good <= picks
                 ):
                     best, coolest = node, in_flight
         if best is not None:
             del pool[best]
+            known = self._known[best]
         else:
             best = self._p2c.pick(now)
+            known = self._known[best]
             if self._chain < inf:
                 # At first as if some of it were used up: all begin at once, and only chance ends it.
-                chain = self._chain * self._random() if self._untried else self._chain
-                turns[best] = (picks + self._interval / best.endpoint.weight, chain)
+                known.left = self._chain * self._random() if self._untried else self._chain
+                known.due = picks + known.step
                 return best
-        due, left = turns[best]
-        interval = self._interval / best.endpoint.weight
-        saved = picks - SAVED * interval
         # Not max(): a call is a tenth of the choice.
-        due = due if due > saved else saved  # noqa: FURB136
-        turns[best] = (due + interval, left - 1.0)
+        due, saved = known.due, picks - SAVED * known.step
+        known.due = (due if due > saved else saved) + known.step  # noqa: FURB136
+        known.left -= 1.0
         return best
 
     def done(
@@ -172,28 +190,35 @@ class Token:
         """Keep the response's token."""
         pool = self._pool
         pool.pop(node, None)
-        if self._untried and node in self._there:
-            self._tried.add(node)
+        known = self._known.get(node)
+        if known is None:
+            return
+        if self._untried and not known.tried:
+            known.tried = True
             self._count_untried()
-        if outcome is not Outcome.SUCCESS or node not in self._there:
+        if outcome is not SUCCESS:
             return
         in_flight: float = node.in_flight
-        if report is not None and report.in_flight is not None:
-            in_flight = report.in_flight
-        if report is not None and report.latency is not None:
-            latency = report.latency
+        said = None
+        if report is not None:
+            said = report.latency
+            if report.in_flight is not None:
+                in_flight = report.in_flight
+        if said is not None:
+            latency = said
         else:
-            seen = self._seen.get(node, latency)
-            self._seen[node] = latency
-            latency = min(latency, seen)
+            seen, known.seen = known.seen, latency
+            if 0.0 <= seen < latency:
+                latency = seen
         in_flight /= node.endpoint.weight
         self._remember(in_flight)
-        if node.share < 1.0 and self._random() >= node.share:
+        if known.left <= 0.0 or (node.share < 1.0 and self._random() >= node.share):
             return
-        due, left = self._turns[node]
-        if left <= 0.0:
-            return
-        pool[node] = (in_flight, latency, now, due)
+        known.in_flight = in_flight
+        known.latency = latency
+        known.at = now
+        known.good = known.due
+        pool[node] = known
         if len(pool) > self._size:
             del pool[next(iter(pool))]
 
@@ -204,12 +229,13 @@ class Token:
     def cost(self, node: Node, now: float) -> str:
         """For ``trimtab.debug``: the token that it left, as it will be compared."""
         token = self._pool.get(node)
-        if token is None or token[2] < now - self._age_s:
+        if token is None or token.at < now - self._age_s:
             return ""
-        return f"{token[0]:g} at {token[1] * 1e3:.1f} ms"
+        return f"{token.in_flight:g} at {token.latency * 1e3:.1f} ms"
 
     def _count_untried(self) -> None:
-        self._untried = max(0, min(self._size, len(self._there)) - len(self._tried))
+        tried = sum(known.tried for known in self._known.values())
+        self._untried = max(0, min(self._size, len(self._known)) - tried)
 
     def _remember(self, in_flight: float) -> None:
         recent, ordered = self._recent, self._sorted

@@ -29,7 +29,7 @@ from math import sqrt
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Policy, cost_of
+from trimtab.policies import CANCELLED, Node, Outcome, Policy, cost_of
 
 TICK_S = 1.0
 TOLERANCE = 1.15
@@ -205,7 +205,7 @@ class Zones:
             ):
                 self._stay = PROBE
                 self._weigh()
-        elif outcome is not Outcome.CANCELLED:
+        elif outcome is not CANCELLED:
             zone.samples += 1.0
             zone.seconds += latency
             zone.row = 0
