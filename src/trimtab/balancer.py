@@ -9,9 +9,9 @@ its pod was replaced at the same address must not make the new pod look idle.
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import Any, cast
@@ -20,7 +20,7 @@ from trimtab import policies
 from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot, ZoneSplit, is_other_pod
-from trimtab.policies import Outcome
+from trimtab.policies import CANCELLED, Outcome
 from trimtab.policies.apart import elsewhere, less_busy
 from trimtab.policies.selection import Labels, Selected, Selection, in_words, missing
 from trimtab.policies.stack import Stack, disables
@@ -48,12 +48,14 @@ class Node:
         since: when it began to serve, or was first seen [s, the balancer's clock]; -inf: it was
             there before this client, and nothing is known of its age.
         heard: whether part of an answer came from it since this was last looked at; doors say so.
+        asked: see ``policies.Node``.
         connected: whether a transport says that requests can leave at once.
         usable: whether the last snapshot lets it have new requests.
         transport: what the door keeps here (its channel or pool); opaque to the core.
     """
 
     __slots__ = (
+        "asked",
         "connected",
         "endpoint",
         "errors",
@@ -76,6 +78,7 @@ class Node:
         self.share = 1.0
         self.since = since
         self.heard = False
+        self.asked: float | None = None
         self.connected = False
         self.usable = False
         self.transport: Any = None
@@ -163,9 +166,8 @@ class Balancer:
         stalled: called with each node that has fallen silent, so that somebody asks it for a sign of
             life and tells ``alive``. Under the lock: it must not block or call back. None: nobody
             asks, and silent nodes are tried with requests after a while.
-        lock: held for the length of one decision and never over I/O; a door that is used from
-            several threads gives an ``RLock``, since a finaliser that ends a pick may run in the
-            middle of a decision of its own thread.
+        lock: held for the length of one decision and never over I/O; None: one of its own. An ``RLock``,
+            since a finaliser that ends a pick may run in the middle of a decision of its own thread.
 
     Attributes:
         reads_reports: whether load reports of successes make a difference to the policy.
@@ -191,7 +193,7 @@ class Balancer:
         labels: Mapping[str, str] | None = None,
         policy: PolicyConfig | None = None,
         stalled: Callable[[Node], None] | None = None,
-        lock: AbstractContextManager[Any] | None = None,
+        lock: threading.RLock | None = None,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
@@ -208,10 +210,7 @@ class Balancer:
         self._tell_stalled = stalled
         self._ask = None if stalled is None else self._stalled
         self._adopt(Stack(policy, random, zone, self._ask))
-        self._lock: AbstractContextManager[Any] = lock if lock is not None else nullcontext()
-        if lock is None:  # without a lock, without the step that takes it
-            self.pick = self._pick  # type: ignore[method-assign]
-            self.finish = self._finish  # type: ignore[method-assign]
+        self._lock = lock or threading.RLock()
         self._nodes: dict[tuple[str, int], Node] = {}
         self._candidates = 0
         self._members: list[Node] = []
@@ -337,7 +336,17 @@ class Balancer:
             NoEndpoints: no endpoint may get a request; the text says why.
         """
         with self._lock:
-            return self._pick(key, labels)
+            if labels:
+                return self._pick_among(labels, key)
+            if self._stale:
+                self._refresh()
+            if not self._candidates:
+                raise NoEndpoints(self.why_empty())
+            now = self._clock()
+            node = self._choose(now, key)
+            node.in_flight += 1
+            node.picks += 1
+            return Pick(self, node, now)
 
     def pick_apart(
         self, avoided: Collection[Node], key: str | None = None, labels: Labels | None = None
@@ -358,7 +367,7 @@ class Balancer:
             NoEndpoints: no endpoint may get a request.
         """
         with self._lock:
-            pick = self._pick(key, labels)
+            pick = self.pick(key, labels)
             if not avoided:
                 return pick
             wanted = self._elsewhere(avoided, labels)
@@ -367,7 +376,7 @@ class Balancer:
             refused: list[Pick] = []
             while pick.node not in wanted and len(refused) < _REDRAWS:
                 refused.append(pick)
-                pick = self._pick(None, labels)
+                pick = self.pick(None, labels)
             for each in refused:
                 self._withdraw(each)
             if pick.node not in wanted:
@@ -409,20 +418,7 @@ class Balancer:
                 pick.selection.stack.withdrawn(pick.selected, pick.started)
             else:
                 self._stack.withdrawn(pick.node, pick.started)
-            self._finish(pick, Outcome.CANCELLED)
-
-    def _pick(self, key: str | None = None, labels: Labels | None = None) -> Pick:
-        if labels:
-            return self._pick_among(labels, key)
-        if self._stale:
-            self._refresh()
-        if not self._candidates:
-            raise NoEndpoints(self.why_empty())
-        now = self._clock()
-        node = self._choose(now, key)
-        node.in_flight += 1
-        node.picks += 1
-        return Pick(self, node, now)
+            self.finish(pick, CANCELLED)
 
     def _pick_among(self, labels: Labels, key: str | None) -> Pick:
         selection = self._selection(labels)
@@ -484,28 +480,25 @@ class Balancer:
     def finish(self, pick: Pick, outcome: Outcome, report: LoadReport | None = None) -> None:
         """End a pick of this balancer; the same as ``pick.finish``."""
         with self._lock:
-            self._finish(pick, outcome, report)
-
-    def _finish(self, pick: Pick, outcome: Outcome, report: LoadReport | None = None) -> None:
-        if not pick.open:  # two threads may both have found it open
-            return
-        pick.open = False
-        node = pick.node
-        node.in_flight -= 1
-        now = self._clock()
-        latency = now - pick.started
-        node.seconds += latency
-        if outcome in _ERRORS:
-            if outcome in _BAD and self._slept_since(pick.started, now):
-                outcome = Outcome.CANCELLED
-            else:
-                node.errors += 1
-        if type(pick) is Pick:
-            self._learn(node, outcome, latency, now, report)
-        elif isinstance(pick, LabelledPick):
-            pick.selection.done(pick.selected, outcome, latency, now, report)
-        if self._leaving and not node.in_flight:
-            self._leaving.discard(node)
+            if not pick.open:  # two threads may both have found it open
+                return
+            pick.open = False
+            node = pick.node
+            node.in_flight -= 1
+            now = self._clock()
+            latency = now - pick.started
+            node.seconds += latency
+            if outcome in _ERRORS:
+                if outcome in _BAD and self._slept_since(pick.started, now):
+                    outcome = CANCELLED
+                else:
+                    node.errors += 1
+            if type(pick) is Pick:
+                self._learn(node, outcome, latency, now, report)
+            elif isinstance(pick, LabelledPick):
+                pick.selection.done(pick.selected, outcome, latency, now, report)
+            if self._leaving and not node.in_flight:
+                self._leaving.discard(node)
 
     def beat(self) -> None:
         """This process is awake. A door that says so every ``BEAT_S`` seconds makes pauses visible.
@@ -527,7 +520,7 @@ class Balancer:
     def take_back(self) -> None:
         """End the picks that finalisers dropped."""
         while self.dropped:
-            self.dropped.popleft().finish(Outcome.CANCELLED)
+            self.dropped.popleft().finish(CANCELLED)
 
     @property
     def zone(self) -> str:

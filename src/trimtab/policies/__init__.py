@@ -64,10 +64,13 @@ class Node(Protocol):
         share: the part of its fair share that it should get now, above 0 and up to 1: the product
             of what error bias and the like say (``policies.shares``).
         heard: whether part of an answer came from it since ``stalls`` last looked.
+        asked: when the first request went there that nothing has been heard of, and since which nothing
+            has; ``stalls`` keeps it, in its own time [s]. None: there is none.
     """
 
     share: float
     heard: bool
+    asked: float | None
 
     @property
     def endpoint(self) -> Endpoint:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from trimtab.load_report import LoadReport
 from trimtab.policies import Node, Outcome, Policy
+from trimtab.policies.busy import Busy
 
 _FAILED = frozenset({Outcome.FAILURE, Outcome.TIMEOUT})
 _PANIC = 0.5
@@ -59,9 +60,11 @@ class Ejection:
         base_s: the first time out [s].
         longest_s: the longest [s].
         part: of the endpoints that may be out at once, 0 to 1.
+        busy: told while somebody has failed lately; without that there is nothing to say or to learn of
+            successes.
 
     Attributes:
-        busy: somebody has failed lately; without that it has nothing to say or to learn of successes.
+        ejections: how often an endpoint was ejected.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Ejection:
         base_s: float = 10.0,
         longest_s: float = 300.0,
         part: float = 0.1,
+        busy: Busy | None = None,
     ) -> None:
         self.inner = inner
         self._consecutive = consecutive
@@ -89,7 +93,7 @@ class Ejection:
         self._out: set[Node] = set()
         self._next_return = 0.0
         self.ejections = 0
-        self.busy = False
+        self._busy = busy or Busy()
 
     @property
     def ejected(self) -> frozenset[Node]:
@@ -103,7 +107,7 @@ class Ejection:
             there = set(nodes)
             self._suspects = {n: s for n, s in self._suspects.items() if n in there}
             self._out &= there
-            self.busy = bool(self._suspects)
+            self._busy.tell("ejection", bool(self._suspects))
         self._apply(now)
 
     def pick(self, now: float, key: str | None = None) -> Node:
@@ -136,13 +140,13 @@ class Ejection:
             suspect.watched = now
         if not suspect.times and now - suspect.begun > self._window_s:
             del self._suspects[node]
-            self.busy = bool(self._suspects)
+            self._busy.tell("ejection", bool(self._suspects))
 
     def _failure(self, node: Node, now: float) -> None:
         suspect = self._suspects.get(node)
         if suspect is None:
             suspect = self._suspects[node] = Suspect(begun=now)
-            self.busy = True
+            self._busy.tell("ejection", True)
         elif now - suspect.begun > self._window_s:
             suspect.begun, suspect.failures, suspect.attempts = now, 0, 0
         suspect.row += 1

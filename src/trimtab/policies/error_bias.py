@@ -19,6 +19,7 @@ from math import exp
 
 from trimtab.load_report import LoadReport
 from trimtab.policies import Node, Outcome, Policy
+from trimtab.policies.busy import Busy
 from trimtab.policies.shares import LEAST, Shares
 
 _FAILED = frozenset({Outcome.FAILURE, Outcome.TIMEOUT, Outcome.OVERLOADED})
@@ -36,12 +37,12 @@ class ErrorBias:
         exponent: how strongly a low success rate cuts the share, >= 0.
         gain: weight of one attempt in the success rate, 0 to 1.
         recovery_s: time constant of forgetting [s].
-
-    Attributes:
-        busy: somebody's share is below 1; without that it has nothing to say or to learn of successes.
+        busy: told while somebody's share is below 1; without that there is nothing to say or to learn of
+            successes.
     """
 
     __slots__ = (
+        "_busy",
         "_due",
         "_exponent",
         "_gain",
@@ -50,7 +51,6 @@ class ErrorBias:
         "_rates",
         "_recovery_s",
         "_shares",
-        "busy",
         "inner",
     )  # fmt: skip
 
@@ -62,6 +62,7 @@ class ErrorBias:
         exponent: float = 8.0,
         gain: float = 0.1,
         recovery_s: float = 2.5,
+        busy: Busy | None = None,
     ) -> None:
         self.inner = inner
         self._shares = shares
@@ -72,7 +73,7 @@ class ErrorBias:
         self._pushed: dict[Node, float] = {}  # until when it wants to be left alone
         self._n = 0
         self._due = 0.0
-        self.busy = False
+        self._busy = busy or Busy()
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; what was learnt of those that left is forgotten in time."""
@@ -119,4 +120,4 @@ class ErrorBias:
             if now >= until:
                 del self._pushed[node]
             self._shares.set(node, "pushback", 1.0 if now >= until else LEAST)
-        self.busy = bool(self._rates or self._pushed)
+        self._busy.tell("error bias", bool(self._rates or self._pushed))

@@ -27,13 +27,15 @@ class Selected(Generic[N]):
     Attributes:
         node: the balancer's.
         share: see ``policies.Node``.
+        asked: likewise.
     """
 
-    __slots__ = ("node", "share")
+    __slots__ = ("asked", "node", "share")
 
     def __init__(self, node: N) -> None:
         self.node = node
         self.share = 1.0
+        self.asked: float | None = None
 
     @property
     def endpoint(self) -> Endpoint:

@@ -26,6 +26,7 @@ from random import Random
 
 from trimtab.load_report import LoadReport
 from trimtab.policies import Node, Outcome, Policy
+from trimtab.policies.busy import Busy
 
 SLOW = 2.0
 LONGEST = 3.0
@@ -60,17 +61,23 @@ class SlowStart:
         random: who gets the request.
         window_s: the ramp's length [s], above 0.
         least: the share at its beginning, above 0 and up to 1.
+        busy: told while somebody ramps.
 
     Attributes:
-        busy: somebody ramps.
         mean: latency of those that don't [s]; each success moves it by OTHERS_GAIN. 0: none yet.
     """
 
-    __slots__ = ("_chance", "_due", "_judged", "_least", "_nodes", "_old", "_ramps", "_random",
-                 "_shares", "_total", "_window_s", "busy", "inner", "mean")  # fmt: skip
+    __slots__ = ("_busy", "_chance", "_due", "_judged", "_least", "_nodes", "_old", "_ramps", "_random",
+                 "_shares", "_total", "_window_s", "inner", "mean")  # fmt: skip
 
     def __init__(
-        self, inner: Policy, random: Random, *, window_s: float = 10.0, least: float = 0.1
+        self,
+        inner: Policy,
+        random: Random,
+        *,
+        window_s: float = 10.0,
+        least: float = 0.1,
+        busy: Busy | None = None,
     ) -> None:
         self.inner = inner
         self._random = random.random
@@ -83,7 +90,7 @@ class SlowStart:
         self._chance = 0.0
         self._total = 1
         self.mean = 0.0
-        self.busy = False
+        self._busy = busy or Busy()
         self._due = self._judged = 0.0
 
     @property
@@ -166,7 +173,7 @@ class SlowStart:
         self.inner.update(self._old, now)
 
     def _weigh(self) -> None:
-        self.busy = bool(self._ramps)
+        self._busy.tell("slow start", bool(self._ramps))
         if not self._ramps:
             self._shares, self._chance = [], 0.0
             return

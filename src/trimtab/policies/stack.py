@@ -17,8 +17,8 @@ error bias says what part of its fair share each should get; slow start sends ne
 What the judges know belongs to them, so a change of the policy alone keeps it (``Stack.follow``).
 
 Nearly always no judge has anything to say, and passing a request through all of them would cost more than
-the choice itself: each function is cold after a call has waited. So each says whether it is busy, and while none is,
-``Stack.pick`` and ``Stack.done`` go straight to the policy and keep by themselves what judges learn of every success.
+the choice itself: after a blocking call has waited, all that is touched is cold. So each tells ``Busy`` when it has, and
+while none has, ``Stack.pick`` and ``Stack.done`` go straight to the policy and keep what judges learn of every success.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from trimtab import policies
 from trimtab.load_report import LoadReport
 from trimtab.model import PolicyConfig
 from trimtab.policies import SUCCESS, Node, Outcome, Policy, Prober
+from trimtab.policies.busy import Busy
 from trimtab.policies.ejection import Ejection
 from trimtab.policies.error_bias import ErrorBias
 from trimtab.policies.gate import Gate
@@ -114,16 +115,6 @@ def disables(policy: PolicyConfig | None) -> bool:
     return policy is not None and dict(policy.params).get("disable") is True
 
 
-class _Absent:
-    """Stands for a judge that there isn't."""
-
-    __slots__ = ("busy", "mean")
-
-    def __init__(self) -> None:
-        self.busy = False
-        self.mean = 0.0
-
-
 class Stack:
     """A policy with its judges.
 
@@ -148,8 +139,7 @@ class Stack:
         ConfigError: the name or a parameter is unknown or out of range.
     """
 
-    __slots__ = ("_bias", "_chosen", "_ejecting", "_innermost", "_policy", "_ramping", "_random", "ejection",
-                 "hash_key", "judges", "outer", "prober", "reads_reports", "shares", "stalled", "stalls", "subset", "zone",
+    __slots__ = ("_busy", "_chosen", "_innermost", "_policy", "_ramping", "_random", "ejection", "hash_key", "judges", "outer", "prober", "reads_reports", "shares", "stalled", "stalls", "subset", "zone",
                  "zones")  # fmt: skip
 
     def __init__(
@@ -169,24 +159,23 @@ class Stack:
         self.shares = Shares()
         self.ejection: Ejection | None = None
         self.stalls: Stalls | None = None
-        self._ramping: SlowStart | _Absent = _Absent()
-        self._bias: ErrorBias | _Absent = _Absent()
+        self._ramping: SlowStart | None = None
         self._innermost: SlowStart | ErrorBias | Stalls | Ejection | None = None
+        self._busy = busy = Busy()
         outer = self._chosen = self._choose(config)
         if self.judges.slow_start_s:
             outer = self._ramping = SlowStart(
-                outer, self._random, window_s=self.judges.slow_start_s
+                outer, self._random, window_s=self.judges.slow_start_s, busy=busy
             )
             self._innermost = outer
         if self.judges.error_bias:
-            outer = self._bias = ErrorBias(outer, self.shares, exponent=self.judges.error_bias)
+            outer = ErrorBias(outer, self.shares, exponent=self.judges.error_bias, busy=busy)
             self._innermost = self._innermost or outer
         if self.judges.stalls:
-            outer = self.stalls = Stalls(outer, stalled)
+            outer = self.stalls = Stalls(outer, stalled, busy=busy)
             self._innermost = self._innermost or outer
-        self._ejecting: Ejection | _Absent = _Absent()
         if self.judges.eject_s:
-            outer = self.ejection = self._ejecting = Ejection(outer, base_s=self.judges.eject_s)
+            outer = self.ejection = Ejection(outer, base_s=self.judges.eject_s, busy=busy)
             self._innermost = self._innermost or outer
         self.outer = outer
 
@@ -211,13 +200,7 @@ class Stack:
     def pick(self, now: float, key: str | None = None) -> Node:
         """What ``outer`` picks; straight from the policy while no judge is busy."""
         stalls = self.stalls
-        if (
-            stalls is None
-            or stalls.busy
-            or self._bias.busy
-            or self._ramping.busy
-            or self._ejecting.busy
-        ):
+        if stalls is None or self._busy.now:
             return self.outer.pick(now, key)
         # What ``Stalls.pick`` does.
         unseen = now - stalls.last - stalls.blink_s
@@ -225,33 +208,30 @@ class Stack:
         if unseen > 0.0:
             stalls.asleep += unseen
         node = self._chosen.pick(now, key)
-        awake = now - stalls.asleep
-        if awake - stalls.asked.setdefault(node, awake) <= stalls.least_s:
-            return node
-        return stalls.judged(node, now, key)
+        asked = node.asked
+        if asked is None:
+            node.asked = now - stalls.asleep
+        elif now - stalls.asleep - asked > stalls.least_s:
+            return stalls.judged(node, now, key)
+        return node
 
     def done(
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None
     ) -> None:
         """What ``outer`` learns; likewise."""
-        stalls, ramping = self.stalls, self._ramping
-        if (
-            outcome is not SUCCESS
-            or stalls is None
-            or stalls.busy
-            or self._bias.busy
-            or ramping.busy
-            or self._ejecting.busy
-        ):
+        stalls = self.stalls
+        if outcome is not SUCCESS or stalls is None or self._busy.now:
             self.outer.done(node, outcome, latency, now, report)
             return
         # What ``Stalls`` and ``SlowStart`` learn of every success.
         usual = stalls.usual_s
         stalls.usual_s = latency if latency > usual else usual + 0.01 * (latency - usual)
         node.heard = False
-        stalls.asked.pop(node, None)
-        mean = ramping.mean
-        ramping.mean = mean + OTHERS_GAIN * (latency - mean) if mean else latency
+        node.asked = None
+        ramping = self._ramping
+        if ramping is not None:
+            mean = ramping.mean
+            ramping.mean = mean + OTHERS_GAIN * (latency - mean) if mean else latency
         self._chosen.done(node, outcome, latency, now, report)
 
     def withdrawn(self, node: Node, picked: float) -> None:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 
 from trimtab.load_report import LoadReport
 from trimtab.policies import Node, Outcome, Policy
+from trimtab.policies.busy import Busy
 
 _MUTE = frozenset({Outcome.TIMEOUT, Outcome.CANCELLED})  # ends that the endpoint had no part in
 
@@ -39,18 +40,17 @@ class Stalls:
         most_s: the longest [s].
         blink_s: what counts of the time between two picks [s].
         longest_s: the longest time out [s]; 300 if somebody asks, else 5.
+        busy: told while somebody is out.
 
     Attributes:
-        busy: somebody is out.
         found: how often an endpoint fell silent.
-        asked: when the first unanswered request went to an endpoint, in waking time.
         last: when the last pick was.
         asleep: how long this process has not been awake, together [s].
         usual_s: the usual time.
     """
 
-    __slots__ = ("_longest_s", "_most_s", "_next_return", "_nodes", "_out", "_patience", "_stalled", "asked",
-                 "asleep", "blink_s", "busy", "found", "inner", "last", "least_s", "usual_s")  # fmt: skip
+    __slots__ = ("_busy", "_longest_s", "_most_s", "_next_return", "_nodes", "_out", "_patience", "_stalled", "asleep",
+                 "blink_s", "found", "inner", "last", "least_s", "usual_s")  # fmt: skip
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Stalls:
         most_s: float = 0.5,
         blink_s: float = 0.02,
         longest_s: float | None = None,
+        busy: Busy | None = None,
     ) -> None:
         self.inner = inner
         self._stalled = stalled
@@ -71,7 +72,6 @@ class Stalls:
             longest_s = 5.0 if stalled is None else 300.0
         self._longest_s = longest_s
         self._nodes: Sequence[Node] = ()
-        self.asked: dict[Node, float] = {}
         self._patience: dict[Node, float] = {}  # of those that were only slow
         self._out: dict[Node, float] = {}  # until when, by the clock
         self._next_return = 0.0
@@ -79,7 +79,7 @@ class Stalls:
         self.asleep = 0.0
         self.usual_s = 0.0
         self.found = 0
-        self.busy = False
+        self._busy = busy or Busy()
 
     @property
     def silent(self) -> frozenset[Node]:
@@ -88,9 +88,10 @@ class Stalls:
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; those that left are forgotten."""
+        before, there = set(self._nodes), set(nodes)
         self._nodes = tuple(nodes)
-        there = set(nodes)
-        self.asked = {n: asked for n, asked in self.asked.items() if n in there}
+        for node in there - before:
+            node.asked = None
         self._patience = {n: patience for n, patience in self._patience.items() if n in there}
         self._out = {n: until for n, until in self._out.items() if n in there}
         self._apply(now)
@@ -111,12 +112,14 @@ class Stalls:
         """The endpoint that was picked if it may get the request, else another one."""
         awake = now - self.asleep
         while True:
-            silence = awake - self.asked.setdefault(node, awake)
+            if node.asked is None:
+                node.asked = awake
+            silence = awake - node.asked
             if silence <= self.least_s or silence <= self._patience_with(node):
                 return node
             if node.heard:
                 node.heard = False
-                self.asked[node] = awake
+                node.asked = awake
                 return node
             if not self._take_out(node, now):
                 return node
@@ -136,19 +139,18 @@ class Stalls:
 
     def withdrawn(self, node: Node, picked: float) -> None:
         """No request left for what was picked at that time [s]: there is nothing to wait for."""
-        if self.asked.get(node) == picked - self.asleep:
-            del self.asked[node]
+        if node.asked == picked - self.asleep:
+            node.asked = None
 
     def _show_life(self, node: Node, now: float) -> None:
         node.heard = False
-        if node in self.asked:
-            del self.asked[node]
+        node.asked = None
         if self._out and node in self._out:
             self.alive(node, now)
 
     def alive(self, node: Node, now: float) -> None:
         """It has shown life: it was slow, or is well again."""
-        self.asked.pop(node, None)
+        node.asked = None
         if self._out.pop(node, None) is not None:
             self._patience[node] = min(self._most_s, 2.0 * self._patience_with(node))
             self._apply(now)
@@ -161,10 +163,11 @@ class Stalls:
         """Whether it is out now; if not, everybody gets another chance."""
         n = len(self._nodes)
         if 2 * (len(self._out) + 1) > max(n, 2) or n < 2:  # noqa: PLR2004 - half, but one of two
-            self.asked.clear()
+            for each in self._nodes:
+                each.asked = None
             self._out.clear()
         else:
-            del self.asked[node]
+            node.asked = None
             self._out[node] = now + self._longest_s
             self.found += 1
             if self._stalled is not None:
@@ -174,6 +177,6 @@ class Stalls:
 
     def _apply(self, now: float) -> None:
         out = self._out
-        self.busy = bool(out)
+        self._busy.tell("stalls", bool(out))
         self._next_return = min(out.values(), default=0.0)
         self.inner.update([n for n in self._nodes if n not in out] if out else self._nodes, now)
