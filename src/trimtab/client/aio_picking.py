@@ -16,6 +16,7 @@ import importlib
 import inspect
 import weakref
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -128,7 +129,16 @@ class Picker:
             is connected.
     """
 
-    __slots__ = ("_closed", "_cluster", "_finish", "_links", "_observer", "_pick", "repeats", "unsent")
+    __slots__ = (
+        "_closed",
+        "_cluster",
+        "_finish",
+        "_links",
+        "_observer",
+        "_pick",
+        "repeats",
+        "unsent",
+    )
 
     def __init__(self, cluster: AioCluster) -> None:
         self._cluster = cluster
