@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -26,12 +26,18 @@ _common: Any = importlib.import_module("grpc._common")
 _serialize: Any = getattr(_common, "serialize", None)
 _deserialize: Any = getattr(_common, "deserialize", None)
 _timeout_to_deadline: Any = getattr(_native, "_timeout_to_deadline", None)
+_build_census_context: Any = getattr(_cygrpc, "build_census_context", None)
 _EOF: Any = getattr(_cygrpc, "EOF", None)
 _Call: Any = getattr(_native, "UnaryUnaryCall", object)
 _Calls: Any = getattr(_native, "UnaryUnaryMultiCallable", object)
 
-_TAKEN = ["self", "request", "deadline", "metadata", "credentials", "wait_for_ready", "channel",
-          "method", "request_serializer", "response_deserializer", "loop", "registered_call_handle"]  # fmt: skip
+# What gRPC's three constructors of such a call name, in order: ``UnaryUnaryCall.__init__`` is all of them.
+_MADE = (
+    ("super", "__init__", "call", "_request", "cygrpc", "build_census_context", "_context", "create_task",
+     "_invoke", "_invocation_task", "_init_unary_response_mixin"),
+    ("_loop", "_cython_call", "tuple", "_metadata", "_request_serializer", "_response_deserializer"),
+    ("_call_response",),
+)  # fmt: skip
 _USED = ("serialize", "_request", "_request_serializer", "_cython_call", "unary_unary", "_metadata",
          "_context", "cancelled", "cancel", "EOF", "is_ok", "deserialize", "_response_deserializer")  # fmt: skip
 _HELD = (
@@ -46,8 +52,14 @@ _HELD = (
 
 def missing_in_unary() -> str:
     """The first private name that is not as this module needs it; "" if all are."""
-    if list(inspect.signature(_Call.__init__).parameters) != _TAKEN:
-        return "grpc.aio._call.UnaryUnaryCall.__init__"
+    made = (
+        _Call.__init__,
+        super(_Call, _Call).__init__,
+        getattr(_Call, "_init_unary_response_mixin", None),
+    )
+    for step, names in zip(made, _MADE, strict=True):
+        if getattr(getattr(step, "__code__", None), "co_names", ()) != names:
+            return f"grpc.aio._call.UnaryUnaryCall.__init__: {step!r}"
     invoke = getattr(_Call, "_invoke", None)
     for name in _USED:
         if invoke is None or name not in invoke.__code__.co_names:
@@ -69,9 +81,37 @@ def missing_in_unary() -> str:
 class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
     """See ``grpc.aio.UnaryUnaryCall``."""
 
-    _left: tuple[Any, float | None, grpc.CallCredentials | None, bool | None]
     _unsent = 0
     _withheld: tuple[Any, ...] = ()
+
+    def __init__(  # gRPC's own are three functions, which do just this
+        self,
+        calls: UnaryUnaryCalls,
+        request: Any,
+        deadline: float | None,
+        metadata: Iterable[Any],
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+    ) -> None:
+        self._left = (calls, deadline, credentials, wait_for_ready)
+        self._loop = calls._loop  # noqa: SLF001 - a class of this module
+        self._cython_call = self._place()
+        self._metadata = tuple(metadata)
+        self._request_serializer = calls._request_serializer  # noqa: SLF001 - likewise
+        self._response_deserializer = calls._response_deserializer  # noqa: SLF001 - likewise
+        self._request = request
+        self._context = _build_census_context()
+        self._call_response = self._invocation_task = self._loop.create_task(self._invoke())
+
+    def _place(self) -> Any:
+        calls, deadline, credentials, wait_for_ready = self._left
+        return calls._channel.call(  # noqa: SLF001 - a class of this module
+            calls._method,  # noqa: SLF001 - likewise
+            deadline,
+            credentials,
+            wait_for_ready,
+            calls._registered_call_handle,  # noqa: SLF001 - likewise
+        )
 
     async def _invoke(self) -> Any:
         # As gRPC's own, which it doesn't call: a coroutine more would cost every call some 2 µs.
@@ -94,18 +134,10 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
         return self._left[0]._channel.unsent is native and self._unsent < MOST_UNSENT  # noqa: SLF001
 
     def _leave_again(self) -> bool:
-        calls, deadline, credentials, wait_for_ready = self._left
-        picker = calls._channel  # noqa: SLF001
-        picker.unsent = None
+        self._left[0]._channel.unsent = None  # noqa: SLF001
         self._unsent += 1
         try:
-            self._cython_call = picker.call(
-                calls._method,  # noqa: SLF001
-                deadline,
-                credentials,
-                wait_for_ready,
-                calls._registered_call_handle,  # noqa: SLF001
-            )
+            self._cython_call = self._place()
         except (NoEndpoints, grpc.aio.UsageError):  # all have left, or the channel was closed
             return False
         finally:
@@ -184,19 +216,14 @@ class UnaryUnaryCalls(_Calls):  # type: ignore[misc]  # as above
                 wait_for_ready=wait_for_ready,
                 compression=compression,
             )
-        deadline = _timeout_to_deadline(timeout)
-        call = UnaryUnaryCall(
+        deadline = None if timeout is None else _timeout_to_deadline(timeout)
+        # Of no metadata gRPC makes an object to iterate over once, which takes as long as a choice.
+        plain = metadata is None and compression is None
+        return UnaryUnaryCall(
+            self,
             request,
             deadline,
-            self._init_metadata(metadata, compression),
+            () if plain else self._init_metadata(metadata, compression),
             credentials,
             wait_for_ready,
-            self._channel,
-            self._method,
-            self._request_serializer,
-            self._response_deserializer,
-            self._loop,
-            self._registered_call_handle,
         )
-        call._left = (self, deadline, credentials, wait_for_ready)  # noqa: SLF001
-        return call

@@ -92,8 +92,8 @@ class Token:
     """
 
     divides_shares = True
-    __slots__ = ("_age_s", "_chain", "_explore", "_given", "_known", "_p2c", "_picks", "_pool", "_quantile",
-                 "_random", "_recent", "_size", "_sorted", "_untried")  # fmt: skip
+    __slots__ = ("_age_s", "_chain", "_check", "_explore", "_given", "_known", "_p2c", "_picks", "_pool",
+                 "_quantile", "_random", "_rank", "_recent", "_size", "_sorted", "_untried")  # fmt: skip
 
     def __init__(
         self,
@@ -118,6 +118,8 @@ class Token:
         self._chain = inf
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
+        self._rank = 0  # of the quantile in it
+        self._check = -inf  # no token is too old before
         self._untried = 0
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
@@ -139,16 +141,11 @@ class Token:
         """O(size), whatever the number of endpoints."""
         pool = self._pool
         picks = self._picks = self._picks + 1
-        oldest = now - self._age_s
-        while pool:
-            node = next(iter(pool))
-            if pool[node].at >= oldest:
-                break
-            del pool[node]
+        if now >= self._check:
+            self._drop_old(now)
         best = None
         if len(pool) > 1 and not self._untried and self._random() >= self._explore:
-            ordered = self._sorted
-            threshold = ordered[int(self._quantile * (len(ordered) - 1))]
+            threshold = self._sorted[self._rank]
             least = inf
             for token in pool.values():
                 if token.latency < least and token.in_flight <= threshold and token.good <= picks:
@@ -237,12 +234,24 @@ class Token:
         tried = sum(known.tried for known in self._known.values())
         self._untried = max(0, min(self._size, len(self._known)) - tried)
 
+    def _drop_old(self, now: float) -> None:
+        pool, oldest = self._pool, now - self._age_s
+        while pool:
+            node = next(iter(pool))
+            if pool[node].at >= oldest:
+                self._check = pool[node].at + self._age_s
+                return
+            del pool[node]
+        self._check = now + self._age_s
+
     def _remember(self, in_flight: float) -> None:
         recent, ordered = self._recent, self._sorted
         recent.append(in_flight)
         insort(ordered, in_flight)
         if len(recent) > _REPORTS:
             del ordered[bisect_left(ordered, recent.popleft())]
+        else:
+            self._rank = int(self._quantile * (len(ordered) - 1))
 
 
 @register("token")
