@@ -20,7 +20,7 @@ from trimtab import policies
 from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot, ZoneSplit, is_other_pod
-from trimtab.policies import CANCELLED, Outcome
+from trimtab.policies import CANCELLED, SUCCESS, Outcome
 from trimtab.policies.apart import elsewhere, less_busy
 from trimtab.policies.selection import Labels, Selected, Selection, in_words, missing
 from trimtab.policies.stack import Stack, disables
@@ -488,7 +488,7 @@ class Balancer:
             now = self._clock()
             latency = now - pick.started
             node.seconds += latency
-            if outcome in _ERRORS:
+            if outcome is not SUCCESS and outcome in _ERRORS:
                 if outcome in _BAD and self._slept_since(pick.started, now):
                     outcome = CANCELLED
                 else:
