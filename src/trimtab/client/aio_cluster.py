@@ -8,6 +8,7 @@ from the subscription's thread by ``call_soon_threadsafe``.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from random import Random
@@ -102,6 +103,7 @@ class AioCluster:
             labels=spec.labels,
             policy=spec.policy,
             stalled=self._question,
+            lock=threading.RLock(),
         )
         self.clock = clock
         self.closed_text = _CLOSED
