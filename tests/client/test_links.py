@@ -161,6 +161,22 @@ def test_a_connection_that_is_lost_after_a_change_of_credentials_is_not_made_aga
     assert {node.transport.generation for node in door.nodes} == {1}
 
 
+@pytest.mark.parametrize("was", ["failed", "lost"])
+def test_one_that_is_not_connected_is_left_alone_at_its_age_and_gets_another(was):
+    door = Opened(max_age_s=100)
+    (node,) = door.nodes
+    link = node.transport
+    getattr(door, was)(node, link)
+    door.beat(100)
+    assert node.transport is link
+    assert link.successor is None
+    door.ready(node, link)  # what it has now is new
+    door.beat(79.9)
+    assert link.successor is None
+    door.beat(20.1)
+    assert link.successor is not None
+
+
 def test_requests_beyond_the_limit_go_to_further_connections_up_to_the_most():
     door = Opened(streams=2, most=3)
     picks = [door.call() for _ in range(8)]

@@ -111,9 +111,11 @@ class Links:
         link.generation = generation
         link.room = self._room
         if self._age is not None:
-            share = _EARLIEST + (1.0 - _EARLIEST) * self._random.random()
-            link.expires = self._clock() + share * self._age
+            link.expires = self._clock() + self._drawn(self._age)
         return link
+
+    def _drawn(self, age: float) -> float:
+        return age * (_EARLIEST + (1.0 - _EARLIEST) * self._random.random())
 
     def first(self, node: Node) -> None:
         """Open an endpoint's first connection."""
@@ -160,7 +162,12 @@ class Links:
             if link.successor is not None:
                 replacing += not link.successor.failing
             elif node.usable and (now >= link.expires or link.generation != generation):
-                due.append((node, link))
+                if link.connected or link.generation != generation:
+                    due.append((node, link))
+                elif self._age is not None:
+                    # Its channel goes on trying, and what it gets will be new. Another channel would
+                    # begin its pauses between tries anew.
+                    link.expires = now + self._drawn(self._age)
         due.sort(key=_overdue)
         self._begin(due, max(1, len(nodes) // _AT_ONCE) - replacing)
 
