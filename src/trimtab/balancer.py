@@ -31,7 +31,7 @@ _LATE_S = 0.5  # a beat that is later by this much was held up: the process was 
 _REDRAWS = 16  # how often the policy is asked for another node than those of earlier attempts
 _MOST_SELECTIONS = 1024  # sets of labels whose statistics are kept
 
-_BAD = frozenset({Outcome.FAILURE, Outcome.TIMEOUT})
+_BAD = frozenset({Outcome.FAILURE, Outcome.UNREACHED, Outcome.TIMEOUT})
 _ERRORS = _BAD | {Outcome.OVERLOADED}
 
 

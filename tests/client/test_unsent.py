@@ -1,14 +1,16 @@
 """A call that finds its endpoint dead before it could leave goes elsewhere, whatever it does."""
 
+import contextlib
 from collections import Counter
 
 import grpc
 import pytest
 
-from doors import loop, threads
+from doors import loop, recording, threads
 from harness.waiting import eventually, pause
 from trimtab import Retry
 from trimtab.client.sync_cluster import ask_by_call
+from trimtab.policies import Outcome
 
 CALLS = 8
 
@@ -29,6 +31,9 @@ def ask_late(channel):
         return said
 
     return ask
+
+
+LATE = {**loop.DOORS, "threads": lambda echo: threads.ThreadDoor(echo, ask_late)}
 
 
 def connected(channel, n):
@@ -126,3 +131,47 @@ def test_a_server_that_passes_on_what_befell_a_call_of_its_own_has_executed_this
     assert errors == survivor.executions.total()
     assert max(survivor.executions.values(), default=0) <= 1
     assert errors
+
+
+@pytest.mark.parametrize("kind", LATE)
+@pytest.mark.parametrize("method", ["Say", "Count"])
+def test_a_connection_that_did_not_come_about_is_told_apart_from_a_failure(
+    kind, dead, survivor, echo, method
+):
+    process, target = dead
+    door = LATE[kind](echo)
+    try:
+        with recording.recorded() as ends:
+            channel = door.open([survivor.target, target], policy=recording.NAME)
+            connected(channel, 2)
+            begin_all(channel, process, method, echo[0].Request(text="x", replies=1))
+    finally:
+        door.close()
+    there = {outcome: n for (at, outcome), n in ends.items() if at == target}
+    there.pop(Outcome.CANCELLED, None)  # picks that were taken back
+    assert there.keys() == {Outcome.UNREACHED}
+    assert next(n for n in channel.balancer.nodes.values() if n.endpoint.target == target).errors
+
+
+def begin_all(channel, process, method, request):
+    """Calls that leave after the server's death and before a loop has heard of it, all to their end."""
+    if not hasattr(channel, "run"):
+        process.kill()
+        pause(0.3)  # gRPC's own threads have heard of it
+        calls = [channel.begin(method, request, timeout=10) for _ in range(CALLS)]
+        for call in calls:
+            call.code()
+        return
+
+    async def all_of_them():
+        process.kill()
+        pause(0.3)
+        calls = [getattr(channel.stub, method)(request, timeout=10) for _ in range(CALLS)]
+        for call in calls:
+            with contextlib.suppress(grpc.RpcError):
+                if method == "Say":
+                    await call
+                else:
+                    assert [_ async for _ in call]
+
+    channel.run(all_of_them())

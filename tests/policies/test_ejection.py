@@ -148,10 +148,11 @@ def test_what_does_not_speak_against_an_endpoint_does_not_count(outcome):
     assert ejection.ejected == frozenset()
 
 
-def test_timeouts_count():
+@pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.UNREACHED])
+def test_timeouts_count_and_so_do_connections_that_do_not_come_about(outcome):
     nodes, ejection = fleet(10)
     for _ in range(5):
-        ejection.done(nodes[0], Outcome.TIMEOUT, 1.0, 0.0, None)
+        ejection.done(nodes[0], outcome, 1.0, 0.0, None)
     assert ejection.ejected == {nodes[0]}
 
 

@@ -11,7 +11,7 @@ from trimtab.policies.p2c import P2C
 from trimtab.policies.shares import LEAST, Shares
 from trimtab.testing.policy_contract import node
 
-FAILED = [Outcome.FAILURE, Outcome.TIMEOUT, Outcome.OVERLOADED]
+FAILED = [Outcome.FAILURE, Outcome.UNREACHED, Outcome.TIMEOUT, Outcome.OVERLOADED]
 
 
 def fleet(n=10, **options):

@@ -70,13 +70,41 @@ def test_the_late_end_of_a_request_brings_it_back():
     assert fleet.stalls.silent == frozenset()
 
 
-@pytest.mark.parametrize("end", [Outcome.TIMEOUT, Outcome.CANCELLED])
+@pytest.mark.parametrize("end", [Outcome.TIMEOUT, Outcome.CANCELLED, Outcome.UNREACHED])
 def test_an_end_that_the_endpoint_had_no_part_in_is_no_sign_of_life(end):
     fleet = Fleet(10)
     fleet.freeze(0)
     fleet.requests(20)
     fleet.stalls.done(fleet.nodes[0], end, 0.2, fleet.now, None)
     assert fleet.stalls.silent == {fleet.nodes[0]}
+
+
+def test_an_endpoint_that_no_connection_comes_about_to_is_not_silent_for_it():
+    fleet = Fleet(10)
+    fleet.freeze(0)
+    for _ in range(500):
+        for chosen in fleet.requests(1):
+            if chosen in fleet.frozen:
+                fleet.stalls.done(chosen, Outcome.UNREACHED, 0.0, fleet.now, None)
+    assert fleet.told == []
+
+
+def test_a_connection_that_does_not_come_about_hides_no_request_that_waits():
+    fleet = Fleet(10)
+    fleet.freeze(0)
+    fleet.requests(5)  # one of them waits there
+    picked = fleet.now
+    fleet.requests(1)
+    fleet.stalls.done(fleet.nodes[0], Outcome.UNREACHED, fleet.now - picked, fleet.now, None)
+    fleet.requests(20)
+    assert fleet.stalls.silent == {fleet.nodes[0]}
+
+
+def test_how_long_connections_do_not_come_about_is_no_usual_time():
+    fleet = Fleet(10)
+    fleet.requests(20)
+    fleet.stalls.done(fleet.nodes[0], Outcome.UNREACHED, 5.0, fleet.now, None)
+    assert fleet.stalls.usual_s == 0.01
 
 
 @pytest.mark.parametrize("end", [Outcome.TIMEOUT, Outcome.CANCELLED])

@@ -203,7 +203,8 @@ class Picker:
         status = call._status  # noqa: SLF001 - the hook
         code: int = status.code()
         if code:
-            outcome = outcome_of(code, call)
+            lost = code == _UNAVAILABLE and self._is_unreached(pick, call)
+            outcome = Outcome.UNREACHED if lost else outcome_of(code, call)
             report = report_of(status.trailing_metadata())
         else:
             outcome = SUCCESS
@@ -214,20 +215,20 @@ class Picker:
         link.open.discard(pick)
         if link.leaving:
             self._links.ended(pick)
-        if code == _UNAVAILABLE:
-            self._failed(pick, call)
+        if outcome is Outcome.UNREACHED:
+            self._cluster.stand(pick.node, link)
+            self.unsent = call if self._cluster.balancer.connected else None
         return code
 
     def _seen(self, pick: Pick, end: End) -> None:
         """The same, for somebody who watches."""
         end(name_of(self._ended(pick)))
 
-    def _failed(self, pick: Pick, call: Any) -> None:
-        """A call ended as UNAVAILABLE: did it reach anybody?"""
+    @staticmethod
+    def _is_unreached(pick: Pick, call: Any) -> bool:
+        """Whether a call that ended as UNAVAILABLE provably reached nobody."""
         initial, details = call._initial_metadata, call._status.details()  # noqa: SLF001 - the hook
-        if unreached(pick, _UNAVAILABLE, details, initial):
-            self._cluster.stand(pick.node, pick.transport)
-            self.unsent = call if self._cluster.balancer.connected else None
+        return unreached(pick, _UNAVAILABLE, details, initial)
 
     def get_registered_call_handle(self, method: bytes) -> int:  # noqa: ARG002 - gRPC's signature
         """Whether to register is all that is known before the pick."""

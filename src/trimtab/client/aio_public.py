@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 
 from trimtab.attempt import outcome_of_grpc, report_of
+from trimtab.balancer import Pick
 from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
@@ -34,6 +35,7 @@ from trimtab.client.forking import FORKED, watch_forks
 from trimtab.client.observing import name_of
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
+from trimtab.client.unreached import unreached
 from trimtab.policies import Outcome
 
 _placing: ContextVar[PublicCalls] = ContextVar("trimtab_placing")
@@ -120,7 +122,7 @@ class PublicCalls:
 
         def ended(call: Any) -> None:
             self._channel.open.discard(call)
-            pick.finish(_outcome(call), report_of(now_of(call.trailing_metadata())))
+            pick.finish(_outcome(pick, call), report_of(now_of(call.trailing_metadata())))
             cluster.links.ended(pick)
             if end is not None:
                 code = now_of(call.code())
@@ -317,7 +319,14 @@ def _working_loop() -> asyncio.AbstractEventLoop:
         return asyncio.get_event_loop_policy().get_event_loop()
 
 
-def _outcome(call: Any) -> Outcome:
+def _outcome(pick: Pick, call: Any) -> Outcome:
     """From a call that has ended: then its status is there, and the coroutine does not wait."""
     code = now_of(call.code())
-    return Outcome.FAILURE if code is None else outcome_of_grpc(code.value[0])
+    if code is None:
+        return Outcome.FAILURE
+    number = code.value[0]
+    if code is grpc.StatusCode.UNAVAILABLE:
+        initial = now_of(call.initial_metadata())  # None: not known
+        if unreached(pick, number, now_of(call.details()), initial is None or initial):
+            return Outcome.UNREACHED
+    return outcome_of_grpc(number)

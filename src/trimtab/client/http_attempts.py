@@ -62,7 +62,7 @@ class Broke(enum.Enum):
 
 
 _OUTCOMES = {
-    Broke.UNREACHED: Outcome.FAILURE,
+    Broke.UNREACHED: Outcome.UNREACHED,
     Broke.LOST: Outcome.FAILURE,
     Broke.TIMEOUT: Outcome.TIMEOUT,
     Broke.FAULTY: Outcome.FAILURE,

@@ -150,10 +150,11 @@ class Calls:
             outcome = SUCCESS
         except grpc.RpcError as error:
             code = error.code()
-            outcome = _outcome(code)
+            outcome = _outcome(code, pick, error)
             call_ended: Any = error
             report = report_of(call_ended.trailing_metadata())
-            if code is not _UNAVAILABLE or not self._leaves_again(pick, call_ended, _unsent):
+            again = outcome is Outcome.UNREACHED and not self.streams
+            if not again or _unsent >= MOST_UNSENT:
                 raise
         finally:
             balancer.finish(pick, outcome, report)
@@ -176,12 +177,6 @@ class Calls:
             _how,
             _unsent + 1,
         )
-
-    def _leaves_again(self, pick: Pick, error: Any, times: int) -> bool:
-        if self.streams or times >= MOST_UNSENT:
-            return False
-        code = _UNAVAILABLE.value[0]
-        return unreached(pick, code, error.details(), received(error))
 
     def _key(self, name: str, metadata: Metadata, request: Any) -> str | None:
         asked = None if self.streams else request
@@ -253,7 +248,7 @@ class Calls:
             else:
                 code = ended.code()
                 report = report_of(ended.trailing_metadata())
-                cluster.ended(pick, _outcome(code), report)
+                cluster.ended(pick, _outcome(code, pick, ended), report)
             if untold:
                 try:
                     told = untold.pop()
@@ -289,7 +284,9 @@ def _trailing(call: Any) -> Any:
     return call.trailing_metadata() if trailing is None else trailing
 
 
-def _outcome(code: grpc.StatusCode) -> Outcome:
+def _outcome(code: grpc.StatusCode, pick: Pick, call: Any) -> Outcome:
+    if code is _UNAVAILABLE and unreached(pick, code.value[0], call.details(), received(call)):
+        return Outcome.UNREACHED
     # Who cancels a call has said so; one that races a GOAWAY ends as CANCELLED all by itself.
     return Outcome.FAILURE if code is _CANCELLED else outcome_of_grpc(code.value[0])
 

@@ -38,7 +38,8 @@ class Outcome(enum.Enum):
     SUCCESS: the application answered well. ANSWERED: it answered with an error of the caller's
     making (NOT_FOUND and the like). FAILURE: the endpoint failed. OVERLOADED: it refused since it
     has too much to do (RESOURCE_EXHAUSTED, 429). TIMEOUT: the deadline passed. CANCELLED: the
-    caller lost interest, which says nothing of the endpoint.
+    caller lost interest, which says nothing of the endpoint. UNREACHED: no connection came about, which
+    is a failure that the endpoint knows nothing of.
     """
 
     SUCCESS = "success"
@@ -47,6 +48,7 @@ class Outcome(enum.Enum):
     OVERLOADED = "overloaded"
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
+    UNREACHED = "unreached"
 
     # Members are compared by identity; the hash of Enum is a Python function, called several times
     # for every request.

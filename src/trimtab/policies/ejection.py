@@ -21,7 +21,7 @@ from trimtab.load_report import LoadReport
 from trimtab.policies import Node, Outcome, Policy
 from trimtab.policies.busy import Busy
 
-_FAILED = frozenset({Outcome.FAILURE, Outcome.TIMEOUT})
+_FAILED = frozenset({Outcome.FAILURE, Outcome.UNREACHED, Outcome.TIMEOUT})
 _PANIC = 0.5
 
 

@@ -22,7 +22,7 @@ from trimtab.policies import Node, Outcome, Policy
 from trimtab.policies.busy import Busy
 from trimtab.policies.shares import LEAST, Shares
 
-_FAILED = frozenset({Outcome.FAILURE, Outcome.TIMEOUT, Outcome.OVERLOADED})
+_FAILED = frozenset({Outcome.FAILURE, Outcome.UNREACHED, Outcome.TIMEOUT, Outcome.OVERLOADED})
 _TICK_S = 0.1  # how often shares follow the recovery
 _GOOD = 0.999  # from here on an endpoint counts as recovered
 _PUSHBACK_MAX_S = 300.0  # linkerd's bound too

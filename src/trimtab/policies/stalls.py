@@ -26,7 +26,8 @@ from trimtab.load_report import LoadReport
 from trimtab.policies import Node, Outcome, Policy
 from trimtab.policies.busy import Busy
 
-_MUTE = frozenset({Outcome.TIMEOUT, Outcome.CANCELLED})  # ends that the endpoint had no part in
+# Ends that the endpoint had no part in.
+_MUTE = frozenset({Outcome.TIMEOUT, Outcome.CANCELLED, Outcome.UNREACHED})
 
 
 class Stalls:
@@ -135,6 +136,8 @@ class Stalls:
             self._show_life(node, now)
         elif node.heard:
             self._show_life(node, now)
+        elif outcome is Outcome.UNREACHED:
+            self.withdrawn(node, now - latency)
         self.inner.done(node, outcome, latency, now, report)
 
     def withdrawn(self, node: Node, picked: float) -> None:

@@ -40,7 +40,7 @@ ROW = 5
 RESERVE = 0.1
 _MEMORY = 0.7  # of the samples' weight, from tick to tick
 _ENOUGH = 5.0  # samples, before a mean counts
-_FAILED = frozenset({Outcome.FAILURE, Outcome.TIMEOUT, Outcome.OVERLOADED})
+_FAILED = frozenset({Outcome.FAILURE, Outcome.UNREACHED, Outcome.TIMEOUT, Outcome.OVERLOADED})
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from doors import recording
 from doors.silencers import CutOff, Frozen
 from harness.waiting import Deadline, pause
 from http_victim import start_victim
@@ -180,6 +181,19 @@ async def test_answers_that_have_begun_and_go_on_make_nobody_silent(door, server
         server.let_go.set()
     for response in going_on:
         await response.aclose()
+
+
+async def test_a_connection_that_did_not_come_about_is_told_apart_from_a_failure(door, servers):
+    with socket.socket() as nobody, recording.recorded() as ends:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        refusing = f"127.0.0.1:{nobody.getsockname()[1]}"
+        known = door(
+            endpoints={"orders.shop:8080": [servers.open("a").target, refusing]},
+            policy=recording.NAME,
+        )
+        for _ in range(8):
+            assert (await known.send("GET", URL + "/")).seen["server"] == "a"
+        assert {o for at, o in ends if at == refusing} == {Outcome.UNREACHED}
 
 
 class Asking:
