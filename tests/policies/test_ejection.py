@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from trimtab.policies import Outcome
+from trimtab.policies.busy import Busy
 from trimtab.policies.ejection import Ejection
 from trimtab.policies.random_pick import RandomPick
 from trimtab.testing.policy_contract import node
@@ -166,3 +167,26 @@ def test_what_left_is_forgotten_and_what_stays_is_not():
     assert ejection.ejected == {nodes[1]}
     ejection.update(nodes, 2.0)
     assert nodes[1] in ejection.ejected
+
+
+@pytest.mark.parametrize(("n", "there"), [(2, 1), (20, 3), (20, 2)])
+def test_where_others_leave_those_that_were_out_come_back_before_nobody_is_left(n, there):
+    nodes, ejection = fleet(n, part=0.1)
+    out = nodes[: max(1, n // 10)]
+    for one in out:
+        fail(ejection, one, 5)
+    assert ejection.ejected == set(out)
+    left = nodes[:there]
+    ejection.update(left, 1.0)
+    assert ejection.ejected == frozenset()
+    assert picked(ejection, now=1.0) == {id(one) for one in left}
+
+
+def test_one_that_has_left_keeps_no_judge_busy():
+    busy = Busy()
+    nodes, ejection = fleet(3, busy=busy)
+    fail(ejection, nodes[0])
+    assert busy.now
+    ejection.update(nodes[1:], 1.0)
+    fail(ejection, nodes[0], now=1.0)  # an old request ends
+    assert not busy.now

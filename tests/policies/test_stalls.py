@@ -202,6 +202,18 @@ def test_at_most_half_are_out_and_never_the_last_one(n, most):
     assert seen == most
 
 
+@pytest.mark.parametrize(("n", "frozen", "there"), [(2, 1, 1), (4, 2, 3), (10, 3, 3)])
+def test_where_others_leave_those_that_were_out_come_back_before_most_are_out(n, frozen, there):
+    fleet = Fleet(n)
+    fleet.freeze(*range(frozen))
+    fleet.requests(40)
+    assert fleet.stalls.silent == fleet.frozen
+    left = fleet.nodes[:there]
+    fleet.stalls.update(left, fleet.now)
+    assert fleet.stalls.silent == frozenset()
+    assert set(fleet.requests(there)) == set(left)
+
+
 def test_nobody_stays_out_for_ever_without_being_tried():
     fleet = Fleet(10, longest_s=20.0)
     fleet.freeze(0)

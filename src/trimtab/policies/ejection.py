@@ -5,7 +5,8 @@ Rules: it is ejected after ``consecutive`` failures in a row, or when of at leas
     base_s * 2**(times - 1), at most ``longest_s``; then it is on probation for as long: one failure
     ejects it again, for longer. A time in peace of that length takes one of the times back.
     At most max(1, part * n) of n endpoints are out at once, never the last one. Where more than half
-    of all would deserve it, the fault is not theirs: nobody is ejected and all come back (panic).
+    of all would deserve it, or more than half of those that are left when others go are out, the fault is
+    not theirs: nobody is ejected and all come back (panic).
 Sources: Envoy's outlier detection (consecutive, growing time, cap, panic), Finagle's failure accrual
 (windowed), linkerd (timeouts and overload count). Envoy's 100 requests per endpoint and interval are
 out of reach for one client among many; hence the small volume.
@@ -107,6 +108,8 @@ class Ejection:
             there = set(nodes)
             self._suspects = {n: s for n, s in self._suspects.items() if n in there}
             self._out &= there
+            if self._too_many(len(self._out)) or len(self._out) == len(there):
+                self._all_back()
             self._busy.tell("ejection", bool(self._suspects))
         self._apply(now)
 
@@ -145,6 +148,8 @@ class Ejection:
     def _failure(self, node: Node, now: float) -> None:
         suspect = self._suspects.get(node)
         if suspect is None:
+            if node not in self._nodes:
+                return  # it has left: nobody would ever clear it
             suspect = self._suspects[node] = Suspect(begun=now)
             self._busy.tell("ejection", True)
         elif now - suspect.begun > self._window_s:
@@ -152,7 +157,7 @@ class Ejection:
         suspect.row += 1
         suspect.failures += 1
         suspect.attempts += 1
-        if node not in self._out and self._deserves(suspect, now) and node in self._nodes:
+        if node not in self._out and self._deserves(suspect, now):
             self._eject(node, suspect, now)
 
     def _deserves(self, suspect: Suspect, now: float) -> bool:
@@ -170,11 +175,9 @@ class Ejection:
         bad = sum(
             other in self._out or self._deserves(s, now) for other, s in self._suspects.items()
         )
-        if bad > _PANIC * n and n > 2:  # noqa: PLR2004 - of two, one may be the bad one
+        if self._too_many(bad):
             if self._out:
-                for other in self._out:
-                    self._suspects[other].until = 0.0
-                self._out.clear()
+                self._all_back()
                 self._apply(now)
             return
         if len(self._out) >= min(n - 1, max(1, int(self._part * n))):
@@ -185,6 +188,15 @@ class Ejection:
         self._out.add(node)
         self.ejections += 1
         self._apply(now)
+
+    def _too_many(self, bad: int) -> bool:
+        n = len(self._nodes)
+        return bad > _PANIC * n and n > 2  # noqa: PLR2004 - of two, one may be the bad one
+
+    def _all_back(self) -> None:
+        for node in self._out:
+            self._suspects[node].until = 0.0
+        self._out.clear()
 
     def _time_out(self, suspect: Suspect) -> float:
         # The exponent is bounded so that no float overflows.

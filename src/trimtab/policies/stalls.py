@@ -10,8 +10,8 @@ Formula: silence = the time since the first request was sent there of which, and
     for as long as it stays.
 Time: only time in which this process was awake counts. What passes between two picks beyond
     ``blink_s`` does not: a client that was itself stopped must not find everybody silent.
-Bounds: at most half of the endpoints are out, never the last one. Where more have fallen silent the
-    fault is not theirs: all come back. Nobody stays out longer than ``longest_s`` without being tried.
+Bounds: at most half of the endpoints are out, never the last one. Where more have fallen silent, or are
+    left when others go, the fault is not theirs: all come back. Nobody stays out longer than ``longest_s`` without being tried.
 Sources: the age of the oldest request as a sign of a dead peer, as TCP_USER_TIMEOUT does for segments;
 half and panic as Envoy's panic threshold. HTTP/2 pings can't do this: servers allow one in five minutes.
 Weakness: an endpoint whose proxy answers for a frozen application is asked again and again, at growing
@@ -95,6 +95,8 @@ class Stalls:
             node.asked = None
         self._patience = {n: patience for n, patience in self._patience.items() if n in there}
         self._out = {n: until for n, until in self._out.items() if n in there}
+        if self._too_many(len(self._out)):
+            self._out.clear()
         self._apply(now)
 
     def pick(self, now: float, key: str | None = None) -> Node:
@@ -164,8 +166,7 @@ class Stalls:
 
     def _take_out(self, node: Node, now: float) -> bool:
         """Whether it is out now; if not, everybody gets another chance."""
-        n = len(self._nodes)
-        if 2 * (len(self._out) + 1) > max(n, 2) or n < 2:  # noqa: PLR2004 - half, but one of two
+        if self._too_many(len(self._out) + 1):
             for each in self._nodes:
                 each.asked = None
             self._out.clear()
@@ -177,6 +178,10 @@ class Stalls:
                 self._stalled(node)
         self._apply(now)
         return node in self._out
+
+    def _too_many(self, out: int) -> bool:
+        n = len(self._nodes)
+        return out > 0 and (2 * out > max(n, 2) or n < 2)  # noqa: PLR2004 - half, but one of two
 
     def _apply(self, now: float) -> None:
         out = self._out
