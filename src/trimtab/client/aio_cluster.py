@@ -94,6 +94,7 @@ class AioCluster:
         on_ready: Callable[[bool], None],
     ) -> None:
         clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
+        self._lock: Any = threading.RLock()
         self.balancer = Balancer(
             spec.service,
             clock=clock,
@@ -103,7 +104,7 @@ class AioCluster:
             labels=spec.labels,
             policy=spec.policy,
             stalled=self._question,
-            lock=threading.RLock(),
+            lock=self._lock,
         )
         self.clock = clock
         self.closed_text = _CLOSED
@@ -141,6 +142,12 @@ class AioCluster:
         self.availability.origin = self._watch.origin
         self._beat()
 
+    @property
+    def deciding(self) -> bool:
+        """Whether the balancer is in the middle of a decision in this thread: a finaliser came in between."""
+        owned: bool = self._lock._is_owned()  # noqa: SLF001 - as threading.Condition asks
+        return owned
+
     def _beat(self) -> None:
         if not self.availability.closed:
             self.balancer.beat()
@@ -151,13 +158,14 @@ class AioCluster:
 
     def updated(self, snapshot: Snapshot) -> None:
         """See ``Watcher``."""
-        self._on_loop(self._update, snapshot)
+        self.on_loop(self._update, snapshot)
 
     def failed(self, reason: str) -> None:
         """See ``Watcher``."""
-        self._on_loop(self._fail, reason)
+        self.on_loop(self._fail, reason)
 
-    def _on_loop(self, step: Callable[..., None], *args: object) -> None:
+    def on_loop(self, step: Callable[..., object], *args: object) -> None:
+        """Take a step on the loop soon; from any thread."""
         try:
             self._loop.call_soon_threadsafe(step, *args)
         except RuntimeError:  # the loop was closed, and the channel with it

@@ -199,10 +199,12 @@ class Picker:
     def _ended(self, pick: Pick) -> int:
         """A call has its status: its code."""
         call = pick.call
-        pick.call = None  # leave no cycle
         status = call._status  # noqa: SLF001 - the hook
         code: int = status.code()
         if code:
+            if self._cluster.deciding:  # it is garbage, and collected just now
+                self._cluster.on_loop(self._ended, pick)
+                return code
             lost = code == _UNAVAILABLE and self._is_unreached(pick, call)
             outcome = Outcome.UNREACHED if lost else outcome_of(code, call)
             report = report_of(status.trailing_metadata())
@@ -210,6 +212,7 @@ class Picker:
             outcome = SUCCESS
             reads = self._cluster.balancer.reads_reports
             report = report_of(status.trailing_metadata()) if reads else None
+        pick.call = None  # leave no cycle
         self._finish(pick, outcome, report)
         link = pick.transport
         link.open.discard(pick)
@@ -315,7 +318,7 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         for call in list(self._calls):
             call.cancel()
         for pick in self._cluster.placed():
-            if pick.call is not None:
+            if pick.call is not None and not pick.call.done():
                 pick.call.cancel(_CANCELLED_BY_CLOSE)
         await self._cluster.release_all()
 
