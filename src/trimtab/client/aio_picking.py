@@ -50,6 +50,9 @@ _LISTS = (
 )
 _CANCELLED = grpc.StatusCode.CANCELLED.value[0]
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
+_OVER = (
+    -1
+)  # earlier releases of gRPC tell the end of a call twice if its channel's end cancelled it
 _CANCELLED_BY_CLOSE = "Locally cancelled by application!"
 
 
@@ -197,8 +200,10 @@ class Picker:
         return call
 
     def _ended(self, pick: Pick) -> int:
-        """A call has its status: its code."""
+        """A call has its status: its code; _OVER if it is known."""
         call = pick.call
+        if call is None:
+            return _OVER
         status = call._status  # noqa: SLF001 - the hook
         code: int = status.code()
         if code:
@@ -225,7 +230,9 @@ class Picker:
 
     def _seen(self, pick: Pick, end: End) -> None:
         """The same, for somebody who watches."""
-        end(name_of(self._ended(pick)))
+        code = self._ended(pick)
+        if code != _OVER:
+            end(name_of(code))
 
     @staticmethod
     def _is_unreached(pick: Pick, call: Any) -> bool:

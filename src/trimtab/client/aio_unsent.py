@@ -46,7 +46,6 @@ _HELD = (
     "_request_serializer",
     "_response_deserializer",
     "_loop",
-    "_registered_call_handle",
 )
 
 
@@ -195,6 +194,8 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
 
 class UnaryUnaryCalls(_Calls):  # type: ignore[misc]  # as above
     """See ``grpc.aio.UnaryUnaryMultiCallable``. Calls that pass through interceptors are gRPC's."""
+
+    _registered_call_handle = 0  # releases of gRPC before it registered methods have none
 
     def __call__(
         self,

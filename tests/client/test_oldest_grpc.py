@@ -1,0 +1,79 @@
+"""The asyncio door on the oldest grpcio that pyproject.toml allows: the same hooks, the same ends of calls."""
+
+import subprocess
+
+import pytest
+
+from harness.versions import oldest_python
+
+pytestmark = pytest.mark.processes
+
+PROGRAM = """
+import asyncio, threading
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+from trimtab.client import observing
+from trimtab.client.aio_picking import missing_hook
+from trimtab.client.grpc_aio import insecure_channel
+
+held = threading.Event()
+held_up = threading.Event()
+
+class Handler(grpc.GenericRpcHandler):
+    def service(self, details):
+        def answer(request, context):
+            if request == b"hold":
+                held.set()
+                held_up.wait(10)
+            return request
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+class Watching:
+    def __init__(self):
+        self.told = []
+    def attempt(self, sent):
+        return self.told.append
+    def call(self, service, method):
+        return self.told.append
+
+async def main():
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((Handler(),))
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    watching = Watching()
+    print("missing:", repr(missing_hook()))
+    for observer in (None, watching):
+        remove = observing.install(observer) if observer else lambda: None
+        channel = insecure_channel("orders", endpoints=[target])
+        remove()
+        held.clear()
+        await channel.channel_ready()
+        call = channel.unary_unary("/a.B/C")
+        assert await call(b"x", timeout=10) == b"x"
+        under_way = call(b"hold", timeout=10)
+        await asyncio.to_thread(held.wait, 10)
+        await channel.close()
+        try:
+            await under_way
+        except asyncio.CancelledError:
+            print(channel.trimtab.in_flight, "in flight after its end")
+    print(watching.told)
+    held_up.set()
+    server.stop(None)
+
+asyncio.run(main())
+"""
+
+
+def test_its_calls_end_once_and_as_on_the_newest():
+    ran = subprocess.run(
+        [oldest_python(), "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [
+        "missing: ''",
+        "0 in flight after its end",
+        "0 in flight after its end",
+        "['OK', 'CANCELLED']",
+    ]
