@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from grpc_tools import protoc
 
+from doors.scripted import Scripted
 from doors.servers import Servers
 from doors.survivor import Survivor
 from doors.victim import Victims
@@ -51,3 +52,17 @@ def survivor(echo):
     made = Survivor(echo, "a")
     yield made
     made.stop()
+
+
+@pytest.fixture
+def scripted():
+    """Make a server that answers as it is told, by what ``Scripted`` takes."""
+    made = []
+
+    def make(respond):
+        made.append(Scripted(respond))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()

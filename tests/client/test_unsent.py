@@ -51,10 +51,15 @@ def late(echo):
     made.close()
 
 
+@pytest.mark.parametrize("between", [[], [threads.Retry(1, [])]], ids=["straight", "intercepted"])
 @pytest.mark.parametrize("retry", [None, Retry(attempts=1)], ids=["undeclared", "declared"])
-def test_a_blocking_call_that_reached_nobody_leaves_again(late, dead, survivor, echo, retry):
+def test_a_blocking_call_that_reached_nobody_leaves_again(
+    late, dead, survivor, echo, retry, between
+):
     process, target = dead
-    channel = late.open([survivor.target, target], policy="round_robin", retry=retry)
+    channel = late.open(
+        [survivor.target, target], policy="round_robin", retry=retry, interceptors=between
+    )
     connected(channel, 2)
     process.kill()
     replies = [channel.say(echo[0].Request(text=f"{n}"), timeout=10) for n in range(CALLS)]
