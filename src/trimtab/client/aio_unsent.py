@@ -31,7 +31,7 @@ _EOF: Any = getattr(_cygrpc, "EOF", None)
 _Call: Any = getattr(_native, "UnaryUnaryCall", object)
 _Calls: Any = getattr(_native, "UnaryUnaryMultiCallable", object)
 
-# What gRPC's three constructors of such a call name, in order: ``UnaryUnaryCall.__init__`` is all of them.
+# What gRPC's three constructors of such a call name: ``UnaryUnaryCall.__init__`` is all of them.
 _MADE = (
     ("super", "__init__", "call", "_request", "cygrpc", "build_census_context", "_context", "create_task",
      "_invoke", "_invocation_task", "_init_unary_response_mixin"),
@@ -57,7 +57,7 @@ def missing_in_unary() -> str:
         getattr(_Call, "_init_unary_response_mixin", None),
     )
     for step, names in zip(made, _MADE, strict=True):
-        if getattr(getattr(step, "__code__", None), "co_names", ()) != names:
+        if set(getattr(getattr(step, "__code__", None), "co_names", ())) != set(names):
             return f"grpc.aio._call.UnaryUnaryCall.__init__: {step!r}"
     invoke = getattr(_Call, "_invoke", None)
     for name in _USED:
