@@ -356,6 +356,10 @@ def test_the_own_zone_is_preferred(door, servers, ask):
 # Where a request must go
 
 
+# A server's part of the ring varies by a tenth: even one with a sixth of it has none of 80 keys once in two million.
+USERS = [f"user-{i}" for i in range(80)]
+
+
 @pytest.mark.parametrize("how", ["say", "begin"])
 def test_requests_of_one_key_in_their_metadata_go_to_one_endpoint(door, servers, ask, how):
     made = servers.open(*"abcd")
@@ -373,7 +377,7 @@ def test_requests_of_one_key_in_their_metadata_go_to_one_endpoint(door, servers,
         (name,) = [s.name for s in made if s.received > before[s.name]]
         return name
 
-    first = {f"user-{i}": server_of(f"user-{i}") for i in range(30)}
+    first = {user: server_of(user) for user in USERS}
     assert len(set(first.values())) == 4
     assert {user: server_of(user) for user in first} == first
 
@@ -418,7 +422,7 @@ def test_a_function_says_the_key_of_a_request(door, servers, ask, method):
         (name,) = [s.name for s in made if s.received > before[s.name]]
         return name
 
-    first = {f"user-{i}": server_of(f"user-{i}") for i in range(30)}
+    first = {user: server_of(user) for user in USERS}
     assert len(set(first.values())) == 4
     assert {user: server_of(user) for user in first} == first
     assert set(seen) == {(f"/trimtab.test.Echo/{method.capitalize()}", streams)}

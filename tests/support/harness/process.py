@@ -9,7 +9,7 @@ import threading
 from collections import deque
 
 KEPT_LINES = 2000
-SHOWN_LINES = 25
+SHOWN_LINES = 60
 END_WITHIN_S = 10
 LAST_WORDS_S = 3
 
@@ -123,6 +123,8 @@ class Process:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(LAST_WORDS_S)
         self._child.kill()
+        for reader in self._readers:  # its words may still be on their way
+            reader.join(LAST_WORDS_S)
         self._child.wait()
         for reader in self._readers:
             reader.join()
