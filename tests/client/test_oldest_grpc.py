@@ -1,4 +1,4 @@
-"""The asyncio door on the oldest grpcio that pyproject.toml allows: the same hooks, the same ends of calls."""
+"""Both doors on the oldest grpcio that pyproject.toml allows: the same hooks, the same ends of calls."""
 
 import subprocess
 
@@ -65,15 +65,59 @@ async def main():
 asyncio.run(main())
 """
 
+BLOCKING = """
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+import trimtab
+from trimtab.client.sync_exchange import missing_in_blocking
 
-def test_its_calls_end_once_and_as_on_the_newest():
-    ran = subprocess.run(
-        [oldest_python(), "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False
+class Handler(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(self.answer)
+    def answer(self, request, context):
+        if request == b"fail":
+            context.abort(grpc.StatusCode.NOT_FOUND, "not here")
+        return request
+
+server = grpc.server(ThreadPoolExecutor(2))
+server.add_generic_rpc_handlers((Handler(),))
+target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+server.start()
+print("missing:", repr(missing_in_blocking()))
+with trimtab.insecure_channel("orders", endpoints=[target]) as channel:
+    call = channel.unary_unary("/a.B/C")
+    print(call(b"x", timeout=10))
+    try:
+        call(b"fail", timeout=10)
+    except grpc.RpcError as error:
+        print(error.code().name, error.details())
+    print(channel.trimtab.in_flight, "in flight after their ends")
+server.stop(None)
+"""
+
+
+def ran(program):
+    """The lines that it prints."""
+    made = subprocess.run(
+        [oldest_python(), "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines() == [
+    assert made.returncode == 0, made.stderr
+    return made.stdout.splitlines()
+
+
+def test_asyncio_calls_end_once_and_as_on_the_newest():
+    assert ran(PROGRAM) == [
         "missing: ''",
         "0 in flight after its end",
         "0 in flight after its end",
         "['OK', 'CANCELLED']",
+    ]
+
+
+def test_blocking_calls_end_as_on_the_newest():
+    assert ran(BLOCKING) == [
+        "missing: ''",
+        "b'x'",
+        "NOT_FOUND not here",
+        "0 in flight after their ends",
     ]

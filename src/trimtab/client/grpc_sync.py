@@ -23,10 +23,10 @@ from trimtab.client.sync_calls import (
     StreamUnary,
     UnaryStream,
     UnaryUnary,
-    ask_trailers_by_state,
     single_threaded,
 )
 from trimtab.client.sync_cluster import AskState, SyncCluster, ask_by_call, ask_by_subscription
+from trimtab.client.sync_exchange import missing_in_blocking
 from trimtab.model import Locality, PolicyConfig
 
 _log = logging.getLogger("trimtab.client")
@@ -60,7 +60,19 @@ def _choose_ask() -> Callable[[grpc.Channel], AskState]:
 
 
 _ask = _choose_ask()
-_end = ask_trailers_by_state()
+
+
+def _exchanges() -> bool:
+    missing = missing_in_blocking()
+    if missing:
+        _log.warning(
+            "this grpcio's %s is another: blocking calls go through its own functions and cost more",
+            missing,
+        )
+    return not missing
+
+
+_private = _exchanges()
 
 
 class BalancedChannel(grpc.Channel):
@@ -78,7 +90,7 @@ class BalancedChannel(grpc.Channel):
         self._refuse_bad_options(spec)
         self._single_threaded = single_threaded(spec.options)
         # Public in one thing, public in all: the tests run over both.
-        self._end = _end if ask is ask_by_call else None
+        self._private = _private and ask is ask_by_call
         self._cluster = SyncCluster(spec, ask)
         self._cluster.start()
 
@@ -185,7 +197,9 @@ class BalancedChannel(grpc.Channel):
                 method, request_serializer, response_deserializer, _registered_method=registered
             )
 
-        made = kind(self, self._cluster, method, make, drop_counts=drop_counts, end=self._end)
+        made = kind(
+            self, self._cluster, method, make, drop_counts=drop_counts, private=self._private
+        )
         if isinstance(made, Declared):
             attempts = self._cluster.attempts
             assert attempts is not None  # noqa: S101 - for the type checker: see ``unary_unary``

@@ -6,8 +6,6 @@ refers to the call weakly: a call that its caller drops is cancelled by gRPC as 
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -27,6 +25,7 @@ from trimtab.client.observing import End
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.sync_cluster import SyncCluster, SyncLink
+from trimtab.client.sync_exchange import exchange
 from trimtab.client.unreached import received, unreached
 from trimtab.policies import CANCELLED, SUCCESS, Outcome
 
@@ -43,21 +42,6 @@ def single_threaded(options: Options) -> bool:
     return "GRPC_SINGLE_THREADED_UNARY_STREAM" in os.environ or option in dict(options)
 
 
-def ask_trailers_by_state() -> Callable[..., Any] | None:
-    """GRPC's own end of a blocking call, private; None if it is not as ``Calls.block`` needs it.
-
-    What it takes is a state, which has the trailing metadata. The public way to them is
-    ``with_call``, whose call object costs more than the whole choice of an endpoint.
-    """
-    native: Any = importlib.import_module("grpc._channel")
-    end: Callable[..., Any] | None = getattr(native, "_end_unary_response_blocking", None)
-    kinds = ("_UnaryUnaryMultiCallable", "_StreamUnaryMultiCallable")
-    if end is None or not all(hasattr(getattr(native, k, None), "_blocking") for k in kinds):
-        return None
-    taken = list(inspect.signature(end).parameters)
-    return end if taken == ["state", "call", "with_call", "deadline"] else None
-
-
 class Calls:
     """What the four kinds share: placing a call, and counting it to its end.
 
@@ -67,7 +51,7 @@ class Calls:
         method: ``/package.Service/Method``.
         make: makes the native multicallable on an endpoint's channel.
         drop_counts: see ``single_threaded``.
-        end: see ``ask_trailers_by_state``.
+        private: whether gRPC's private names are used; see ``sync_exchange``.
     """
 
     streams = False  # whether the request is a stream; gRPC takes from an iterator at once
@@ -80,14 +64,14 @@ class Calls:
         make: MakeNative,
         *,
         drop_counts: bool,
-        end: Callable[..., Any] | None,
+        private: bool,
     ) -> None:
         self._channel = channel
         self._cluster = cluster
         self.method = method
         self._make = make
         self._drop_counts = drop_counts
-        self._end = end
+        self._exchange = exchange if private and not self.streams else _exchange_publicly
         self._natives: dict[SyncLink, Any] = {}
 
     def native(self, link: SyncLink) -> Any:
@@ -131,22 +115,17 @@ class Calls:
         link = pick.transport
         try:
             call = self._natives.get(link) or self.native(link)
-            if _how == "__call__" and not balancer.reads_reports:
-                response = call(
-                    request, timeout, metadata, credentials, wait_for_ready, compression
+            if _how == "__call__":
+                response, ended = self._exchange(
+                    call, request, timeout, metadata, credentials, wait_for_ready, compression
                 )
-            elif _how == "__call__" and self._end is not None:
-                state, native = call._blocking(  # noqa: SLF001 - the hook
-                    request, timeout, metadata, credentials, wait_for_ready, compression
-                )
-                response = self._end(state, native, False, None)
-                report = report_of(state.trailing_metadata)
             else:
-                both: Any = call.with_call(
+                response = both = call.with_call(
                     request, timeout, metadata, credentials, wait_for_ready, compression
                 )
-                report = report_of(_trailing(both[1]))
-                response = both[0] if _how == "__call__" else both
+                ended = both[1]
+            if balancer.reads_reports:
+                report = report_of(_trailing(ended))
             outcome = SUCCESS
         except grpc.RpcError as error:
             code = error.code()
@@ -260,6 +239,10 @@ class Calls:
             end()
         elif self._drop_counts:
             _end_without_callbacks(call, end)
+
+
+def _exchange_publicly(native: Any, *given: Any) -> Any:
+    return native.with_call(*given)
 
 
 def _end_without_callbacks(call: Any, end: Callable[[], None]) -> None:
