@@ -6,6 +6,7 @@ endpoint that one of several channels has dropped stands still until the others 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter, defaultdict
 
@@ -98,6 +99,9 @@ METRICS = (
 Values = dict[str, dict[tuple[str, ...], float]]
 
 _reading = threading.Lock()
+os.register_at_fork(
+    before=_reading.acquire, after_in_parent=_reading.release, after_in_child=_reading.release
+)
 
 
 def read() -> Values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import Counter
@@ -104,3 +105,14 @@ def pasts() -> dict[str, Past]:
     """By service: what its closed channels did."""
     with _lock:
         return dict(_past)
+
+
+def _in_child() -> None:
+    """What there is belongs to the parent, who counts it; the child's own series begin with its channels."""
+    _open.clear()
+    _past.clear()
+    _lock.release()
+
+
+# Held across the fork: a thread that the child doesn't have could hold it there for ever.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_in_child)
