@@ -21,7 +21,7 @@ except ImportError as error:
 
 from trimtab.client import metrics as clients
 from trimtab.client import observing
-from trimtab.client.observing import LATENCY_BOUNDS_S, End, Names, Sent
+from trimtab.client.observing import LATENCY_BOUNDS_S, AttemptEnd, End, Names, Sent
 from trimtab.telemetry import Metric
 
 __all__ = ["install"]
@@ -151,7 +151,7 @@ class _Requests:
             explicit_bucket_boundaries_advisory=bounds,
         )
 
-    def attempt(self, sent: Sent) -> End:
+    def attempt(self, sent: Sent) -> AttemptEnd:
         """See ``Observer``."""
         begin = _clock()
         traced = self._traced(sent)
@@ -159,7 +159,7 @@ class _Requests:
         if sent.protocol == "grpc":
             self._started.add(1, labels)
 
-        def end(status: str) -> None:
+        def end(status: str, *, more: bool = False) -> None:
             seconds = _clock() - begin
             if sent.protocol == "http":
                 self._http.record(seconds, _http_labels(sent, status))
@@ -170,16 +170,16 @@ class _Requests:
                     "grpc.lb.backend_service": sent.service,
                 }
                 self._attempts.record(seconds, {**ended, **where})
-                if sent.alone:
+                if sent.alone and not more:
                     self._calls.record(seconds, ended)
             if traced is not None:
                 traced(status)
 
         return end
 
-    def call(self, service: str, method: str) -> End:
+    def call(self, service: str, method: str, before: float = 0.0) -> End:
         """See ``Observer``."""
-        begin = _clock()
+        begin = _clock() - before
         labels = {"grpc.method": self._names.of(method), "grpc.target": service}
 
         def end(status: str) -> None:

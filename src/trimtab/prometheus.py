@@ -18,7 +18,7 @@ except ImportError as error:
     ) from error
 
 from trimtab.client import metrics, observing
-from trimtab.client.observing import LATENCY_BOUNDS_S, End, Names, Sent
+from trimtab.client.observing import LATENCY_BOUNDS_S, AttemptEnd, End, Names, Sent
 
 __all__ = ["install"]
 
@@ -111,13 +111,13 @@ class _Requests:
         for each in (self._started, self._attempts, self._calls, self._http):
             registry.unregister(each)
 
-    def attempt(self, sent: Sent) -> End:
+    def attempt(self, sent: Sent) -> AttemptEnd:
         """See ``Observer``."""
         method = self._names.of(sent.method)
         begin = _clock()
         if sent.protocol == "http":
 
-            def end_http(status: str) -> None:
+            def end_http(status: str, *, more: bool = False) -> None:  # noqa: ARG001 - gRPC's
                 answered = status.isdecimal()
                 good = answered and status < "4"
                 host, port = sent.address
@@ -128,19 +128,19 @@ class _Requests:
             return end_http
         self._started.labels(method, sent.service).inc()
 
-        def end(status: str) -> None:
+        def end(status: str, *, more: bool = False) -> None:
             seconds = _clock() - begin
             zone = sent.endpoint.locality.zone
             self._attempts.labels(method, sent.service, status, zone).observe(seconds)
-            if sent.alone:
+            if sent.alone and not more:
                 self._calls.labels(method, sent.service, status).observe(seconds)
 
         return end
 
-    def call(self, service: str, method: str) -> End:
+    def call(self, service: str, method: str, before: float = 0.0) -> End:
         """See ``Observer``."""
         name = self._names.of(method)
-        begin = _clock()
+        begin = _clock() - before
 
         def end(status: str) -> None:
             self._calls.labels(name, service, status).observe(_clock() - begin)

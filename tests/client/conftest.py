@@ -1,14 +1,18 @@
+import gc
 import importlib
 import sys
 from pathlib import Path
 
+import prometheus_client
 import pytest
 from grpc_tools import protoc
 
+import trimtab.prometheus
 from doors.scripted import Scripted
 from doors.servers import Servers
 from doors.survivor import Survivor
 from doors.victim import Victims
+from otel_memory import Otel
 
 HERE = Path(__file__).parent
 
@@ -66,3 +70,19 @@ def scripted():
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture
+def registry():
+    gc.collect()  # channels of other tests that were dropped, perhaps with ports that are used again
+    made = prometheus_client.CollectorRegistry()
+    remove = trimtab.prometheus.install(made)
+    yield made
+    remove()
+
+
+@pytest.fixture
+def otel():
+    made = Otel()
+    yield made
+    made.close()

@@ -384,11 +384,11 @@ class Watching:
         self.calls = []
         self.attempts = []
 
-    def call(self, service, method):
+    def call(self, service, method, before=0.0):
         return lambda status: self.calls.append((method, status))
 
     def attempt(self, sent):
-        return lambda status: self.attempts.append((sent.number, sent.alone, status))
+        return lambda status, **_: self.attempts.append((sent.number, sent.alone, status))
 
 
 @pytest.fixture

@@ -1,15 +1,8 @@
 """``trimtab.prometheus`` and ``trimtab.otel``: what they export of real calls, over every door."""
 
-import gc
-
 import grpc
 import prometheus_client
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 import http_doors
@@ -42,57 +35,6 @@ def make_door(request, echo):
     yield make
     for door in made:
         door.close()
-
-
-@pytest.fixture
-def registry():
-    gc.collect()  # channels of other tests that were dropped, perhaps with ports that are used again
-    made = prometheus_client.CollectorRegistry()
-    remove = trimtab.prometheus.install(made)
-    yield made
-    remove()
-
-
-class Otel:
-    """An SDK that keeps all in memory."""
-
-    def __init__(self):
-        self._reader = InMemoryMetricReader()
-        self._meters = MeterProvider([self._reader])
-        self._exporter = InMemorySpanExporter()
-        self.traces = TracerProvider()
-        self.traces.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.remove = trimtab.otel.install(self._meters, self.traces)
-
-    def points(self, name):
-        data = self._reader.get_metrics_data()
-        return [
-            point
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
-        ]
-
-    def spans(self):
-        return self._exporter.get_finished_spans()
-
-    def close(self):
-        self.remove()
-        self._meters.shutdown()
-        self.traces.shutdown()
-
-
-@pytest.fixture
-def otel():
-    made = Otel()
-    yield made
-    made.close()
-
-
-def fail(_request, context):
-    context.abort(grpc.StatusCode.UNAVAILABLE, "no")
 
 
 def test_prometheus_counts_and_times_every_attempt(make_door, registry, servers, echo):
@@ -147,6 +89,10 @@ def test_a_cancelled_call_ends_as_cancelled(make_door, registry, servers, echo):
         )
 
     eventually(lambda: ended() == 1, within=10, what="its end is counted")
+
+
+def fail(_request, context):
+    context.abort(grpc.StatusCode.UNAVAILABLE, "no")
 
 
 def test_a_retried_call_is_one_call_of_two_attempts(make_door, otel, servers, echo):

@@ -9,7 +9,6 @@ import pytest
 from doors import loop, recording, threads
 from harness.waiting import eventually, pause
 from trimtab import Retry
-from trimtab.client.sync_cluster import ask_by_call
 from trimtab.policies import Outcome
 
 CALLS = 8
@@ -21,19 +20,7 @@ pytestmark = [
 ]
 
 
-def ask_late(channel):
-    """Like a subscription whose news are on the way: each answer is the one before."""
-    now = ask_by_call(channel)
-    last = [now(False)]
-
-    def ask(connect):
-        said, last[0] = last[0], now(connect)
-        return said
-
-    return ask
-
-
-LATE = {**loop.DOORS, "threads": lambda echo: threads.ThreadDoor(echo, ask_late)}
+LATE = {**loop.DOORS, "threads": lambda echo: threads.ThreadDoor(echo, threads.ask_late)}
 
 
 def connected(channel, n):
@@ -46,7 +33,7 @@ def connected(channel, n):
 
 @pytest.fixture
 def late(echo):
-    made = threads.ThreadDoor(echo, ask_late)
+    made = threads.ThreadDoor(echo, threads.ask_late)
     yield made
     made.close()
 

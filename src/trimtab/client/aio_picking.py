@@ -23,6 +23,7 @@ import grpc
 import grpc.aio
 
 from trimtab.attempt import outcome_of_grpc, report_of
+from trimtab.attempt.course import MOST_UNSENT
 from trimtab.balancer import Pick
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
@@ -32,7 +33,7 @@ from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.forking import FORKED, watch_forks
-from trimtab.client.observing import End, name_of
+from trimtab.client.observing import AttemptEnd, End, name_of, plain
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.unreached import unreached
@@ -130,6 +131,7 @@ class Picker:
         repeats: whether a call may be a further attempt.
         unsent: the native call whose end is being told, if it provably reached nobody and another endpoint
             is connected.
+        left: when that one's endpoint was chosen [s, monotonic].
     """
 
     __slots__ = (
@@ -139,6 +141,7 @@ class Picker:
         "_links",
         "_observer",
         "_pick",
+        "left",
         "repeats",
         "unsent",
     )
@@ -152,6 +155,7 @@ class Picker:
         self._closed = False
         self.repeats = cluster.attempts is not None
         self.unsent: Any = None
+        self.left = 0.0
 
     def call(
         self,
@@ -160,8 +164,12 @@ class Picker:
         credentials: grpc.CallCredentials | None,
         wait_for_ready: bool | None,
         handle: int | None = 0,
+        unsent: int = -1,
     ) -> Any:
-        """Pick an endpoint and make the native call there."""
+        """Pick an endpoint and make the native call there.
+
+        ``unsent`` is how often a call that can leave again, see ``aio_unsent``, did so; -1: it can't.
+        """
         if self._closed:
             raise grpc.aio.UsageError(self._cluster.closed_text)
         balancer = self._cluster.balancer
@@ -193,8 +201,8 @@ class Picker:
         if observer is None:
             call.add_done_callback(partial(self._ended, pick))
         else:
-            end = observer.attempt(sent(balancer, method, pick.node, visit))
-            call.add_done_callback(partial(self._seen, pick, end))
+            end = observer.attempt(sent(balancer, method, pick.node, visit, max(unsent, 0)))
+            call.add_done_callback(partial(self._seen, pick, end, unsent))
         if balancer.probing:
             self._cluster.probes.send()
         return call
@@ -226,13 +234,23 @@ class Picker:
         if outcome is Outcome.UNREACHED:
             self._cluster.stand(pick.node, link)
             self.unsent = call if self._cluster.balancer.connected else None
+            self.left = pick.started
         return code
 
-    def _seen(self, pick: Pick, end: End) -> None:
+    def _seen(self, pick: Pick, end: AttemptEnd, unsent: int) -> None:
         """The same, for somebody who watches."""
+        call = pick.call
         code = self._ended(pick)
         if code != _OVER:
-            end(name_of(code))
+            end(name_of(code), more=self.unsent is call and 0 <= unsent < MOST_UNSENT)
+
+    def several(self, method: bytes) -> End | None:
+        """Tell who watches that ``unsent`` is the first attempt of several."""
+        if self._observer is None:
+            return None
+        cluster = self._cluster
+        before = cluster.clock() - self.left
+        return self._observer.call(cluster.balancer.cluster, plain(method), before)
 
     @staticmethod
     def _is_unreached(pick: Pick, call: Any) -> bool:

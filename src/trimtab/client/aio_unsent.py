@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 
 from trimtab.attempt.course import MOST_UNSENT
+from trimtab.client.observing import End, name_of
 from trimtab.errors import NoEndpoints
 
 _native: Any = importlib.import_module("grpc.aio._channel")
@@ -102,7 +103,7 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
         self._context = _build_census_context()
         self._call_response = self._invocation_task = self._loop.create_task(self._invoke())
 
-    def _place(self) -> Any:
+    def _place(self, unsent: int = 0) -> Any:
         calls, deadline, credentials, wait_for_ready = self._left
         return calls._channel.call(  # noqa: SLF001 - a class of this module
             calls._method,  # noqa: SLF001 - likewise
@@ -110,6 +111,7 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
             credentials,
             wait_for_ready,
             calls._registered_call_handle,  # noqa: SLF001 - likewise
+            unsent,
         )
 
     async def _invoke(self) -> Any:
@@ -133,10 +135,14 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
         return self._left[0]._channel.unsent is native and self._unsent < MOST_UNSENT  # noqa: SLF001
 
     def _leave_again(self) -> bool:
-        self._left[0]._channel.unsent = None  # noqa: SLF001
+        calls = self._left[0]
+        channel = calls._channel  # noqa: SLF001 - a class of this module
+        if not self._unsent:
+            self._watch(channel.several(calls._method))  # noqa: SLF001 - likewise
+        channel.unsent = None
         self._unsent += 1
         try:
-            self._cython_call = self._place()
+            self._cython_call = self._place(self._unsent)
         except (NoEndpoints, grpc.aio.UsageError):  # all have left, or the channel was closed
             return False
         finally:
@@ -144,6 +150,15 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
             for callback in withheld:
                 self.add_done_callback(callback)
         return True
+
+    def _watch(self, end: End | None) -> None:
+        """Have the end told to who watches: before the caller, as that of each attempt."""
+        if end is not None:
+
+            def tell(_call: Any) -> None:
+                end(name_of(self._cython_call._status.code()))  # noqa: SLF001 - as the picker does
+
+            self._withheld = (tell, *self._withheld)
 
     def add_done_callback(self, callback: Any) -> None:
         """Call back when it has ended."""

@@ -54,10 +54,14 @@ trail: ContextVar[Visit | None] = ContextVar("trimtab_trail", default=None)
 """The attempt that is being placed; None: it is all of its request."""
 
 
-def sent(balancer: Balancer, method: Any, node: Node, visit: Visit | None) -> Sent:
-    """What an observer is told of an attempt that leaves."""
-    number = 1 if visit is None else len(visit.been)
-    return Sent("grpc", balancer, plain(method), node.endpoint, number, visit is None)
+def sent(balancer: Balancer, method: Any, node: Node, visit: Visit | None, unsent: int = 0) -> Sent:
+    """What an observer is told of an attempt that leaves.
+
+    Of a request that has no course (``visit`` is None), ``unsent`` attempts reached nobody before.
+    """
+    number = unsent + 1 if visit is None else len(visit.been)
+    alone = visit is None and not unsent
+    return Sent("grpc", balancer, plain(method), node.endpoint, number, alone)
 
 
 class Attempts:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from trimtab.client.observing import End, Observer, Observers, Sent
+from trimtab.client.observing import AttemptEnd, End, Observer, Observers, Sent
 from trimtab.model import Endpoint
 
 
@@ -92,20 +92,20 @@ class _Asking:
     def __init__(self, found: list[AttemptDetails]) -> None:
         self._found = found
 
-    def attempt(self, sent: Sent) -> End:
+    def attempt(self, sent: Sent) -> AttemptEnd:
         if len(self._found) >= MOST:
             return _nothing
         details = AttemptDetails(sent.service, sent.method, sent.endpoint, sent.number, sent.reason)
         self._found.append(details)
 
-        def end(status: str) -> None:
+        def end(status: str, *, more: bool = False) -> None:  # noqa: ARG001 - it is one either way
             details.status = status
 
         return end
 
-    def call(self, service: str, method: str) -> End:  # noqa: ARG002 - attempts say all
+    def call(self, service: str, method: str, before: float = 0.0) -> End:  # noqa: ARG002 - attempts say all
         return _nothing
 
 
-def _nothing(_status: str) -> None:
-    """A call as a whole has ended."""
+def _nothing(_status: str, *, more: bool = False) -> None:
+    """A call has ended, or an attempt that is one too many."""

@@ -30,6 +30,13 @@ End = Callable[[str], None]
 """Takes the status: gRPC's name (``OK``), HTTP's number (``200``), or how it broke (``UNREACHED``)."""
 
 
+class AttemptEnd(Protocol):
+    """Takes how an attempt ended."""
+
+    def __call__(self, status: str, /, *, more: bool = False) -> None:
+        """See ``End``. ``more``: it reached nobody, and the request, of which it was all, leaves again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """An attempt that leaves for an endpoint.
@@ -40,7 +47,8 @@ class Sent:
         method: ``package.Service/Method``, or HTTP's in capitals.
         endpoint: where it goes.
         number: of the attempt, from 1.
-        alone: whether it is the whole request, which nothing was declared of.
+        alone: whether it is the whole request, which nothing was declared of; unless its end says that
+            more follow.
     """
 
     protocol: str
@@ -72,11 +80,11 @@ class Sent:
 class Observer(Protocol):
     """What an exporter offers. Called in the caller's thread; ends may come in another."""
 
-    def attempt(self, sent: Sent) -> End:
+    def attempt(self, sent: Sent) -> AttemptEnd:
         """An attempt leaves; the result is called once, when it has ended."""
 
-    def call(self, service: str, method: str) -> End:
-        """A request begins that may take several attempts; likewise."""
+    def call(self, service: str, method: str, before: float = 0.0) -> End:
+        """A request that takes several attempts, or may, began ``before`` seconds ago; likewise."""
 
 
 class Observers:
@@ -85,21 +93,25 @@ class Observers:
     def __init__(self, each: Sequence[Observer]) -> None:
         self._each = tuple(each)
 
-    def attempt(self, sent: Sent) -> End:
+    def attempt(self, sent: Sent) -> AttemptEnd:
         """See ``Observer``."""
-        return _all([observer.attempt(sent) for observer in self._each])
+        ends = [observer.attempt(sent) for observer in self._each]
 
-    def call(self, service: str, method: str) -> End:
+        def end(status: str, *, more: bool = False) -> None:
+            for each in ends:
+                each(status, more=more)
+
+        return end
+
+    def call(self, service: str, method: str, before: float = 0.0) -> End:
         """See ``Observer``."""
-        return _all([observer.call(service, method) for observer in self._each])
+        ends = [observer.call(service, method, before) for observer in self._each]
 
+        def end(status: str) -> None:
+            for each in ends:
+                each(status)
 
-def _all(ends: Sequence[End]) -> End:
-    def end(status: str) -> None:
-        for each in ends:
-            each(status)
-
-    return end
+        return end
 
 
 class Names:

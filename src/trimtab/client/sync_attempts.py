@@ -22,8 +22,7 @@ from trimtab.client.attempted_call import (
     ends_without,
 )
 from trimtab.client.attempts import Attempts, Request, Visit, trail
-from trimtab.client.observing import End, plain
-from trimtab.client.sync_calls import Calls, Metadata, UnaryStream, UnaryUnary
+from trimtab.client.sync_calls import Calls, Metadata, UnaryStream, UnaryUnary, told
 from trimtab.client.unreached import end_of
 
 _Face = TypeVar("_Face", bound=AttemptedCall)
@@ -58,13 +57,6 @@ class Declared(Calls):
         call = kind(run, None if left is None else now + left, clock)
         run.start(call)
         return call
-
-    def _told(self) -> End | None:
-        """Tell who watches that a request begins."""
-        observer = self._cluster.observer
-        if observer is None:
-            return None
-        return observer.call(self._cluster.balancer.cluster, plain(self.method))
 
 
 class RetryingUnaryUnary(Declared, UnaryUnary):
@@ -140,20 +132,7 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
     ) -> Any:
         state = self.attempts.begin(self.method, timeout, self._cluster.clock())
         run = self._at_once if state.overlaps else self._in_turn
-        end = self._told()
-        if end is None:
-            return run(state, kind, request, metadata, how)
-        status = "CANCELLED"
-        try:
-            answer = run(state, kind, request, metadata, how)
-            status = "OK"
-        except grpc.RpcError as error:
-            failed: Any = error
-            status = failed.code().name
-            raise
-        finally:
-            end(status)
-        return answer
+        return told(self._told(), run, state, kind, request, metadata, how)
 
     def _in_turn(
         self, state: Request, kind: str, request: Any, metadata: Metadata, how: tuple[Any, Any, Any]

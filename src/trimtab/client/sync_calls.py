@@ -21,7 +21,7 @@ from trimtab.balancer import Pick
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
 from trimtab.client.channel_spec import Options
-from trimtab.client.observing import End
+from trimtab.client.observing import AttemptEnd, End, plain
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.sync_cluster import SyncCluster, SyncLink
@@ -40,6 +40,23 @@ def single_threaded(options: Options) -> bool:
     """Whether native channels run the callbacks of unary-stream calls only while one iterates."""
     option = grpc.experimental.ChannelOptions.SingleThreadedUnaryStream
     return "GRPC_SINGLE_THREADED_UNARY_STREAM" in os.environ or option in dict(options)
+
+
+def told(end: End | None, run: Callable[..., Any], *given: Any) -> Any:
+    """What ``run`` makes of ``given``: a call, whose status ``end`` is told."""
+    if end is None:
+        return run(*given)
+    status = _CANCELLED.name
+    try:
+        answer = run(*given)
+        status = "OK"
+    except grpc.RpcError as error:
+        failed: Any = error
+        status = failed.code().name
+        raise
+    finally:
+        end(status)
+    return answer
 
 
 class Calls:
@@ -110,7 +127,7 @@ class Calls:
             pick, timeout = cluster.place(timeout, wait_for_ready, key, labels)
         outcome = CANCELLED  # KeyboardInterrupt and the like
         report = None
-        end = None if cluster.observer is None and not WANTED.now else self._seen(pick)
+        end = None if cluster.observer is None and not WANTED.now else self._seen(pick, _unsent)
         code = _CANCELLED
         link = pick.transport
         try:
@@ -132,8 +149,7 @@ class Calls:
             outcome = _outcome(code, pick, error)
             call_ended: Any = error
             report = report_of(call_ended.trailing_metadata())
-            again = outcome is Outcome.UNREACHED and not self.streams
-            if not again or _unsent >= MOST_UNSENT:
+            if not self._leaves_again(outcome, _unsent):
                 raise
         finally:
             balancer.finish(pick, outcome, report)
@@ -141,12 +157,15 @@ class Calls:
             if link.leaving:
                 cluster.ended(pick, outcome)
             if end is not None:
-                end("OK" if outcome is SUCCESS else code.name)
+                status = "OK" if outcome is SUCCESS else code.name
+                end(status, more=self._leaves_again(outcome, _unsent))
         if outcome is SUCCESS:
             return response
         if timeout is not None:
             timeout = max(0.0, timeout - (cluster.clock() - pick.started))
-        return self.block(
+        return told(
+            None if _unsent else self._told(cluster.clock() - pick.started),
+            self.block,
             request,
             timeout,
             metadata,
@@ -157,18 +176,28 @@ class Calls:
             _unsent + 1,
         )
 
+    def _leaves_again(self, outcome: Outcome, unsent: int) -> bool:
+        return outcome is Outcome.UNREACHED and not self.streams and unsent < MOST_UNSENT
+
+    def _told(self, before: float = 0.0) -> End | None:
+        """Tell who watches that a request of several attempts began, so many seconds ago."""
+        observer = self._cluster.observer
+        if observer is None:
+            return None
+        return observer.call(self._cluster.balancer.cluster, plain(self.method), before)
+
     def _key(self, name: str, metadata: Metadata, request: Any) -> str | None:
         asked = None if self.streams else request
         return key_of(metadata, name, self._cluster.key_function, self.method, asked)
 
-    def _seen(self, pick: Pick) -> End | None:
+    def _seen(self, pick: Pick, unsent: int = 0) -> AttemptEnd | None:
         """Tell who watches that an attempt leaves."""
         cluster = self._cluster
         observer = joined(cluster.observer)
         if observer is None:
             return None
         visit = None if cluster.attempts is None else trail.get()
-        return observer.attempt(sent(cluster.balancer, self.method, pick.node, visit))
+        return observer.attempt(sent(cluster.balancer, self.method, pick.node, visit, unsent))
 
     def begin(
         self,
