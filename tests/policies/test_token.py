@@ -8,7 +8,7 @@ import pytest
 
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
-from trimtab.policies.token import MOST, SAVED, Token
+from trimtab.policies.token import MOST, SAVED, SILENCE_S, Token
 from trimtab.testing.policy_contract import node
 
 
@@ -150,6 +150,32 @@ def test_without_reports_its_own_view_serves():
     for which in nodes:
         answer(token, which)
     assert [token.pick(0.0) for _ in range(2)].count(nodes[0]) == 0
+
+
+def test_one_answer_without_a_report_and_all_are_compared_by_our_own_view():
+    nodes, token = fleet(4, quantile=0.0)
+    nodes[2].in_flight = 1
+    answer(token, nodes[0])
+    answer(token, nodes[1], in_flight=7)  # all clients', where ours alone is none
+    answer(token, nodes[2], in_flight=0, latency=0.0001)
+    assert [token.pick(0.0) for _ in range(2)] == nodes[:2]
+
+
+def test_when_all_have_reported_for_a_while_reports_count_again():
+    nodes, token = fleet(4, quantile=0.0, age_s=60.0)
+    answer(token, nodes[0])
+    answer(token, nodes[1], in_flight=7, now=SILENCE_S - 0.1)
+    assert token._pool[nodes[1]].in_flight == 0
+    answer(token, nodes[1], in_flight=7, now=SILENCE_S)
+    answer(token, nodes[2], in_flight=6, now=SILENCE_S)
+    assert [token._pool[which].in_flight for which in nodes[1:3]] == [7, 6]
+
+
+def test_servers_of_streams_report_no_latency_and_what_they_say_of_in_flight_counts():
+    nodes, token = fleet(4)
+    for which, in_flight in zip(nodes, [5, 1, 3, 3], strict=True):
+        token.done(which, Outcome.SUCCESS, 0.01, 0.0, LoadReport(in_flight=in_flight))
+    assert token.pick(0.0) is nodes[1]
 
 
 def test_weights_count():

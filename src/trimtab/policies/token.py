@@ -23,8 +23,11 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
     Together less than twice the fair share, whatever is said (tests/policies/test_hostile_reports.py).
     An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
     (errors, pushback) leaves its token with that probability only.
-    In-flight is divided by weight. Without a load report it is our own, and the latency is the lesser of
+    In-flight is divided by weight. Without load reports it is our own, and the latency is the lesser of
     the last two that we saw: one answer that was late by chance says little.
+    Like is compared with like: a report counts all clients' requests, our own view ours alone, so beside
+    pods that report the others would look idle. From an answer without a report on our own view serves
+    for all, until there has been none for SILENCE_S (in-flight and latency each by itself).
 Sources: the hot/cold rule and pool of Prequal (Wydrowski et al., "Load is not what you should balance",
 NSDI 2024), fed by responses in place of probes; one-shot tokens as in join-idle-queue (Lu et al., 2011).
 Weakness: with very few requests per client the pool is empty or stale, and it is power of two choices;
@@ -52,6 +55,7 @@ _ALIKE = 1.25  # latencies within this ratio of the least are the same
 _NOISE_S = 0.001  # and so are those that differ by less: that is the network, and the interpreter
 MOST = 1.7  # times the mean use of those that have tokens
 SAVED = 8.0  # turns that an endpoint may catch up on
+SILENCE_S = 10.0  # without an answer that lacks a report, before reports count
 
 
 class _Known:
@@ -92,8 +96,8 @@ class Token:
     """
 
     divides_shares = True
-    __slots__ = ("_age_s", "_chain", "_check", "_explore", "_given", "_known", "_p2c", "_picks", "_pool",
-                 "_quantile", "_random", "_rank", "_recent", "_size", "_sorted", "_untried")  # fmt: skip
+    __slots__ = ("_age_s", "_chain", "_check", "_explore", "_given", "_known", "_own_in_flight", "_own_latency", "_p2c", "_picks",
+                 "_pool", "_quantile", "_random", "_rank", "_recent", "_size", "_sorted", "_untried")  # fmt: skip
 
     def __init__(
         self,
@@ -121,6 +125,8 @@ class Token:
         self._rank = 0  # of the quantile in it
         self._check = -inf  # no token is too old before
         self._untried = 0
+        # Until when our own view counts, since somebody answered without the server's.
+        self._own_in_flight = self._own_latency = -inf
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; tokens of those that stay are kept."""
@@ -195,18 +201,19 @@ class Token:
             self._count_untried()
         if outcome is not SUCCESS:
             return
-        in_flight: float = node.in_flight
-        said = None
+        count = said = None
         if report is not None:
-            said = report.latency
-            if report.in_flight is not None:
-                in_flight = report.in_flight
-        if said is not None:
+            count, said = report.in_flight, report.latency
+        if count is None:
+            self._own_in_flight = now + SILENCE_S
+        if said is None:
+            self._own_latency = now + SILENCE_S
+        in_flight: float = node.in_flight if count is None or now < self._own_in_flight else count
+        if said is not None and now >= self._own_latency:
             latency = said
         else:
             seen, known.seen = known.seen, latency
-            if 0.0 <= seen < latency:
-                latency = seen
+            latency = seen if 0.0 <= seen < latency else latency
         in_flight /= node.endpoint.weight
         self._remember(in_flight)
         if known.left <= 0.0 or (node.share < 1.0 and self._random() >= node.share):
