@@ -27,8 +27,14 @@ def test_one_file_is_checked_as_a_directory_is(tmp_path):
     assert check(tmp_path / "a.yaml") == check(tmp_path)
 
 
-def test_an_empty_directory_is_good(tmp_path):
-    assert check(tmp_path).snapshots == ()
+@pytest.mark.parametrize("of_other_kinds", [0, 1])
+def test_a_place_without_services_is_good_with_a_warning(tmp_path, of_other_kinds):
+    put(tmp_path / "a.yaml", *[{"apiVersion": "apps/v1", "kind": "Deployment"}] * of_other_kinds)
+    found = check(tmp_path)
+    assert (found.snapshots, found.problems, found.ignored) == ((), (), of_other_kinds)
+    (warning,) = found.warnings
+    assert warning.where == str(tmp_path)
+    assert "no Service" in warning.fix
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,21 @@ def test_objects_are_read_from_mappings_and_from_bytes():
             "None",
         ),
         (broken(service(), "metadata", "annotations", value=7), "metadata.annotations", "7"),
+        (
+            service(annotations={"a": "b", "trimtab.dev/disable": True, "c": None}),
+            "metadata.annotations[trimtab.dev/disable]",
+            "True",
+        ),
+        (
+            service(annotations={"trimtab.dev/slow-start": 30}),
+            "metadata.annotations[trimtab.dev/slow-start]",
+            "30",
+        ),
+        (
+            service(annotations={"trimtab.dev/policy": ["p2c"]}),
+            "metadata.annotations[...]",
+            "{'trimtab.dev/policy': ['p2c']}",
+        ),
         (broken(service(), "metadata", "name", value=""), "metadata.name", "''"),
         (broken(service(), "metadata", "name", value=7), "metadata.name", "7"),
         (broken(service(), "metadata", "name", value="a.b"), "metadata.name", "'a.b'"),
@@ -66,6 +81,12 @@ def test_a_problem_names_object_field_and_bad_value(document, field, value):
     assert "x.yaml, document 3" in problem.where
     assert (problem.field, problem.value) == (field, value)
     assert problem.fix
+
+
+def test_an_annotation_without_quotes_is_told_to_be_quoted():
+    """YAML reads ``on`` as a bool and 30 as a number; Kubernetes takes neither."""
+    problem = decode(service(annotations={"trimtab.dev/disable": True}))
+    assert "in quotes" in problem.fix
 
 
 def test_a_problem_names_the_object_that_it_is_about():

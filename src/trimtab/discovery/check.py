@@ -70,6 +70,9 @@ def check(path: Path, *, max_bytes: int = MAX_BYTES) -> CheckResult:
         if isinstance(pod, Pod) and pod.metadata.namespace in facts.wanted:
             facts.put(pod)
     warnings = [*fold.loose_ends(), *_warnings(objects)]
+    if not problems and not objects:
+        fix = "no Service is in it, so no cluster comes of it; is it the right place?"
+        warnings.append(Problem(str(path), "", "", fix))
     return CheckResult(
         tuple(sorted(fold.clusters(), key=lambda s: s.cluster)),
         tuple(dict.fromkeys(problems)),

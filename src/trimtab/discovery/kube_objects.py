@@ -162,6 +162,7 @@ Watched = KubeObject | Pod
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL_RULE = "at most 63 lower-case letters, digits and dashes, no dash at either end"
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_SOME_KEY = "[...]"
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80
@@ -218,10 +219,24 @@ def _decode(
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at ")
         path = path.strip("`").removeprefix("$").removeprefix(".")
-        return Problem(where, path, short(_at(raw, path)), text[0].lower() + text[1:])
+        value = _at(raw, path)
+        return _unquoted(where, path, value) or Problem(
+            where, path, short(value), text[0].lower() + text[1:]
+        )
     except RecursionError:
         return Problem(where, "", "", "it is nested too deeply; flatten it")
     return badly_named(found, where) or found
+
+
+def _unquoted(where: str, path: str, value: object) -> Problem | None:
+    """What is wrong with an annotation such as ``on`` or 5 without quotes, of which msgspec tells no key."""
+    if not path.endswith(_SOME_KEY) or not isinstance(value, Mapping):
+        return None
+    for key, one in value.items():
+        if isinstance(one, bool | int | float):
+            fix = 'this has to be text: write it in quotes, such as "on" or "30"'
+            return Problem(where, f"{path.removesuffix(_SOME_KEY)}[{key}]", short(one), fix)
+    return None
 
 
 def decode_as(kind: type[Watched], raw: object, where: str = "") -> Watched | Problem:
