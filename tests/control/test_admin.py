@@ -1,6 +1,8 @@
 import asyncio
 import logging
 
+import grpc
+import grpc.aio
 import pytest
 
 from plane import QueueSource, RawClient, eventually, get, running, updated
@@ -196,6 +198,19 @@ async def test_why_lists_who_subscribes_to_the_cluster_and_what_they_acked(sourc
     assert [(r["name"], r["state"]) for r in subscriber["resources"]] == [("orders.shop", "acked")]
     assert status == 400
     assert "which name?" in refused["error"]
+
+
+async def test_a_grpc_client_at_the_admin_port_is_one_line_in_the_log(source, caplog):
+    async with running(source) as plane:
+        address = f"{plane.admin_address.host}:{plane.admin_address.port}"
+        async with grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await channel.unary_unary("/any/Method")(b"", timeout=10)
+        await eventually(lambda: "port of --xds" in caplog.text)
+    (line,) = [record for record in caplog.records if "port of --xds" in record.getMessage()]
+    assert (line.levelname, line.exc_info) == ("WARNING", None)
+    assert "127.0.0.1" in line.getMessage()
+    assert "Traceback" not in caplog.text
 
 
 async def test_the_admin_port_takes_so_many_connections_and_fewer_from_one_address(source):

@@ -317,6 +317,14 @@ def test_no_answer_from_the_admin_pages_says_what_to_do():
     assert "TRIMTAB_ADMIN" in err
 
 
+def test_the_xds_port_is_told_from_the_admin_port(serve):
+    xds, _ = serve().expect(READY, within=START_S).groups()
+    code, out, err = run("endpoints", "--server", xds)
+    assert (code, out) == (1, "")
+    assert f"{xds} does not answer in HTTP/1.1: that is not trimtab's admin port" in err
+    assert err.strip().isprintable()
+
+
 def test_bootstraps_name_the_files_that_client_and_control_plane_know_each_other_by():
     trust = ["--ca", "/t/ca.crt", "--token-file", "/t/token"]
     code, out, _ = run("bootstrap", "--for", "grpc", "--server", "trimtab:18000", *trust)

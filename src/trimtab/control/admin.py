@@ -18,6 +18,7 @@ from aiohttp import web
 from trimtab.control import metrics
 from trimtab.control.admin_connections import Doorkeeper
 from trimtab.control.admin_gate import AdminGate
+from trimtab.control.admin_log import http_log
 from trimtab.control.config import Address
 from trimtab.control.explain import explain
 from trimtab.control.server import XdsServer
@@ -83,7 +84,7 @@ class Admin:
         app.router.add_get("/api/v1/why", self._why)
         app.router.add_get("/api/v1/load", self._load)
         self._app = app
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, logger=http_log(), shutdown_timeout=1.0)
         self._listening: asyncio.Server | None = None
 
     async def start(self, address: Address) -> Address:

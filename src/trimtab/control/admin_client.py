@@ -13,6 +13,10 @@ from urllib.parse import urlencode, urlsplit
 from trimtab.errors import ConfigError, TransportError, TrimtabError
 
 _TIMEOUT_S = 10.0
+_NOT_ADMIN = (
+    "that is not trimtab's admin port; it is the one after `admin on` in the line that `trimtab serve` "
+    "prints (https://HOST:PORT if that line says https)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +99,14 @@ def ask(server: AdminServer, path: str, **query: str) -> Any:
             "name that it is issued to",
             endpoint=there,
         ) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (http.client.HTTPException, OSError) as error:
+        if isinstance(error, http.client.BadStatusLine) and not isinstance(error, OSError):
+            raise TrimtabError(f"{there} does not answer in HTTP/1.1: {_NOT_ADMIN}") from error
         raise TransportError(
             f"no answer from the admin pages at {there}: {error or type(error).__name__}. "
             "Is `trimtab serve` running there? Name its --admin address with --server or "
             "TRIMTAB_ADMIN (https://HOST:PORT if they need a token); in Kubernetes: kubectl "
-            "port-forward deploy/trimtab 18001",
+            "-n trimtab-system port-forward deploy/trimtab 18001",
             endpoint=there,
         ) from error
     finally:
@@ -109,8 +115,7 @@ def ask(server: AdminServer, path: str, **query: str) -> Any:
         answer = json.loads(body)
     except ValueError:
         raise TrimtabError(
-            f"{there}{path} answered {response.status} without JSON: that is not trimtab's "
-            "admin port; it is the one after `admin on` in the line that `trimtab serve` prints"
+            f"{there}{path} answered {response.status} without JSON: {_NOT_ADMIN}"
         ) from None
     if response.status != http.client.OK:
         raise TrimtabError(str(answer.get("error", answer)))
