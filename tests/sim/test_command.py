@@ -87,6 +87,13 @@ def test_the_page_is_well_formed_complete_and_loads_nothing(mine, tmp_path):
             assert 0 <= float(shape.get("y")) <= height
 
 
+def test_the_page_says_what_it_was_made_by_without_where_it_went(mine, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIMTAB_SIMULATE_SEEDS", "1")
+    simulate(mine, "--policies", "p2c", "--html", tmp_path / "out.html")
+    made_by = f"trimtab simulate {mine} --policies p2c --seeds 1"
+    assert f"<code>{made_by}</code>" in (tmp_path / "out.html").read_text()
+
+
 def test_options_replace_what_the_scenario_says(mine):
     told = json.loads(
         simulate(mine, "--policies", "p2c,p2c <bare>", "--seeds", 3, "--output", "json",
@@ -138,8 +145,10 @@ def test_what_a_running_system_recorded_is_simulated(source, tmp_path):
         (("nope.yaml",), "nope.yaml: cannot be read"),
         (("MINE", "--policies", "p9"), "mine: --policies: policy 'p9' is unknown"),
         (("MINE", "--requests", "10"), "mine: events[0].at_s: 2.0: the run ends at"),
+        (("small-fleet", "--requests", "2000"), "give more --requests than 2,000"),
         (("MINE", "--seeds", "0"), "--seeds"),
-        (("MINE", "--json", "no/where.json"), "no/where.json: is a directory, or in none"),
+        (("MINE", "--json", "no/where.json"), "no/where.json: the directory no does not exist"),
+        (("MINE", "--html", "/"), "/: is a directory; give a file's name"),
         (("MINE", "--pods-for", "p98<1ms"), "--pods-for 'p98<1ms': is no goal"),
         (("MINE", "--pods-for", "p99<1ms", "--html", "x.html"), "leave --pods-for away"),
         (("--from-trace", "no.csv"), "no.csv: cannot be read"),

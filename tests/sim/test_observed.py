@@ -166,8 +166,12 @@ def test_two_looks_at_a_url_tell_the_rate_and_only_what_came_between(endpoint_of
 
 
 def test_a_url_that_does_not_answer_is_an_error_with_its_name():
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="metrics: cannot be read: Connection refused; check"):
         from_metrics("http://127.0.0.1:1/metrics", None, 1.0, never, Known(), None)
+    with pytest.raises(
+        ConfigError, match=r"no\.txt: cannot be read: No such file or directory; give"
+    ):
+        from_metrics("no.txt", None, 1.0, never, Known(), None)
     with pytest.raises(ConfigError, match="http or https"):
         from_metrics("file:///etc/hosts", None, 1.0, never, Known(), None)
 

@@ -128,7 +128,7 @@ LAST_LINES_S = 2.0
     "--config",
     type=click.Path(path_type=Path),
     envvar="TRIMTAB_SERVE_CONFIG",
-    help="YAML file with further names of clusters; see below.",
+    help="YAML file with further names of clusters, as above.",
 )
 @option(
     "--tls-cert",

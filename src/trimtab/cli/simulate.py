@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from trimtab.cli.options import option, output_option
+
+_GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
 @click.command(short_help="Compare policies in simulated time.")
@@ -148,6 +152,7 @@ def simulate(
       trimtab simulate reference-pods --pods-for 'p99<60ms'
       trimtab simulate mine.yaml --output json | jq '.policies[] | {label, p99_ms}'
 
+    \b
     What would it save us?
       trimtab simulate --from-trace access.csv --pods 12 --clients 30
       trimtab simulate --from-metrics http://127.0.0.1:9090/metrics --pods 12
@@ -176,12 +181,25 @@ def simulate(
         json=json_file,
         html=html_file,
         output=output,
+        command=_command(click.get_current_context()),
     )
     try:
         name, found = prepared(scenario, source, known)
         run(name, found, wish)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _command(context: click.Context) -> str:
+    """What was asked for, as one would type it, without where the results go."""
+    words = ["trimtab", "simulate"]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) in _GIVEN
+        if given and name not in ("json_file", "html_file", "output"):
+            option = parameter.opts[:1] if isinstance(parameter, click.Option) else []
+            words += [*option, str(context.params[name])]
+    return shlex.join(words)
 
 
 def _show_list(found: list[tuple[str, str]], output: str) -> None:

@@ -40,6 +40,7 @@ class Wish:
         json: where to write the result.
         html: where to write the page.
         output: "table" or "json".
+        command: what was typed, for the page.
     """
 
     policies: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class Wish:
     json: Path | None = None
     html: Path | None = None
     output: str = "table"
+    command: str = "trimtab simulate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def simulate(name: str, scenario: Scenario, wish: Wish) -> None:
         console = Console(width=PLAIN_WIDTH)
     tell = wish.output == "table"
     if goal is None:
-        text = _ran(name, scenario, wish.html, console if tell else None)
+        text = _ran(name, scenario, wish, console if tell else None)
     else:
         text = _searched(name, scenario, goal, console if tell else None)
     if wish.json is not None:
@@ -125,13 +127,13 @@ def simulate(name: str, scenario: Scenario, wish: Wish) -> None:
         console.print(f"written: {path}", highlight=False)
 
 
-def _ran(name: str, scenario: Scenario, html: Path | None, console: Console | None) -> str:
+def _ran(name: str, scenario: Scenario, wish: Wish, console: Console | None) -> str:
     with _progress(len(contestants(scenario)) * len(scenario.seeds)) as told:
         report = Report(name, scenario, run(scenario, time.perf_counter, told))
     if console is not None:
         show(report, console)
-    if html is not None:
-        html.write_text(page(report), encoding="utf-8")
+    if wish.html is not None:
+        wish.html.write_text(page(report, wish.command), encoding="utf-8")
     return report.json()
 
 
@@ -160,7 +162,9 @@ def changed(name: str, scenario: Scenario, wish: Wish) -> Scenario:
             check_policy(choice, Place(name, "--policies"))
         scenario = replace(scenario, policies=tuple(choices.values()))
     for field, value, fix in scenario.faults():
-        raise Place(name, field).error(value, fix)
+        short = wish.requests is not None and field not in ("seeds", "requests")
+        more = f"; give more --requests than {wish.requests:,}" if short else ""
+        raise Place(name, field).error(value, fix + more)
     return scenario
 
 
@@ -170,8 +174,10 @@ def check_writable(path: Path) -> None:
     Raises:
         ConfigError: it can't be written.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"{path}: is a directory, or in none; give a file's name")
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a directory; give a file's name")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: the directory {path.parent} does not exist; make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError(f"{path}: can't be written; check its permissions")
 

@@ -132,7 +132,11 @@ def _fetched(url: str) -> str:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - see above
             text: bytes = answer.read(_MAX_BYTES)
     except (urllib.error.URLError, OSError, ValueError) as error:
-        raise ConfigError(f"--from-metrics {url}: cannot be read: {error}") from None
+        reason = getattr(error, "reason", error)
+        why = getattr(reason, "strerror", None) or reason
+        raise ConfigError(
+            f"--from-metrics {url}: cannot be read: {why}; check that it answers, or save it to a file"
+        ) from None
     return text.decode("utf-8", "replace")
 
 
@@ -140,4 +144,7 @@ def _file(place: str) -> str:
     try:
         return Path(place).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--from-metrics {place}: cannot be read: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"--from-metrics {place}: cannot be read: {why}; give a file in Prometheus' text format, or a URL"
+        ) from None

@@ -25,8 +25,8 @@ th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;
 """
 
 
-def page(report: Report) -> str:
-    """The whole file."""
+def page(report: Report, command: str) -> str:
+    """The whole file; ``command`` is what it was made by."""
     css_of = charts.names(report)
     marks = "".join(
         f"td.{name}{{color:var(--{name});font-weight:600}}" for name in sorted(set(css_of.values()))
@@ -64,7 +64,7 @@ do that knew the true state of every pod at every moment.</p>
 share is right.</p>
 <div class="chart">{charts.picks(report)}</div>
 <p class="note">Simulated with the production policies, {escape(speed(report.rows))}. Made by
-<code>trimtab simulate {escape(report.name)}</code>.</p>
+<code>{escape(command)}</code>.</p>
 </main>
 </body>
 </html>
