@@ -77,6 +77,7 @@ def test_logs_get_a_line_per_event_and_none_per_tick(report):
     with PlainView(Experiment(), Console(file=out, width=100)) as view:
         for tick in range(20):
             view.running(at(tick / 10, present=4 if tick < 10 else 8))
+        view.running(at(2, present=0))  # they are being stopped
         view.measured(Mode.ROUND_ROBIN, report.modes["round_robin"], report.details["round_robin"])
     assert out.getvalue().splitlines() == [
         "phase 3/4 round_robin: 4 servers",

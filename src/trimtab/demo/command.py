@@ -67,6 +67,7 @@ def demo(
         errors.print("demo: interrupted; all its processes have ended")
         return FAILED
     show(report, console)
+    console.print()
     for path, text in (
         (json, report.json),
         (html, lambda: page(report)),
@@ -74,7 +75,7 @@ def demo(
     ):
         if path is not None:
             path.write_text(text(), encoding="utf-8")
-            console.print(f"\nwritten: {path}", highlight=False)
+            console.print(f"written: {path}", highlight=False)
     return OK
 
 

@@ -48,9 +48,9 @@ class PlainView:
         self._console.print(f"starting {what}", highlight=False)
 
     def running(self, progress: Progress) -> None:
-        """Say when a phase begins and when the further servers come."""
+        """Say when a phase begins and when the further servers come, not when they are stopped."""
         now = (progress.mode, progress.present)
-        if now != self._said:
+        if progress.present and now != self._said:
             self._said = now
             number = list(Mode).index(progress.mode) + 1
             self._console.print(
