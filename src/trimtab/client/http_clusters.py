@@ -87,7 +87,8 @@ class HttpClusters:
         try:
             return self._found[scheme, host, port]
         except KeyError:
-            return self._find((scheme, host, port))
+            pass  # found out of here, so that an error of its own doesn't begin with this one
+        return self._find((scheme, host, port))
 
     def _find(self, place: tuple[str, str, int | None]) -> HttpCluster | None:
         name = self._names.cluster(*place)

@@ -334,8 +334,9 @@ async def test_nothing_is_known_in_time(door):
 async def test_a_wrong_policy_is_told_at_the_first_request(door, servers):
     a = servers.open("a")
     client = door(endpoints=fixed(a.target), policy="no_such_policy")
-    with pytest.raises(ConfigError, match="no_such_policy"):
+    with pytest.raises(ConfigError, match="no_such_policy") as told:
         await client.send("GET", URL + "/")
+    assert told.value.__context__ is None, "nothing that is not the caller's comes before it"
 
 
 async def test_many_requests_at_once_leave_nothing_behind(door, servers):
