@@ -169,7 +169,8 @@ class LastKnown:
             if text != self._failure:
                 self._failure = text
                 _LOG.error(
-                    "state file %s can't be written (%s); the old one stays, and gets old",
+                    "state file %s can't be written (%s); the old one stays, and gets old; its directory must "
+                    "exist and be writable for this user (in a pod: a volume)",
                     path,
                     text,
                 )
