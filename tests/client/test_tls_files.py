@@ -15,6 +15,7 @@ from doors.servers import EchoServer
 from harness.waiting import Unmet, eventually
 from trimtab.client.certificate_dates import _not_after, expiries
 from trimtab.client.tls_files import TlsCredentials
+from trimtab.control.tls import Certificate, TlsFiles
 from trimtab.errors import ConfigError
 from trimtab.testing import FakeClock
 
@@ -44,6 +45,7 @@ class Secret:
     """Files as Kubernetes mounts a secret: a link is moved, so that all change at once."""
 
     def __init__(self, folder):
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self._number = 0
         for name in ("ca.crt", "tls.crt", "tls.key"):
@@ -63,19 +65,10 @@ class Secret:
         return [self._folder / name for name in ("ca.crt", "tls.crt", "tls.key")]
 
 
-class Rotating:
-    """A server's own certificates, which change as well."""
-
-    def __init__(self, ca, chain, key):
-        self.now = grpc.ssl_server_certificate_configuration([(key, chain)], ca)
-
-    def take(self, ca, chain, key):
-        self.now = grpc.ssl_server_certificate_configuration([(key, chain)], ca)
-
-    def credentials(self):
-        return grpc.dynamic_ssl_server_credentials(
-            self.now, lambda: self.now, require_client_authentication=True
-        )
+def served_from(secret):
+    """A server's own certificates, which change as well. Each server needs its own."""
+    ca, certificate, key = secret.paths()
+    return Certificate(TlsFiles(certificate, key, ca)).credentials()
 
 
 @pytest.mark.processes
@@ -84,10 +77,10 @@ def test_certificates_and_authorities_are_rotated_twice_under_load_and_no_reques
     door, echo, tmp_path
 ):
     old = trustme.CA()
-    secret = Secret(tmp_path)
+    secret, theirs = Secret(tmp_path / "client"), Secret(tmp_path / "servers")
     secret.write(pem(old.cert_pem), *issued(old, "caller-0.shop"))
-    rotating = Rotating(pem(old.cert_pem), *issued(old, SERVICE))
-    three = [EchoServer(echo, name, credentials=rotating.credentials()) for name in "abc"]
+    theirs.write(pem(old.cert_pem), *issued(old, SERVICE))
+    three = [EchoServer(echo, name, credentials=served_from(theirs)) for name in "abc"]
     channel = door.open(
         [server.target for server in three],
         credentials=trimtab.tls_credentials(*secret.paths()),
@@ -113,13 +106,13 @@ def test_certificates_and_authorities_are_rotated_twice_under_load_and_no_reques
             new = trustme.CA()
             both = pem(old.cert_pem, new.cert_pem)
             # First everybody trusts both, then everybody shows the new one, then the old one goes.
-            rotating.take(both, *issued(old, SERVICE))
+            theirs.write(both, *issued(old, SERVICE))
             secret.write(both, *issued(old, f"caller-{n}-both.shop"))
             all_connected_anew(f"caller-{n}-both.shop")
-            rotating.take(both, *issued(new, SERVICE))
+            theirs.write(both, *issued(new, SERVICE))
             secret.write(both, *issued(new, f"caller-{n}.shop"))
             all_connected_anew(f"caller-{n}.shop")
-            rotating.take(pem(new.cert_pem), *issued(new, SERVICE))
+            theirs.write(pem(new.cert_pem), *issued(new, SERVICE))
             secret.write(pem(new.cert_pem), *issued(new, f"caller-{n}-only.shop"))
             all_connected_anew(f"caller-{n}-only.shop")
             old = new
@@ -265,8 +258,9 @@ def test_a_call_that_fails_says_that_the_own_certificate_has_expired(
     watched = Watched(tmp_path, authority, later(1))
     credentials = watched.open()
     other = trustme.CA()
-    theirs = Rotating(pem(other.cert_pem), *issued(other, SERVICE))
-    server = EchoServer(echo, "a", credentials=theirs.credentials())
+    theirs = Secret(tmp_path / "servers")
+    theirs.write(pem(other.cert_pem), *issued(other, SERVICE))
+    server = EchoServer(echo, "a", credentials=served_from(theirs))
     try:
         watched.now = NOW + dt.timedelta(days=2)
         watched.poll()

@@ -1,7 +1,11 @@
 """The certificate of the xDS port and of guarded admin pages, read again when its files change.
 
-Both ask for each handshake. A pair that doesn't fit together, as while the files are being
+Both look for each handshake. A pair that doesn't fit together, as while the files are being
 replaced, is passed over and the last good one stays.
+
+gRPC must not be given a pair while other handshakes begin: it frees what it made of the old one, which
+they may be about to take (grpc/grpc#36693), and the process dies. So it gets each pair once, after a
+pause.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +22,10 @@ import grpc
 from trimtab.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
+
+_PAUSE_S = 0.02
+_PAUSES = 5
+_wait = threading.Event().wait  # nobody sets it
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +90,11 @@ class Certificate:
         self._current = self._read(context)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Server credentials that follow the files."""
+        """Server credentials that follow the files, for one port: each new pair is given once."""
+        first = self._latest().pair
         return grpc.dynamic_ssl_server_credentials(
-            self._current.pair,
-            lambda: self._latest().pair,
+            first,
+            _Handover(first, lambda: self._latest().pair),  # type: ignore[arg-type]  # None: no news
             require_client_authentication=self._files.client_ca is not None,
         )
 
@@ -122,6 +132,42 @@ class Certificate:
     def _stamp_now(self) -> tuple[tuple[int, int, int], ...]:
         stats = [path.stat() for path in self._files.paths()]
         return tuple((s.st_mtime_ns, s.st_ino, s.st_size) for s in stats)
+
+
+class _Handover:
+    """What gRPC asks at each handshake: whether there is a pair that it doesn't have yet.
+
+    gRPC asks under a lock of its own, and puts what it gets in the old one's place before it lets go.
+    So while this pauses no handshake begins, and those that had just begun have the time to take hold
+    of the old pair, which takes them some 0.1 ms; then its end harms nobody. The pause has several
+    parts, so that a process that stood still for the whole of one (no CPU left) has the others.
+
+    Args:
+        given: the pair that gRPC begins with.
+        latest: the pair that it should have.
+        pause: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        given: grpc.ServerCertificateConfiguration,
+        latest: Callable[[], grpc.ServerCertificateConfiguration],
+        pause: Callable[[float], object] = _wait,
+    ) -> None:
+        self._given = given
+        self._latest = latest
+        self._pause = pause
+        self._lock = threading.Lock()
+
+    def __call__(self) -> grpc.ServerCertificateConfiguration | None:
+        with self._lock:
+            pair = self._latest()
+            if pair is self._given:
+                return None
+            for _ in range(_PAUSES):
+                self._pause(_PAUSE_S)
+            self._given = pair
+            return pair
 
 
 def _no_password() -> str:
