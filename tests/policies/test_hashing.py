@@ -58,6 +58,47 @@ def test_only_the_keys_of_an_endpoint_that_joins_move_and_no_more_than_its_part(
     assert abs(len(moved) - len(KEYS) / 20) < 4 * (10**2 + 9.7**2) ** 0.5
 
 
+@pytest.mark.parametrize("weight", [1, 4])
+def test_weights_move_no_keys_between_those_that_stay(weight):
+    nodes = [node(i, weight=1 + 3 * (i % 2)) for i in range(20)]
+    joins = node(20, weight=weight)
+    before, after = owners(ring(nodes)), owners(ring([*nodes, joins]))
+    moved = [key for key in KEYS if before[key] is not after[key]]
+    assert moved
+    assert all(after[key] is joins for key in moved)
+
+
+def test_one_that_is_out_for_a_while_is_passed_by_and_keeps_its_keys():
+    nodes = [node(i, weight=1 + i % 3) for i in range(20)]
+    made = ring(nodes)
+    whole = owners(made)
+    for out in (nodes[:1], nodes[3:9]):
+        left = [n for n in nodes if n not in out]
+        made.update(left, 1.0)
+        assert owners(made) == owners(ring(left))
+        made.update(nodes, 2.0)
+        assert owners(made) == whole
+
+
+def test_no_ring_is_made_for_one_that_is_out_for_a_while():
+    nodes = [node(i) for i in range(20)]
+    made = ring(nodes)
+    points = made._hashes
+    made.update(nodes[1:], 1.0)
+    made.update(nodes, 2.0)
+    assert made._hashes is points
+    made.update([*nodes, node(20)], 3.0)
+    assert len(made._hashes) == len(points) + 100
+
+
+def test_those_that_are_gone_for_good_are_let_go():
+    nodes = [node(i) for i in range(20)]
+    made = ring(nodes)
+    made.update(nodes[:9], 1.0)
+    assert len(made._hashes) == 900
+    assert len(set(made._owners)) == 9
+
+
 def test_no_endpoint_has_more_than_the_bound():
     nodes = [node(i) for i in range(10)]
     made = ring(nodes, bound=1.25)

@@ -7,7 +7,7 @@ import pytest
 
 from trimtab.balancer import Balancer
 from trimtab.errors import ConfigError
-from trimtab.model import Endpoint, Health, PolicyConfig, Snapshot
+from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
 from trimtab.policies.subset import Subset
 
 
@@ -33,6 +33,41 @@ def test_with_an_index_every_endpoint_has_as_many_clients_give_or_take_one(n, cl
     even = clients * min(size, n) / n
     assert min(counts) > even - 1
     assert max(counts) < even + 1
+
+
+def test_with_an_index_each_client_has_its_part_of_every_zone():
+    # Addresses by zone, as where every zone has a subnet.
+    everybody = tuple(
+        Endpoint(f"10.{zone}.{i // 200}.{i % 200 + 1:03d}", 80, locality=Locality("r", f"z{zone}"))
+        for zone, count in ((1, 150), (2, 100), (3, 50))
+        for i in range(count)
+    )
+    used = Counter()
+    for index in range(60):
+        chosen = Subset(20, index, 60).of(everybody, 0)
+        assert list(chosen) == [e for e in everybody if e in chosen]
+        zones = Counter(e.locality.zone for e in chosen)
+        assert abs(zones["z1"] - 10) <= 1
+        assert abs(zones["z2"] - 20 / 3) <= 1
+        assert abs(zones["z3"] - 10 / 3) <= 1
+        used.update(e.key for e in chosen)
+    assert {used[e.key] for e in everybody} == {4}  # 60 x 20 / 300
+
+
+def test_with_an_index_one_that_joins_moves_two_of_a_client_s_part():
+    everybody = tuple(
+        Endpoint(f"10.{zone}.0.{i:03d}", 80, locality=Locality("r", f"z{zone}"))
+        for zone in (1, 2, 3)
+        for i in range(100)
+    )
+    joins = Endpoint("10.2.0.0505", 80, locality=Locality("r", "z2"))
+    more = tuple(sorted((*everybody, joins), key=lambda e: e.key))
+    moved = [
+        len(set(Subset(20, i, 60).of(more, 0)) - set(Subset(20, i, 60).of(everybody, 0)))
+        for i in range(60)
+    ]
+    assert max(moved) <= 3
+    assert sum(moved) <= 2 * 60
 
 
 def test_without_an_index_one_that_goes_changes_at_most_one():

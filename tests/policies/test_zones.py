@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from trimtab.balancer import Node
-from trimtab.model import Endpoint, Locality, PolicyConfig
+from trimtab.balancer import Balancer, Node
+from trimtab.model import Endpoint, Locality, PolicyConfig, Snapshot
 from trimtab.policies import Outcome
 from trimtab.policies.p2c import P2C
 from trimtab.policies.stack import Stack
@@ -23,7 +23,7 @@ def at(zone, i, weight=1):
 def fleet(counts, own="a", **options):
     nodes = [at(zone, i) for zone, n in counts.items() for i in range(n)]
     random = Random(1)
-    zones = Zones(lambda: P2C(random), random, own=own, **options)
+    zones = Zones(lambda _: P2C(random), random, own=own, **options)
     zones.update(nodes, 0.0)
     return nodes, zones
 
@@ -117,7 +117,7 @@ def test_strict_never_leaves_the_zone_while_it_has_an_endpoint():
 
 def test_a_zone_without_endpoints_of_its_own_spreads_by_capacity():
     nodes = [at("b", 0, weight=3), at("c", 0)]
-    zones = Zones(lambda: P2C(Random(1)), Random(2), own="a")
+    zones = Zones(lambda _: P2C(Random(1)), Random(2), own="a")
     zones.update(nodes, 0.0)
     seen = live(zones, FLAT, 0.9, rate=5000)
     assert seen["b"] / seen.total() == pytest.approx(0.75, abs=0.03)
@@ -148,11 +148,57 @@ def test_a_few_answers_decide_nothing():
 )
 def test_zones_are_looked_at_where_the_own_one_is_known(zone, params, zoned):
     stack = Stack(PolicyConfig.of("p2c", **params), Random(1), zone)
-    assert isinstance(stack._innermost.inner if stack._innermost else stack.outer, Zones) is zoned
+    assert (stack.zones is not None) is zoned
+
+
+def begun(n, since):
+    n.since = since
+    return n
+
+
+def test_a_zone_where_all_are_new_begins_with_a_part_and_has_its_whole_after_the_window():
+    old = [at(zone, i) for zone in "ac" for i in range(4)]
+    random = Random(1)
+    zones = Zones(lambda _: P2C(random), random, own="a", window_s=10.0)
+    zones.update(old, 0.0)
+    for now in range(1, 40):
+        zones.pick(float(now))
+    fresh = [begun(at("b", i), 40.0) for i in range(2)]
+    zones.update(old + fresh, 40.0)
+    seen = live(zones, FLAT, 1.0, begin=40.0, rate=20_000)
+    there = seen["b"] / (seen["b"] + seen["c"])
+    # Two of ten, so the part at first is 0.1 (the others would bear less than a quarter more): 0.2 / 4.2 of what
+    # leaves; and 0.19 x 2 a second later. Some 15,000 leave: a sd of 0.002.
+    assert 0.2 / 4.2 - 0.01 < there < 0.38 / 4.38 + 0.01
+    seen = live(zones, FLAT, 1.0, begin=51.0, rate=20_000)
+    assert seen["b"] / (seen["b"] + seen["c"]) == pytest.approx(2 / 6, abs=0.02)
+
+
+def test_the_own_zone_new_as_a_whole_is_filled_gently_and_what_was_learnt_stays():
+    a, b, c = (at(zone, 0) for zone in "abc")
+    random = Random(1)
+    zones = Zones(lambda _: P2C(random), random, own="a", window_s=10.0)
+    zones.update([a, b, c], 0.0)
+    live(zones, FLAT, 30.0)
+    zones.update([a, begun(at("a", 1), 30.0), b, c], 30.0)
+    learnt = zones.stay
+    zones.update([begun(at("a", 1), 30.0), b, c], 30.0)
+    assert zones.stay == pytest.approx(learnt / 3 * 2, rel=0.01)  # half of 2/4 is left: 1/3
+    seen = live(zones, FLAT, 0.5, begin=30.0, rate=20_000)
+    # 0.5 at first: the other two would have to bear more than a quarter too much else.
+    assert seen["a"] / seen.total() == pytest.approx(0.5 * zones.stay, abs=0.05)
+
+
+def test_if_all_zones_are_new_none_is():
+    nodes = [begun(at(zone, 0), 0.0) for zone in "abc"]
+    random = Random(1)
+    zones = Zones(lambda _: P2C(random), random, own="", window_s=10.0)
+    zones.update(nodes, 0.0)
+    assert [zone.grown for zone in zones._zones.values()] == [1.0, 1.0, 1.0]
 
 
 def test_nodes_without_a_zone_are_a_zone():
-    zones = Zones(lambda: P2C(Random(1)), Random(2), own="a")
+    zones = Zones(lambda _: P2C(Random(1)), Random(2), own="a")
     zones.update([node(0), at("a", 0)], 0.0)
     assert zones.stay == 0.5
 
@@ -223,3 +269,89 @@ def test_a_zone_without_endpoints_follows_its_base_and_leaves_a_slow_zone():
     live(zones, slow, 20.0, begin=1.0)
     seen = live(zones, slow, 10.0, begin=21.0)
     assert seen["b"] < 0.3 * seen.total()
+
+
+class Client:
+    """A client in zone a whose pods come and go; one request at a time, a millisecond each."""
+
+    def __init__(self, policy, pods, **params):
+        self.now = 0.0
+        self.balancer = Balancer(
+            "x",
+            clock=lambda: self.now,
+            random=Random(1),
+            policy=PolicyConfig.of(policy, **params),
+            zone="a",
+        )
+        self.see(pods)
+
+    def see(self, pods):
+        self.balancer.update(Snapshot("x", tuple(sorted(pods, key=lambda pod: pod.key))))
+        for each in self.balancer.nodes.values():
+            self.balancer.set_connected(each, True)
+
+    def ask(self, seconds):
+        seen = Counter()
+        for _ in range(int(seconds * 500)):
+            pick = self.balancer.pick()
+            seen[pick.node.endpoint.locality.zone] += 1
+            self.now += 0.001
+            pick.finish(Outcome.SUCCESS)
+            self.now += 0.001
+        return seen
+
+
+def pods(zone, *numbers):
+    return [at(zone, i).endpoint for i in numbers]
+
+
+@pytest.mark.parametrize("policy", ["token", "p2c", "round_robin"])
+def test_strict_does_not_leave_the_zone_for_pods_that_are_new(policy):
+    client = Client(policy, pods("a", *range(10)) + pods("b", *range(8)), zone="strict")
+    assert set(client.ask(1.0)) == {"a"}
+    client.see(pods("a", *range(10)) + pods("b", *range(10)))
+    assert set(client.ask(11.0)) == {"a"}
+
+
+@pytest.mark.parametrize("policy", ["token", "p2c", "round_robin"])
+def test_strict_stays_when_the_zone_s_only_pod_is_replaced(policy):
+    client = Client(policy, pods("a", 0) + pods("b", *range(8)), zone="strict")
+    client.ask(1.0)
+    client.see(pods("a", 1) + pods("b", *range(8)))
+    assert set(client.ask(11.0)) == {"a"}
+
+
+def test_a_rollout_elsewhere_draws_no_requests_out_of_the_zone():
+    client = Client("p2c", pods("a", *range(10)) + pods("b", *range(10)))
+    client.ask(40.0)
+    before = client.ask(10.0)
+    client.see(pods("a", *range(10)) + pods("b", 0, 1, *range(12, 20)))
+    after = client.ask(10.0)
+    # 2 % of 5,000 probe the other zone: a sd of 10.
+    assert before["b"] == pytest.approx(100, abs=40)
+    assert after["b"] == pytest.approx(100, abs=40)
+
+
+def test_a_new_pod_of_the_own_zone_ramps_among_those_of_its_zone():
+    client = Client("p2c", pods("a", *range(9)) + pods("b", *range(9)), zone="strict")
+    client.ask(1.0)
+    client.see(pods("a", *range(10)) + pods("b", *range(9)))
+    new = next(n for n in client.balancer.nodes.values() if n.endpoint == pods("a", 9)[0])
+    before = new.picks
+    client.ask(1.0)
+    # Of 500 its fair share is 50; a ramp from 0.1 to 0.19 gives 7.
+    assert new.picks - before < 20
+    client.ask(10.0)
+    before = new.picks
+    client.ask(4.0)
+    assert new.picks - before == pytest.approx(200, abs=70)
+
+
+def test_a_policy_that_changes_while_a_zone_ramps_leaves_no_judge_busy():
+    stack = Stack(PolicyConfig.of("p2c"), Random(1), "a")
+    nodes = [at("a", 0), at("a", 1), begun(at("a", 2), 0.0), at("b", 0)]
+    stack.outer.update(nodes, 1.0)
+    assert stack._busy.now
+    stack = stack.follow(PolicyConfig.of("ring_hash"))
+    stack.outer.update([nodes[0], nodes[3]], 1.0)
+    assert not stack._busy.now

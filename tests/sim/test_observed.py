@@ -4,6 +4,7 @@ import http.server
 import json
 import threading
 from dataclasses import replace
+from random import Random
 from statistics import fmean
 
 import pytest
@@ -93,8 +94,26 @@ def test_a_histogram_gives_service_times_with_its_mean(tmp_path):
     assert found.servers.workers == 7  # 300/s x 30 ms = 9 erlang on 2 pods, 70 % used
     samples = read_histogram(METRICS, "m").samples()
     assert fmean(samples) == pytest.approx(0.030)
-    scale = samples[-1] / 0.1
-    assert sorted(samples)[499] == pytest.approx(0.01 * scale, rel=0.01)
+    # Each time stays in its bucket.
+    assert sum(s <= 0.01 for s in samples) == 500
+    assert sum(0.01 < s <= 0.1 for s in samples) == 500
+    assert samples[-1] == pytest.approx(0.1)
+
+
+def test_a_few_that_took_very_long_change_nobody_elses_time():
+    random = Random(1)
+    times = [random.expovariate(100) if random.random() < 0.98 else 20.0 for _ in range(50_000)]
+    bounds = [0.0025 * 2**i for i in range(12)]
+    lines = [f'd_seconds_bucket{{le="{b}"}} {sum(t <= b for t in times)}' for b in bounds]
+    lines += [f'd_seconds_bucket{{le="+Inf"}} {len(times)}', f"d_seconds_sum {sum(times)}"]
+    samples = sorted(read_histogram("\n".join(lines), "m").samples())
+    times.sort()
+    for part in (0.5, 0.9, 0.95):
+        # A bucket's bounds are 1 to 2 apart; inside it times are taken for evenly spread, which is off by up
+        # to a third of it where they fall off as steeply as here.
+        assert samples[int(part * 1000)] == pytest.approx(times[int(part * 50_000)], rel=0.33)
+    assert samples[-1] == pytest.approx(20.0, rel=0.05)
+    assert fmean(samples) == pytest.approx(fmean(times))
 
 
 def test_a_histogram_in_milliseconds_is_read_as_such():

@@ -119,6 +119,12 @@ def cost_of(policy: Policy, node: Node, now: float) -> str:
     return "" if cost is None else str(cost(node, now))
 
 
+def described(policy: Policy) -> str:
+    """What a policy has to tell people; "" if nothing."""
+    describe = getattr(policy, "describe", None)
+    return "" if describe is None else str(describe())
+
+
 @runtime_checkable
 class Prober(Protocol):
     """A policy that wants endpoints to be asked for their load apart from requests."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Policy, cost_of
+from trimtab.policies import Node, Outcome, Policy, cost_of, described
 
 
 class Gate:
@@ -31,6 +31,10 @@ class Gate:
     def cost(self, node: Node, now: float) -> str:
         """See ``Policy``."""
         return cost_of(self._inner, node, now)
+
+    def describe(self) -> str:
+        """For ``trimtab.debug``: what the inner policy has to tell."""
+        return described(self._inner)
 
     def pick(self, now: float, key: str | None = None) -> Node:
         """The inner policy's choice, if its share lets it."""

@@ -1,11 +1,14 @@
 """Requests of one key go to one endpoint, unless it is overloaded: a ring with bounded load.
 
-Rules: each endpoint has points on a ring, ``points`` * weight / mean weight of them, at hashes of its
-    address and port, so that all clients agree. A key goes to the first endpoint at or after its own
+Rules: each endpoint has points on a ring, ``points`` * weight / unit of them, at hashes of its address and
+    port, so that all clients agree. The unit is the power of two that is nearest to the mean weight: the mean
+    itself would move with everyone who comes or goes, and so would everybody's points. A key goes to the first endpoint at or after its own
     hash that has fewer than ceil(bound * (in_flight of all + 1) / n) of our requests in flight; weights
     count there, too. A share below 1 (errors, pushback) lowers that limit.
     A request without a key goes by power of two choices.
-    When an endpoint comes or goes, only keys next to its points move: about 1 / n of them.
+    When an endpoint comes or goes, only keys next to its points move: about 1 / n of them, its part of all weight;
+    more when the unit doubles or halves. One that is out for a while (ejected, silent) is passed by on the ring,
+    which is the same and is not worth making a ring for.
 Sources: Karger et al., "Consistent Hashing and Random Trees", 1997; Mirrokni, Thorup, Zadimoghaddam,
 "Consistent Hashing with Bounded Loads", 2018.
 Weakness: popular keys make unequal load; the bound is on this client's own in-flight, and it sends a
@@ -17,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from hashlib import blake2b
-from math import ceil
+from math import ceil, log2
 from random import Random
 
 from trimtab.load_report import LoadReport
@@ -33,7 +36,7 @@ class RingHash:
 
     Args:
         random: for requests without a key.
-        points: of an endpoint of mean weight.
+        points: of an endpoint whose weight is the unit, which is near the mean weight.
         bound: times the mean in-flight that an endpoint may have, above 1.
         hash_key: the metadata or header that holds a request's key; "": the caller says it
             (``trimtab.request_key``).
@@ -41,8 +44,8 @@ class RingHash:
 
     divides_shares = True
     ignores_reports = True
-    __slots__ = ("_bound", "_hashes", "_in_flight", "_nodes", "_owners", "_p2c", "_points",
-                 "_weight", "hash_key")  # fmt: skip
+    __slots__ = ("_all_there", "_bound", "_hashes", "_in_flight", "_made_of", "_nodes", "_owners", "_p2c", "_points",
+                 "_there", "_unit", "_weight", "hash_key")  # fmt: skip
 
     def __init__(
         self, random: Random, *, points: int = 100, bound: float = 1.25, hash_key: str = ""
@@ -52,19 +55,37 @@ class RingHash:
         self._points = points
         self._bound = bound
         self._nodes: Sequence[Node] = ()
+        self._there: frozenset[Node] = frozenset()
+        self._made_of: dict[Node, int] = {}
+        self._unit = 0.0
+        self._all_there = True
         self._hashes: list[int] = []
         self._owners: list[Node] = []
         self._weight = 1.0
         self._in_flight = 0
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
-        """Replace the candidates; O(points * n)."""
+        """Replace the candidates; O(n), and O(points * n) when there are others than before."""
         self._nodes = tuple(nodes)
         self._p2c.update(nodes, now)
+        self._there = frozenset(self._nodes)
         self._weight = sum(node.endpoint.weight for node in nodes) / max(1, len(nodes))
+        unit = 2.0 ** round(log2(self._weight)) if nodes else 0.0
+        made_of = self._made_of
+        if (
+            unit != self._unit
+            or len(made_of) > 2 * len(self._nodes)
+            or any(made_of.get(node) != node.endpoint.weight for node in self._nodes)
+        ):
+            self._unit = unit
+            self._make()
+        self._all_there = len(self._made_of) == len(self._nodes)
+
+    def _make(self) -> None:
+        self._made_of = {node: node.endpoint.weight for node in self._nodes}
         ring: list[tuple[int, int]] = []
         for i, node in enumerate(self._nodes):
-            n = min(_MOST_POINTS, max(1, round(self._points * node.endpoint.weight / self._weight)))
+            n = min(_MOST_POINTS, max(1, round(self._points * node.endpoint.weight / self._unit)))
             ring.extend((point, i) for point in _points(node, n))
         ring.sort()
         self._hashes = [point for point, _ in ring]
@@ -78,17 +99,18 @@ class RingHash:
         owners = self._owners
         at = bisect_left(self._hashes, hashed(key))
         mean = self._bound * self._in_flight / len(self._nodes) / self._weight
-        full: set[Node] = set()
+        there, absent = self._there, not self._all_there
+        full: dict[Node, None] = {}  # in the order of the ring
         for i in range(at, at + len(owners)):
             node = owners[i % len(owners)]
-            if node in full:
+            if node in full or (absent and node not in there):
                 continue
             if node.in_flight < ceil(mean * node.endpoint.weight * node.share):
                 return node
-            full.add(node)
+            full[node] = None
             if len(full) == len(self._nodes):
                 break
-        return owners[at % len(owners)]
+        return next(iter(full))
 
     def done(
         self, node: Node, outcome: Outcome, latency: float, now: float, report: LoadReport | None

@@ -6,6 +6,8 @@ Rules: while an endpoint ramps, it is no candidate of the inner policy. Instead 
     share = floor + (1 - floor) * progress; progress grows by 1 in window_s, but goes back while its
     answers take over SLOW times as long as those of the others: the ramp is held by evidence.
     It ends after LONGEST windows in any case: what is slow then is slow, not cold.
+    Where requests are divided over zones, each zone has its own: who is new there stands beside those of
+    its zone, and no request leaves a zone for it (``policies.zones`` has the rule for zones that are all new).
     At most MOST of all ramp at once, or one; when more are new, those that are furthest are through. And
     floor = max(least, what leaves the old ones at most RELIEF times their fair share). So a quick
     rollout doesn't drown the few that are not new, and nothing happens when all are.
@@ -25,17 +27,29 @@ from dataclasses import dataclass
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import Node, Outcome, Policy
+from trimtab.policies import Node, Outcome, Policy, cost_of, described
 from trimtab.policies.busy import Busy
 
 SLOW = 2.0
 LONGEST = 3.0
 RELIEF = 1.25
 MOST = 0.2
+LEAST = 0.1
 _SAMPLES = 3  # answers, before they are evidence
 _GAIN = 0.2  # of one answer, in an endpoint's mean latency
 OTHERS_GAIN = 0.02
 _STEPS = 100  # of one ramp
+
+
+def first_share(least: float, total: float, new: float) -> float:
+    """The part of its fair share that what is new begins with, so that the rest isn't drowned.
+
+    Args:
+        least: never below this, 0 to 1.
+        total: capacity of all.
+        new: of those that are new, above 0.
+    """
+    return min(1.0, max(least, (total - RELIEF * (total - new)) / new))
 
 
 @dataclass(slots=True)
@@ -62,12 +76,13 @@ class SlowStart:
         window_s: the ramp's length [s], above 0.
         least: the share at its beginning, above 0 and up to 1.
         busy: told while somebody ramps.
+        judge: by this name.
 
     Attributes:
         mean: latency of those that don't [s]; each success moves it by OTHERS_GAIN. 0: none yet.
     """
 
-    __slots__ = ("_busy", "_chance", "_due", "_judged", "_least", "_nodes", "_old", "_ramps", "_random",
+    __slots__ = ("_busy", "_chance", "_due", "_judge", "_judged", "_least", "_nodes", "_old", "_ramps", "_random",
                  "_shares", "_total", "_window_s", "inner", "mean")  # fmt: skip
 
     def __init__(
@@ -76,8 +91,9 @@ class SlowStart:
         random: Random,
         *,
         window_s: float = 10.0,
-        least: float = 0.1,
+        least: float = LEAST,
         busy: Busy | None = None,
+        judge: str = "slow start",
     ) -> None:
         self.inner = inner
         self._random = random.random
@@ -91,12 +107,21 @@ class SlowStart:
         self._total = 1
         self.mean = 0.0
         self._busy = busy or Busy()
+        self._judge = judge
         self._due = self._judged = 0.0
 
     @property
     def ramping(self) -> dict[Node, float]:
         """Who ramps, and how far: 0 to 1."""
         return {node: ramp.progress for node, ramp in self._ramps.items()}
+
+    def cost(self, node: Node, now: float) -> str:
+        """See ``Policy``."""
+        return cost_of(self.inner, node, now)
+
+    def describe(self) -> str:
+        """For ``trimtab.debug``: what the inner policy has to tell."""
+        return described(self.inner)
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates."""
@@ -173,13 +198,13 @@ class SlowStart:
         self.inner.update(self._old, now)
 
     def _weigh(self) -> None:
-        self._busy.tell("slow start", bool(self._ramps))
+        self._busy.tell(self._judge, bool(self._ramps))
         if not self._ramps:
             self._shares, self._chance = [], 0.0
             return
         total = self._total
         new = sum(node.endpoint.weight for node in self._ramps)
-        floor = min(1.0, max(self._least, (total - RELIEF * (total - new)) / new))
+        floor = first_share(self._least, total, new)
         self._shares = [
             ((floor + (1.0 - floor) * ramp.progress) * node.endpoint.weight / total, node)
             for node, ramp in self._ramps.items()

@@ -1,7 +1,9 @@
 """The judges that every policy is wrapped in, made from parameters.
 
 From the outside in: ejection decides who is a candidate; stalls leaves out those that have fallen silent;
-error bias says what part of its fair share each should get; slow start sends new ones a few requests; the policy itself chooses among the rest. Parameters, for each policy:
+error bias says what part of its fair share each should get; slow start sends new ones a few requests; the policy itself
+chooses among the rest. Where requests are divided over zones, that stands before slow start, of which each zone has its own.
+Parameters, for each policy:
 
     fallback      host:port that a channel calls while there is no endpoint (``client.fallback``)
     judges        true; false leaves all of them out
@@ -115,6 +117,10 @@ def disables(policy: PolicyConfig | None) -> bool:
     return policy is not None and dict(policy.params).get("disable") is True
 
 
+def _slow_start_of(zone: str) -> str:
+    return f"slow start in {zone}"
+
+
 class Stack:
     """A policy with its judges.
 
@@ -160,17 +166,14 @@ class Stack:
         self.ejection: Ejection | None = None
         self.stalls: Stalls | None = None
         self._ramping: SlowStart | None = None
-        self._innermost: SlowStart | ErrorBias | Stalls | Ejection | None = None
+        self._innermost: ErrorBias | Stalls | Ejection | None = None
         self._busy = busy = Busy()
-        outer = self._chosen = self._choose(config)
-        if self.judges.slow_start_s:
-            outer = self._ramping = SlowStart(
-                outer, self._random, window_s=self.judges.slow_start_s, busy=busy
-            )
-            self._innermost = outer
+        self._chosen: Policy
+        self.zones: Zones | None = None
+        outer = self._choose(config)
         if self.judges.error_bias:
             outer = ErrorBias(outer, self.shares, exponent=self.judges.error_bias, busy=busy)
-            self._innermost = self._innermost or outer
+            self._innermost = outer
         if self.judges.stalls:
             outer = self.stalls = Stalls(outer, stalled, busy=busy)
             self._innermost = self._innermost or outer
@@ -188,12 +191,16 @@ class Stack:
             ConfigError: as at construction; this stack is as it was.
         """
         config = config or PolicyConfig(policies.DEFAULT)
-        if Judges.read(config.name, dict(config.params)) != self.judges or self._innermost is None:
+        if Judges.read(config.name, dict(config.params)) != self.judges:
             made = Stack(config, self._random, self.zone, self.stalled)
             self.shares.forget()
             return made
         subset = Subset.read(config.name, dict(config.params))
-        self._innermost.inner = self._chosen = self._choose(config)
+        policy = self._choose(config)
+        if self._innermost is None:
+            self.outer = policy
+        else:
+            self._innermost.inner = policy
         self.subset = subset
         return self
 
@@ -241,8 +248,7 @@ class Stack:
 
     def describe(self) -> str:
         """What the policy has to tell people; "" if nothing."""
-        describe = getattr(self._policy, "describe", None)
-        return "" if describe is None else str(describe())
+        return policies.described(self._policy)
 
     def cost(self, node: Node, now: float) -> str:
         """What the policy would compare a node by; "" if it has nothing to tell."""
@@ -261,8 +267,10 @@ class Stack:
             config.name, tuple(p for p in config.params if p[0] not in NAMES and p[0] not in SUBSET)
         )
         policy = policies.build(own, self._random)
+        for zone in self.zones.picks if self.zones is not None else ():
+            self._busy.tell(_slow_start_of(zone), busy=False)
         self._policy: Policy
-        self.zones: Zones | None = None
+        self.zones = None
         self.hash_key: str | None = getattr(policy, "hash_key", None)
         self.reads_reports = not getattr(policy, "ignores_reports", False)
         self.prober: Prober | None = policy if isinstance(policy, Prober) else None
@@ -272,16 +280,36 @@ class Stack:
             and self.prober is None
             and self.hash_key is None
         ):
-            self.zones = Zones(
-                lambda: self._gated(policies.build(own, self._random)),
+            self.zones = self._chosen = self._policy = Zones(
+                lambda zone: self._ramped(
+                    self._gated(policies.build(own, self._random)), _slow_start_of(zone)
+                ),
                 self._random,
                 own=self.zone,
                 strict=self.judges.zone == "strict",
+                window_s=self.judges.slow_start_s,
             )
-            self._policy = self.zones
+            self._ramping = None
             return self.zones
         self._policy = policy
-        return self._gated(policy)
+        self._chosen = self._gated(policy)
+        if self._ramping is not None:
+            self._ramping.inner = self._chosen
+            return self._ramping
+        outer = self._ramped(self._chosen, "slow start")
+        self._ramping = outer if isinstance(outer, SlowStart) else None
+        return outer
+
+    def _ramped(self, policy: Policy, judge: str) -> Policy:
+        if not self.judges.slow_start_s:
+            return policy
+        return SlowStart(
+            policy,
+            self._random,
+            window_s=self.judges.slow_start_s,
+            busy=self._busy,
+            judge=judge,
+        )
 
     def _gated(self, policy: Policy) -> Policy:
         if getattr(policy, "divides_shares", False) or not self.judges.error_bias:

@@ -1,7 +1,9 @@
 """Which endpoints of a large cluster one client uses, so that not everybody connects to everybody.
 
-With an index, of the parameters or from the control plane (``client.seats``): client i of n takes ``size`` endpoints in a row, from i * len(endpoints) / n on, around the
-    sorted list. Each endpoint is used by n * size / len(endpoints) clients, give or take one.
+With an index, of the parameters or from the control plane (``client.seats``): client i of n takes ``size`` endpoints in a row, from
+    i * len(endpoints) / n on, around the list. In that list zones take turns in proportion to their size (endpoint k
+    of m in its zone stands at (k + 1/2) / m), so that each client has its part of every zone: addresses often go by zone,
+    and a row of those would lie in one. Each endpoint is used by n * size / len(endpoints) clients, give or take one.
 Without: rendezvous hashing with a number that the client drew once; when one endpoint comes or goes, at
     most one of the subset changes.
 Sources: Google SRE book, chapter 20, and Finagle's deterministic aperture; gRFC A68 for rendezvous.
@@ -70,11 +72,26 @@ class Subset:
         index, count = (self.index, self.count) if self.index >= 0 else seat or (-1, 0)
         if index >= 0:
             start = index * n // count
-            chosen = {(start + i) % n for i in range(self.size)}
-            return tuple(e for i, e in enumerate(endpoints) if i in chosen)
+            row = _in_turns(endpoints)
+            keys = {row[(start + i) % n].key for i in range(self.size)}
+            return tuple(e for e in endpoints if e.key in keys)
         ranked = sorted(endpoints, key=lambda e: _rank(e, client))[: self.size]
         keys = {e.key for e in ranked}
         return tuple(e for e in endpoints if e.key in keys)
+
+
+def _in_turns(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    zones: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        zones.setdefault(endpoint.locality.zone, []).append(endpoint)
+    if len(zones) == 1:
+        return list(endpoints)
+    places = [
+        ((k + 0.5) / len(zone), name, endpoint)
+        for name, zone in zones.items()
+        for k, endpoint in enumerate(zone)
+    ]
+    return [endpoint for _, _, endpoint in sorted(places, key=lambda place: place[:2])]
 
 
 def _rank(endpoint: Endpoint, client: int) -> bytes:

@@ -9,10 +9,12 @@ Rules: part ``s`` of the requests stays in the own zone, the rest goes to the ot
     At first s is what the control plane gave as base (``zone_split``), else the own zone's part of all
     capacity, which is what a client without zones would do. What the others have to spare is their base,
     RESERVE of it by capacity, so that all of them are known; without a base it is their capacity.
-    When the own zone loses a part of its capacity (pods leave, fall ill or are ejected), s falls by the
-    same part at once. When it gains, s follows by GROWTH.
+    When the own zone loses a part of its capacity (pods leave, fall ill or are ejected), s falls by as much as
+    its part of all capacity does, at once. When it gains, s follows by GROWTH. What others gain changes nothing.
     A failure counts as PENALTY mean latencies; after ROW failures in a row in the own zone s falls to
     PROBE at once. A zone without endpoints gets nothing at once; one that comes back begins with PROBE.
+    A zone where everything is new counts with a part of its capacity that grows to all of it in ``window_s``
+    (as one endpoint does in ``policies.slow_start``); unless all zones are new.
     ``strict``: only the own zone, while it has an endpoint.
 Sources: the square root and the limits are from our simulations (docs/results/zones.md). Envoy's zone
 aware routing and Kubernetes' topology hints go by counts of pods and see neither load nor slowness;
@@ -29,7 +31,8 @@ from math import sqrt
 from random import Random
 
 from trimtab.load_report import LoadReport
-from trimtab.policies import CANCELLED, Node, Outcome, Policy, cost_of
+from trimtab.policies import CANCELLED, Node, Outcome, Policy, cost_of, described
+from trimtab.policies.slow_start import LEAST, first_share
 
 TICK_S = 1.0
 TOLERANCE = 1.15
@@ -54,6 +57,8 @@ class Zone:
         seconds: sum of their latencies, likewise.
         row: failures in a row.
         favour: of a zone that isn't ours, relative to its capacity.
+        since: when the oldest of its endpoints began [s].
+        grown: the part of its capacity that counts; below 1 while everything in it is new.
         picks: requests sent there.
     """
 
@@ -63,6 +68,8 @@ class Zone:
     seconds: float = 0.0
     row: int = 0
     favour: float = 1.0
+    since: float = 0.0
+    grown: float = 1.0
     picks: int = 0
 
     @property
@@ -75,9 +82,10 @@ class Zones:
     """See the module.
 
     Args:
-        make: makes the policy of one zone.
+        make: makes the policy of a zone of that name.
         random: which zone.
         own: the client's zone.
+        window_s: how long a zone is new [s]; 0: not at all.
         strict: never leave it while it has an endpoint.
 
     Attributes:
@@ -88,15 +96,22 @@ class Zones:
     divides_shares = True
 
     def __init__(
-        self, make: Callable[[], Policy], random: Random, *, own: str, strict: bool = False
+        self,
+        make: Callable[[str], Policy],
+        random: Random,
+        *,
+        own: str,
+        strict: bool = False,
+        window_s: float = 0.0,
     ) -> None:
         self._make = make
         self._random = random.random
         self._own = own
         self._strict = strict
+        self._window_s = window_s
         self._zones: dict[str, Zone] = {}
         self.base: Mapping[str, float] = {}
-        self._part = 0.0
+        self._here = self._part = 0.0
         self._stay: float | None = None
         self._order: list[tuple[float, Zone]] = []
         self._last: Zone | None = None
@@ -116,9 +131,9 @@ class Zones:
         """For ``trimtab.debug``: the split, and what the policies of the zones have to tell."""
         told = [] if self._stay is None else [f"{self._stay:.0%} in the own zone"]
         for name, zone in list(self._zones.items()):
-            describe = getattr(zone.policy, "describe", None)
-            if describe is not None:
-                told.append(f"{name or 'unknown'}: {describe()}")
+            described_so = described(zone.policy)
+            if described_so:
+                told.append(f"{name or 'unknown'}: {described_so}")
         return ", ".join(told)
 
     def cost(self, node: Node, now: float) -> str:
@@ -141,15 +156,18 @@ class Zones:
         returns = own is not None and not own.capacity and own.samples > 0.0
         for name in parts:
             if name not in self._zones:
-                self._zones[name] = Zone(self._make())
+                self._zones[name] = Zone(self._make(name))
         for name, zone in self._zones.items():
             members = parts.get(name, [])
             zone.capacity = float(sum(node.endpoint.weight for node in members))
+            zone.since = min((node.since for node in members), default=0.0)
             zone.policy.update(members, now)
         total = sum(zone.capacity for zone in self._zones.values())
         here = self._zones[self._own].capacity if self._own in parts else 0.0
-        part, before = here / total if total else 0.0, self._part
-        self._part = part
+        part = here / total if total else 0.0
+        kept = here / self._here if self._here else 1.0
+        kept = max(kept, part / self._part) if self._part else 1.0
+        self._here, self._part = here, part
         if not here or len(parts) == 1:
             self._stay = None
         elif self._strict:
@@ -159,8 +177,9 @@ class Zones:
             self._stay = PROBE if returns else self._first(part)
         elif not any(zone.samples for zone in self._zones.values()):
             self._stay = self._first(part)  # nothing was learnt yet
-        elif part < before:
-            self._stay = max(PROBE, self._stay * part / before)
+        elif kept < 1.0:
+            self._stay = max(PROBE, self._stay * kept)
+        self._grow(now)
         self._weigh()
 
     def _first(self, part: float) -> float:
@@ -225,7 +244,22 @@ class Zones:
         if answers:
             self._mean = seconds / answers
             self._answers = [answers * _MEMORY, seconds * _MEMORY]
+        self._grow(now)
         self._weigh()
+
+    def _grow(self, now: float) -> None:
+        """What part of each zone's capacity counts; call ``_weigh`` next."""
+        there = [zone for zone in self._zones.values() if zone.capacity]
+        new = [zone for zone in there if now - zone.since < self._window_s]
+        for zone in there:
+            zone.grown = 1.0
+        if not new or self._strict or len(new) == len(there):
+            return
+        floor = first_share(
+            LEAST, sum(zone.capacity for zone in there), sum(zone.capacity for zone in new)
+        )
+        for zone in new:
+            zone.grown = floor + (1.0 - floor) * max(0.0, (now - zone.since) / self._window_s)
 
     def _steer(self, others: Sequence[Zone]) -> None:
         far = Zone(others[0].policy)
@@ -264,11 +298,14 @@ class Zones:
         """Work out each zone's part of the requests; the last one takes what rounding leaves."""
         there = {name: zone for name, zone in self._zones.items() if zone.capacity}
         own = there.pop(self._own, None) if self._stay is not None else None
-        rest = 1.0 - self._stay if own is not None and self._stay is not None else 1.0
+        stay = 0.0
+        if own is not None and self._stay is not None:
+            stay = max(PROBE, self._stay * own.grown)
+        rest = 1.0 - stay
         spare = self._spare({name: zone.capacity for name, zone in there.items()})
-        parts = [(spare[name] * zone.favour, zone) for name, zone in there.items()]
+        parts = [(spare[name] * zone.favour * zone.grown, zone) for name, zone in there.items()]
         total = sum(part for part, _ in parts)
         self._order = [(part / total * rest, zone) for part, zone in parts] if rest else []
-        if own is not None and self._stay is not None:
-            self._order.insert(0, (self._stay, own))
+        if own is not None:
+            self._order.insert(0, (stay, own))
         self._last = self._order[-1][1] if self._order else None

@@ -1,7 +1,8 @@
 """A histogram of request durations in Prometheus' text format, as service times and a rate.
 
-Inside a bucket the times are taken for evenly spread, as ``histogram_quantile`` does; what lies above
-the last bound is put there. All are then scaled so that their mean is the histogram's own (sum / count).
+Inside a bucket the times are taken for evenly spread, as ``histogram_quantile`` does. What the sum says beyond that
+belongs to those above the last bound, who are put at their mean; else every time moves inside its bucket,
+all by the same part of the way to its upper or lower bound, until their mean is the histogram's own (sum / count).
 """
 
 from __future__ import annotations
@@ -59,21 +60,31 @@ class Histogram:
 
     def samples(self) -> tuple[float, ...]:
         """Durations [s], spread as the histogram says."""
-        finite = [bound for bound, _ in self.counts if bound < math.inf]
-        found = [self._at((i + 0.5) / _POINTS * self.count, finite[-1]) for i in range(_POINTS)]
-        mean = math.fsum(found) / _POINTS
-        wanted = mean if not self.total_s else self.total_s / self.count
-        return tuple(value * wanted / mean for value in found)
+        last = [bound for bound, _ in self.counts if bound < math.inf][-1]
+        above = self.count - self.counts[-2][1]
+        tail = min(_POINTS, max(1, round(_POINTS * above / self.count))) if above else 0
+        inside = _POINTS - tail
+        counted = self.count - above
+        places = [self._at((i + 0.5) / inside * counted) for i in range(inside)]
+        found = [at for at, _, _ in places]
+        wanted = self.total_s / self.count * _POINTS if self.total_s else None
+        far = max(last, (wanted - math.fsum(found)) / tail) if wanted and tail else last
+        if wanted:
+            lack = wanted - far * tail - math.fsum(found)
+            room = [(high if lack > 0.0 else low) - at for at, low, high in places]
+            whole = math.fsum(room)
+            part = min(1.0, lack / whole) if whole else 0.0
+            found = [at + part * step for at, step in zip(found, room, strict=True)]
+        return (*found, *[far] * tail)
 
-    def _at(self, rank: float, last: float) -> float:
+    def _at(self, rank: float) -> tuple[float, float, float]:
+        """Where that request stands, and the bounds of its bucket [s]; it is below the last bound."""
         low = below = 0.0
         for bound, count in self.counts:
             if count >= rank and count > below:
-                if bound == math.inf:
-                    return last
-                return low + (bound - low) * (rank - below) / (count - below)
+                return low + (bound - low) * (rank - below) / (count - below), low, bound
             low, below = bound, count
-        return last
+        raise AssertionError(rank)
 
 
 def read_histogram(text: str, where: str, wanted: str | None = None) -> Histogram:
