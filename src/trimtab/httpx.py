@@ -11,6 +11,7 @@ Needs the extra ``httpx``.
 from __future__ import annotations
 
 try:
+    import httpcore
     import httpx
 except ImportError as error:
     raise ImportError(
@@ -34,6 +35,7 @@ class AsyncTransport(AsyncCore, httpx.AsyncBaseTransport):
     """Give it to ``httpx.AsyncClient(transport=...)``; see ``Transport`` for the arguments."""
 
     _library = httpx
+    _core = httpcore
     _inner = httpx.AsyncHTTPTransport
     _body = _AsyncBody
 
@@ -67,5 +69,6 @@ class Transport(SyncCore, httpx.BaseTransport):
     """
 
     _library = httpx
+    _core = httpcore
     _inner = httpx.HTTPTransport
     _body = _SyncBody

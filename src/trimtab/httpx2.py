@@ -11,6 +11,7 @@ Needs the extra ``httpx2``.
 from __future__ import annotations
 
 try:
+    import httpcore2
     import httpx2
 except ImportError as error:
     raise ImportError(
@@ -34,6 +35,7 @@ class AsyncTransport(AsyncCore, httpx2.AsyncBaseTransport):
     """Give it to ``httpx2.AsyncClient(transport=...)``; see ``Transport`` for the arguments."""
 
     _library = httpx2
+    _core = httpcore2
     _inner = httpx2.AsyncHTTPTransport
     _body = _AsyncBody
 
@@ -67,5 +69,6 @@ class Transport(SyncCore, httpx2.BaseTransport):
     """
 
     _library = httpx2
+    _core = httpcore2
     _inner = httpx2.HTTPTransport
     _body = _SyncBody

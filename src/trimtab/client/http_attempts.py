@@ -44,12 +44,14 @@ _NEVER = -1.0
 class Broke(enum.Enum):
     """How an attempt without a response ended.
 
-    UNREACHED: no connection came about, so nothing was sent. LOST: it broke after that.
+    UNREACHED: no connection came about, so nothing was sent. UNREAD: the server left the connection, and it
+    says that it has not looked at this request, or nothing of it was written. LOST: it broke after that.
     TIMEOUT: no response in time. FAULTY: what came back was no HTTP. LOCAL: the caller's own doing
     (cancelled, pool full, bad request).
     """
 
     UNREACHED = enum.auto()
+    UNREAD = enum.auto()
     LOST = enum.auto()
     TIMEOUT = enum.auto()
     FAULTY = enum.auto()
@@ -63,6 +65,7 @@ class Broke(enum.Enum):
 
 _OUTCOMES = {
     Broke.UNREACHED: Outcome.UNREACHED,
+    Broke.UNREAD: Outcome.CANCELLED,  # to leave a connection is no fault
     Broke.LOST: Outcome.FAILURE,
     Broke.TIMEOUT: Outcome.TIMEOUT,
     Broke.FAULTY: Outcome.FAILURE,
@@ -197,6 +200,7 @@ class HttpCall:
         "_latency",
         "_method",
         "_patience",
+        "_repeatable",
         "_rules",
         "attempt_s",
         "been",
@@ -210,6 +214,7 @@ class HttpCall:
         self._rules = rules
         self._method = method
         self._patience = patience
+        self._repeatable = repeatable
         self._course: Course | None = None
         self._latency: LatencyQuantile | None = None
         self.retry = retry = rules.of(method) if repeatable else None
@@ -255,6 +260,8 @@ class HttpCall:
             end(broke.name)
         if broke is Broke.UNREACHED:
             return Ended(LOST, unsent=True)
+        if broke is Broke.UNREAD:  # its body has begun to be read
+            return Ended(LOST, unsent=self._repeatable)
         return Ended(LOST if broke is Broke.LOST else _NO_STATUS, timed_out=own_time)
 
     def answered(self, status: int, report: LoadReport | None, end: End | None) -> Ended | None:

@@ -13,16 +13,19 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 from trimtab.attempt import Retry
 from trimtab.balancer import Node, Pick
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
+from trimtab.client.http2_connections import AsyncBackend, SyncBackend
 from trimtab.client.http_attempts import CLIENT_ERROR, Broke, HttpCall, outcome_of_http
 from trimtab.client.http_cluster import HttpCluster, Unknown
 from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
 from trimtab.client.http_discard import let_go, let_go_soon
 from trimtab.client.http_hedging import HedgedInThreads, HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_blocking, pick_soon
+from trimtab.client.httpx_errors import broke as broke_of
 from trimtab.client.observing import End
 from trimtab.client.request_key import KeyFunction, key_of
 from trimtab.client.request_labels import wanted_labels
@@ -161,6 +164,8 @@ class Core:
     """What both kinds of transport share; see ``trimtab.httpx.Transport`` for the arguments."""
 
     _library: ClassVar[Any]
+    _core: ClassVar[Any]  # what it is built on
+    _backend: ClassVar[Any]
     _inner: ClassVar[Any]  # the library's own transport
     _body: ClassVar[Any]
 
@@ -200,9 +205,22 @@ class Core:
         )
         self._options = options
         self._others = self._inner(**options)
+        self._leaving: WeakSet[Any] = WeakSet()
 
-    def _make_pool(self, node: Node) -> Any:  # noqa: ARG002 - a pool is told its address by each request
-        return self._inner(**{**self._options, "proxy": None})
+    def _make_pool(self, node: Node) -> Any:
+        made = self._inner(**{**self._options, "proxy": None})
+        # httpcore's pool takes a backend; httpx's, which is around it, passes none on.
+        within = getattr(made, "_pool", None)
+        plain = getattr(within, "_network_backend", None)
+        if self._options.get("http2") and within is not None and plain is not None:
+
+            def left() -> None:
+                if node.transport is made:
+                    node.transport = self._make_pool(node)
+                    self._leaving.add(made)  # its connection ends with the last response
+
+            within._network_backend = self._backend(plain, self._core.ReadTimeout, left)  # noqa: SLF001
+        return made
 
     def _key(self, cluster: HttpCluster, name: str, request: Any) -> str | None:
         headers = request.headers.multi_items()
@@ -214,24 +232,12 @@ class Core:
         patience = timeout.get("read") if timeout else None
         return HttpCall(cluster.attempts, request.method, repeatable=repeatable, patience=patience)
 
-    def _broke(self, error: BaseException) -> Broke:
-        library = self._library
-        if isinstance(error, library.ConnectError | library.ConnectTimeout):
-            return Broke.UNREACHED
-        if isinstance(error, library.NetworkError | library.RemoteProtocolError):
-            return Broke.LOST
-        if isinstance(error, library.PoolTimeout):
-            return Broke.LOCAL
-        if isinstance(error, library.TimeoutException):
-            return Broke.TIMEOUT
-        return Broke.LOCAL
-
     def _broken(
         self, cluster: HttpCluster, call: HttpCall, pick: Pick, end: End | None, request: Any,
         error: Any, *, own_time: bool = False,
     ) -> Tried:  # fmt: skip
         """End a broken attempt."""
-        broke = self._broke(error)
+        broke = broke_of(self._library, error)
         pick.finish(broke.outcome)
         if broke in {Broke.UNREACHED, Broke.LOST}:
             cluster.rest(pick.node)
@@ -279,6 +285,8 @@ def _discard(response: Any) -> None:
 
 class AsyncCore(Core):
     """The transport on an event loop."""
+
+    _backend = AsyncBackend
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to an endpoint of its cluster, or where it says if it names none."""
@@ -345,6 +353,8 @@ class AsyncCore(Core):
         """Close all pools and follow no endpoints any more."""
         async with AsyncExitStack() as each:  # whatever befalls another
             each.push_async_callback(self._others.aclose)
+            for pool in list(self._leaving):
+                each.push_async_callback(pool.aclose)
             for cluster in self._clusters:
                 cluster.close()
                 for pool in cluster.pools():
@@ -353,6 +363,8 @@ class AsyncCore(Core):
 
 class SyncCore(Core):
     """The transport for threads."""
+
+    _backend = SyncBackend
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to an endpoint of its cluster, or where it says if it names none."""
@@ -413,6 +425,8 @@ class SyncCore(Core):
         """Close all pools and follow no endpoints any more."""
         with ExitStack() as each:  # whatever befalls another
             each.callback(self._others.close)
+            for pool in list(self._leaving):
+                each.callback(pool.close)
             for cluster in self._clusters:
                 cluster.close()
                 for pool in cluster.pools():

@@ -184,6 +184,12 @@ def test_what_reached_nobody_goes_elsewhere_whatever_it_is_but_not_for_ever():
     ]
 
 
+def test_what_the_server_has_not_looked_at_goes_again_whatever_it_is_unless_its_body_can_t():
+    assert after_break(call("POST"), Broke.UNREAD) == 0.0
+    assert after_break(call("POST", repeatable=False), Broke.UNREAD) is None
+    assert Broke.UNREAD.outcome is Outcome.CANCELLED
+
+
 @pytest.mark.parametrize("broke", [Broke.TIMEOUT, Broke.LOCAL, Broke.FAULTY])
 def test_what_is_the_caller_s_or_too_late_ends(broke):
     assert after_break(call("GET"), broke) is None
