@@ -12,10 +12,11 @@ from doors import loop, threads
 from doors.servers import EchoServer
 from harness.waiting import eventually
 from http_servers import HttpServers
-from trimtab.balancer import Balancer
+from trimtab.balancer import Balancer, Node
+from trimtab.client.attempts import Visit, sent
 from trimtab.client.call_details import MOST, WANTED, joined
 from trimtab.client.observing import Sent
-from trimtab.model import Endpoint
+from trimtab.model import Endpoint, Snapshot
 
 DOORS = {**threads.DOORS, **loop.DOORS}
 
@@ -155,6 +156,20 @@ def test_outside_of_the_context_nothing_is_told(door, servers, echo):
         pass
     channel.say(echo[0].Request(), timeout=10)
     assert found == []
+
+
+def test_attempts_that_both_left_before_either_is_told_have_their_own_numbers():
+    """Both may have waited for the first endpoint, a hedge of a call and the call itself."""
+    balancer = Balancer("orders.shop:80", clock=lambda: 0.0, random=Random(1))
+    balancer.update(Snapshot("orders.shop:80", (Endpoint("127.0.0.1", 80),)))
+    (node,) = balancer.nodes.values()
+    balancer.set_connected(node, connected=True)
+    been: list[Node] = []
+    visits = [Visit(been), Visit(been)]
+    for visit in visits:
+        visit.at(balancer.pick())
+    told = [sent(balancer, "/a.A/M", node, visit) for visit in visits]
+    assert [one.number for one in told] == [1, 2]
 
 
 def test_a_context_keeps_a_thousand_attempts_and_no_more():

@@ -36,18 +36,23 @@ class Visit:
     Attributes:
         been: where the request has been; shared by its attempts.
         pick: of where this one went; None: it has not left yet.
+        number: of this one among those that left, from 1; 0: it has not.
     """
 
-    __slots__ = ("been", "pick")
+    __slots__ = ("been", "number", "pick")
 
     def __init__(self, been: list[Node]) -> None:
         self.been = been
         self.pick: Pick | None = None
+        self.number = 0
 
     def at(self, pick: Pick) -> None:
         """It leaves for the endpoint that was picked."""
         self.pick = pick
         self.been.append(pick.node)
+        self.number = len(
+            self.been
+        )  # not later: another may leave before an observer is told of this
 
 
 trail: ContextVar[Visit | None] = ContextVar("trimtab_trail", default=None)
@@ -59,7 +64,7 @@ def sent(balancer: Balancer, method: Any, node: Node, visit: Visit | None, unsen
 
     Of a request that has no course (``visit`` is None), ``unsent`` attempts reached nobody before.
     """
-    number = unsent + 1 if visit is None else len(visit.been)
+    number = unsent + 1 if visit is None else visit.number
     alone = visit is None and not unsent
     return Sent("grpc", balancer, plain(method), node.endpoint, number, alone)
 
