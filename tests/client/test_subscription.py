@@ -149,7 +149,11 @@ def test_an_unreachable_control_plane_is_told_and_works_when_it_comes(follow):
     port = free_port()
     follower = follow(Bootstrap.of(f"127.0.0.1:{port}", node_id="late"))
     follower.wait_reason(
-        NAME, f"control plane 127.0.0.1:{port} unreachable for", "UNAVAILABLE", "refused"
+        NAME,
+        f"control plane 127.0.0.1:{port} unreachable for",
+        "UNAVAILABLE",
+        "refused",
+        "check that it runs and that its address is right",
     )
     control_plane = ControlPlane(port=port)
     control_plane.set(NAME, ["10.0.0.1:1"])

@@ -133,6 +133,54 @@ def test_a_caller_without_the_certificate_that_is_asked_for_is_refused(called, p
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+class Told:
+    """Keeps why there is nothing."""
+
+    def __init__(self):
+        self.reasons = []
+
+    def updated(self, snapshot):
+        raise AssertionError(snapshot)
+
+    def failed(self, reason):
+        self.reasons.append(reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "creds", "advice"),
+    [
+        ("127.0.0.1", "insecure", "if it speaks TLS, say whom to trust (TRIMTAB_CA"),
+        ("127.0.0.1", "stranger", "check whom this client trusts (TRIMTAB_CA"),
+        ("other.name", "authority", "a name that its certificate is issued to"),
+        ("127.0.0.1", "nowhere", "check that the file is there"),
+        ("127.0.0.1", "authority", "check this client's token (TRIMTAB_TOKEN_FILE"),
+    ],
+)
+def test_a_control_plane_that_can_t_be_used_is_told_with_what_to_do(
+    serve, authority, tmp_path, name, creds, advice
+):
+    def stream(_requests, context):
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token is needed")
+
+    handlers = {"StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(stream)}
+    address = serve(ADS, handlers, authority.issue_cert(name))
+    for who, ca in (("authority", authority), ("stranger", trustme.CA())):
+        (tmp_path / who).write_bytes(ca.cert_pem.bytes())
+    server = {"server_uri": address, "channel_creds": [{"type": "insecure"}]}
+    if creds != "insecure":
+        config = {"ca_certificate_file": str(tmp_path / creds)}
+        server["channel_creds"] = [{"type": "tls", "config": config}]
+    told = Told()
+    watch = subscribe(
+        "orders.shop:80", told, load({"xds_servers": [server], "node": {"id": f"{creds} {name}"}})
+    )
+    try:
+        eventually(lambda: told.reasons, within=15, what="the reason is told")
+    finally:
+        watch.close()
+    assert advice in told.reasons[-1]
+
+
 class Silent:
     def updated(self, snapshot):
         raise AssertionError(snapshot)

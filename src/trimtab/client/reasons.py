@@ -14,11 +14,37 @@ class Failure:
         uri: its address, as the bootstrap gives it.
         age_s: how long ago it was lost [s].
         error: gRPC's text, or what was wrong with its answer.
+        plaintext: whether it is asked without TLS.
     """
 
     uri: str
     age_s: float
     error: str
+    plaintext: bool = True
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        if self.error.startswith(("UNAUTHENTICATED", "PERMISSION_DENIED")):
+            return (
+                f"it runs, so check this client's token ({_BEARER}) or certificate ({_CERTIFICATE})"
+            )
+        if self.plaintext and any(text in self.error for text in _NO_PLAINTEXT):
+            return f"if it speaks TLS, say whom to trust ({_CA}); else check its address"
+        if "CERTIFICATE_VERIFY_FAILED" in self.error:
+            return f"check whom this client trusts ({_CA})"
+        if "Hostname Verification" in self.error:
+            return "write the address with a name that its certificate is issued to"
+        if self.error.startswith("[Errno"):
+            return "check that the file is there and may be read"
+        return "check that it runs and that its address is right"
+
+
+# By gRPC's own texts: where these change, the general advice is left.
+_NO_PLAINTEXT = ("Socket closed", "Connection reset")
+_CA = "TRIMTAB_CA, or ca_certificate_file in the bootstrap"
+_BEARER = "TRIMTAB_TOKEN_FILE, or jwt_token_file in the bootstrap"
+_CERTIFICATE = "TRIMTAB_CERTIFICATE and TRIMTAB_KEY"
 
 
 def unreachable(name: str, failures: Sequence[Failure], origin: str) -> str:
@@ -26,9 +52,10 @@ def unreachable(name: str, failures: Sequence[Failure], origin: str) -> str:
     each = "; ".join(
         f"control plane {f.uri} unreachable for {_age(f.age_s)}: {f.error}" for f in failures
     )
+    advice = "; ".join(dict.fromkeys(f.advice for f in failures))
     return (
         f"{name}: {each}; no endpoints are known yet; trimtab tries again until one answers; "
-        f"check that it runs and that its address is right (from {origin})"
+        f"{advice} (from {origin})"
     )
 
 

@@ -299,7 +299,12 @@ class Subscriber(Generic[W]):
     def _outage(self, name: str, now: float) -> str:
         """Why no server can be asked about ``name``; "" while one of them may yet answer."""
         lost = [
-            reasons.Failure(link.server.uri, now - link.lost, link.error)
+            reasons.Failure(
+                link.server.uri,
+                now - link.lost,
+                link.error,
+                plaintext=link.server.credentials.kind == "insecure",
+            )
             for link in self._links
             if link.lost is not None and link.failures
         ]
