@@ -43,13 +43,13 @@ class Fleet:
         ]
         self.engine.publish(self.servers, self.clients)
 
-    def share(self, rho, most_s=3.0):
+    def share(self, rho, most_s=3.0, picks=PICKS):
         """The liar's part of all picks, in fair shares."""
         rate = rho * WORKERS * len(self.servers) / MEAN_S
         clients, random = self.clients, self.random
         self.engine.open_loop(
             rate,
-            min(most_s, WARMUP_S + PICKS / rate),
+            min(most_s, WARMUP_S + picks / rate),
             lambda: clients[int(random.random() * len(clients))],
         )
         return self._counted()
@@ -70,6 +70,14 @@ class Fleet:
 @pytest.mark.parametrize(("n", "clients"), FLEETS)
 def test_saying_that_one_is_idle_is_worth_less_than_another_fair_share(n, clients, rho):
     assert Fleet("token", n, clients, IDLE).share(rho) < 2
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("rho", [0.1, 0.5])
+@pytest.mark.parametrize("n", [60, 100])
+def test_nor_is_it_in_a_large_fleet(n, rho, seed):
+    # The fair share of one of 100 is 240 picks, with a sd of 6 % as above.
+    assert Fleet("token", n, 2, IDLE, seed=seed).share(rho, 100.0, picks=24_000) < 2
 
 
 @pytest.mark.parametrize("policy", ["token", "prequal"])

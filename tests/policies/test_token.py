@@ -125,7 +125,17 @@ def test_a_blind_choice_is_worth_as_many_tokens_as_others_get():
     assert nodes[1] in token._pool
     while token._known[nodes[0]].left <= 0.0:
         token.pick(0.0)
-    assert token._known[nodes[0]].left == 1 / 0.05  # chosen blindly again
+    assert 1.0 <= token._known[nodes[0]].left <= 1 / 0.05  # chosen blindly again
+
+
+@pytest.mark.parametrize(("tokens", "worth"), [(0, 1.0), (1, MOST), (4, 4 * MOST), (50, 1 / 0.05)])
+def test_a_blind_choice_is_worth_little_where_there_are_few_tokens_for_each(tokens, worth):
+    nodes, token = fleet(40, explore=0.05)
+    which = nodes[0]
+    for _ in range(500):
+        token._picks += tokens  # so many used
+        which = token.pick(0.0)  # there is none: blindly
+    assert token._known[which].left == pytest.approx(worth, rel=1e-3)
 
 
 def test_tokens_age():

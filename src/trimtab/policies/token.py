@@ -18,8 +18,9 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
         interval = min(n, size) / n * sum(weights) / (MOST * weight)  choices
     later (SAVED turns can be saved up), so among those that have tokens none has more than MOST times its
     part. In a fleet of ``size`` and fewer all have tokens, blind choices take turns as well, and that does.
-    In a larger one a blind choice begins anew, and is worth at most 1 / explore tokens, as many as there are
-    for each on average (at first a random part of that), so nobody is among them for longer than others.
+    In a larger one a blind choice begins anew, and is worth at most MOST times the tokens that were used
+    between two of them lately, and at most 1 / explore (at first a random part of that), so nobody is
+    among them for much longer than others.
     Together less than twice the fair share, whatever is said (tests/policies/test_hostile_reports.py).
     An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
     (errors, pushback) leaves its token with that probability only.
@@ -54,6 +55,8 @@ _REPORTS = 64  # whose quantile divides hot from cold
 _ALIKE = 1.25  # latencies within this ratio of the least are the same
 _NOISE_S = 0.001  # and so are those that differ by less: that is the network, and the interpreter
 MOST = 1.7  # times the mean use of those that have tokens
+_BETWEEN = 10.0  # choices from one blind choice to the next, at first
+_GAIN = 0.02  # of one of them, in their mean
 SAVED = 8.0  # turns that an endpoint may catch up on
 SILENCE_S = 10.0  # without an answer that lacks a report, before reports count
 
@@ -96,8 +99,9 @@ class Token:
     """
 
     divides_shares = True
-    __slots__ = ("_age_s", "_chain", "_check", "_explore", "_given", "_known", "_own_in_flight", "_own_latency", "_p2c", "_picks",
-                 "_pool", "_quantile", "_random", "_rank", "_recent", "_size", "_sorted", "_untried")  # fmt: skip
+    __slots__ = ("_age_s", "_between", "_blind", "_chain", "_check", "_explore", "_given", "_known",
+                 "_own_in_flight", "_own_latency", "_p2c", "_picks", "_pool", "_quantile", "_random",
+                 "_rank", "_recent", "_size", "_sorted", "_untried")  # fmt: skip
 
     def __init__(
         self,
@@ -125,6 +129,8 @@ class Token:
         self._rank = 0  # of the quantile in it
         self._check = -inf  # no token is too old before
         self._untried = 0
+        self._blind = 0  # when the last blind choice was, and how far they are apart [choices]
+        self._between = _BETWEEN
         # Until when our own view counts, since somebody answered without the server's.
         self._own_in_flight = self._own_latency = -inf
 
@@ -177,8 +183,13 @@ class Token:
             best = self._p2c.pick(now)
             known = self._known[best]
             if self._chain < inf:
-                # At first as if some of it were used up: all begin at once, and only chance ends it.
-                known.left = self._chain * self._random() if self._untried else self._chain
+                if self._untried:
+                    # As if some of it were used up: all begin at once, and only chance ends it.
+                    known.left = self._chain * self._random()
+                else:
+                    self._between += _GAIN * (picks - self._blind - self._between)
+                    known.left = min(self._chain, max(1.0, MOST * (self._between - 1.0)))
+                self._blind = picks
                 known.due = picks + known.step
                 return best
         # Not max(): a call is a tenth of the choice.
