@@ -12,7 +12,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from harness.control_plane import ControlPlane as ControlPlaneProcess
+from harness.control_plane import free_addresses
 from harness.ports import free_port
+from harness.process import Process
 from harness.waiting import Unmet, eventually
 from http_servers import HttpServers
 from trimtab.testing import ControlPlane
@@ -79,6 +82,40 @@ def test_a_web_service_that_calls_another_spreads_its_requests(app, shop):
         served.terminate()
         output, _ = served.communicate(timeout=20)
     assert "Traceback" not in output
+
+
+def test_the_servers_control_plane_and_worker_of_the_page_work_together(tmp_path):
+    """As examples/README.md has it, on free ports."""
+    ports = [str(free_port()) for _ in range(2)]
+    manifest = (EXAMPLES / "manifests" / "orders.yaml").read_text()
+    for said, port in zip(("50051", "50052"), ports, strict=True):
+        assert f"port: {said}" in manifest
+        manifest = manifest.replace(f"port: {said}", f"port: {port}")
+    (tmp_path / "orders.yaml").write_text(manifest)
+    servers = [Process("server", [sys.executable, EXAMPLES / "orders_server.py", p]) for p in ports]
+    plane = ControlPlaneProcess(free_addresses(), tmp_path)
+    try:
+        for server, port in zip(servers, ports, strict=True):
+            server.expect(f"orders answers at 127.0.0.1:{port}", within=20)
+        plane.start()
+        done = subprocess.run(
+            [sys.executable, "grpc_worker.py", *map(str, range(40))],
+            cwd=EXAMPLES,
+            env={**os.environ, "TRIMTAB_CONTROL_PLANE": plane.address},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert [server.terminate() for server in servers] == [0, 0]
+    finally:
+        plane.stop()
+        for server in servers:
+            server.kill()
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == sorted(
+        f"127.0.0.1:{port}:" for port in ports
+    )
 
 
 def test_the_worker_spreads_its_jobs():
