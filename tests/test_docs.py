@@ -18,6 +18,7 @@ import pytest
 from grpc_tools import protoc
 
 import trimtab
+from command_line import in_process
 from harness.control_plane import ControlPlane, free_addresses
 
 ROOT = Path(__file__).parents[1]
@@ -159,16 +160,10 @@ COMMANDS = sorted(
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_docs_takes_the_options_that_they_show(command):
     words = command.partition(">")[0].replace('"$HOSTNAME"', "host").split()[1:]
-    done = subprocess.run(
-        [sys.executable, "-m", "trimtab", *words, "--help"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    code, out, errors = in_process(*words, "--help")
+    assert code == 0, errors
     for option in (word for word in words if word.startswith("--")):
-        assert option in done.stdout
+        assert option in out
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

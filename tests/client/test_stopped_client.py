@@ -1,17 +1,17 @@
 """A client process that is itself stopped for a while, as in a pause of its machine."""
 
-import json
-import sys
+import contextlib
 
 import pytest
 
 from doors.servers import Servers
-from harness.process import Process
+from doors.stopped import StoppedClient
 from harness.waiting import pause
 
 pytestmark = pytest.mark.processes
 
 CALLERS = 32
+DOORS = ("threads", "loop")
 CLIENT = """
 import asyncio, json, sys
 import grpc
@@ -73,40 +73,27 @@ def servers(echo):
     made.close()
 
 
+# Both kinds in one wait: one of them runs at a time, since one that is stopped takes nothing from the other.
 @pytest.mark.parametrize("seconds", [3, 30])
-@pytest.mark.parametrize("door", ["threads", "loop"])
-def test_a_client_that_was_stopped_ejects_nobody(door, seconds, servers, echo):
-    stubs = echo[0].__file__.rpartition("/")[0]
-    told = []
-    client = Process(
-        "client",
-        [sys.executable, "-c", CLIENT, stubs, door, *(s.target for s in servers)],
-        on_line=lambda line: told.append(json.loads(line)),
-    )
-
-    def heard():
-        before = len(told)
-        client.write("tell")
-        while len(told) == before:
-            assert client.running, client.tail()
-            pause()
-        return told[-1]
-
-    try:
-        while {"a", "b", "c"} - set(heard()["replies"]):
-            pause()
-        client.freeze()
+def test_a_client_that_was_stopped_ejects_nobody(seconds, servers, echo):
+    stubs, targets = echo[0].__file__.rpartition("/")[0], [s.target for s in servers]
+    with contextlib.ExitStack() as ends:
+        clients = []
+        for door in DOORS:
+            client = StoppedClient(CLIENT, [stubs, door, *targets], "replies")
+            ends.callback(client.end)
+            client.stop_once_served_by("abc")
+            clients.append(client)
         pause(seconds)
-        client.thaw()
-        pause(0.5)
-        after = heard()
-        assert set(after["errors"]) <= {"DEADLINE_EXCEEDED"}
-        assert len(after["errors"]) <= CALLERS  # those that were under way when it was stopped
-        assert after["ejections"] == 0
-        pause(0.5)
-        later = heard()
-        assert (later["errors"], later["ejections"]) == ([], 0)
-        assert set(later["replies"]) == {"a", "b", "c"}
-    finally:
-        client.thaw()
-        client.end_of_input()
+        for client in clients:
+            client.go_on()
+            pause(0.5)
+            after = client.heard()
+            assert set(after["errors"]) <= {"DEADLINE_EXCEEDED"}
+            assert len(after["errors"]) <= CALLERS  # those that were under way when it was stopped
+            assert after["ejections"] == 0
+            pause(0.5)
+            later = client.heard()
+            assert (later["errors"], later["ejections"]) == ([], 0)
+            assert set(later["replies"]) == {"a", "b", "c"}
+            client.end()

@@ -12,6 +12,7 @@ import grpc
 import pytest
 import yaml
 
+from command_line import in_process
 from harness.envoy import envoy_binary
 from harness.manifests import Manifests, Pod
 from harness.process import Process
@@ -55,6 +56,8 @@ def serve(manifests):
 
 def run(*arguments, env=None, within=30):
     """Exit code, stdout, stderr."""
+    if arguments[0] != "serve":
+        return in_process(*arguments, env=env)
     found = subprocess.run(
         [*TRIMTAB, *map(str, arguments)],
         capture_output=True,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from command_line import in_process
+
 pytestmark = pytest.mark.processes
 
 GONE_WITHIN_S = 10
@@ -159,8 +161,8 @@ def test_a_part_that_dies_ends_the_demo_with_its_name(demo, part, name):
         (["--html", "/"], "is a directory"),
     ],
 )
-def test_wrong_use_is_said_at_once(demo, options, said):
-    code, out, errors = demo(*options).end()
+def test_wrong_use_is_said_at_once(options, said):
+    code, out, errors = in_process("demo", *options)
     assert code == 2
     assert said in errors
     assert "starting" not in out

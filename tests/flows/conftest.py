@@ -11,11 +11,21 @@ from harness.fixtures import (
     limits,
     manifests,
     orders,
+    servers_process,
     started,
 )
 from harness.waiting import eventually
 
-__all__ = ["addresses", "backends", "control_plane", "limits", "manifests", "orders", "started"]
+__all__ = [
+    "addresses",
+    "backends",
+    "control_plane",
+    "limits",
+    "manifests",
+    "orders",
+    "servers_process",
+    "started",
+]
 
 
 @pytest.fixture

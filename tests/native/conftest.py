@@ -4,11 +4,29 @@ import pytest
 
 from harness.client import Road
 from harness.envoy import Envoy, aggregated, endpoints_only
-from harness.fixtures import addresses, backends, control_plane, limits, manifests, orders, started
+from harness.fixtures import (
+    addresses,
+    backends,
+    control_plane,
+    limits,
+    manifests,
+    orders,
+    servers_process,
+    started,
+)
 from harness.python_clients import native_client, trimtab_client
 from harness.traffic import Traffic
 
-__all__ = ["addresses", "backends", "control_plane", "limits", "manifests", "orders", "started"]
+__all__ = [
+    "addresses",
+    "backends",
+    "control_plane",
+    "limits",
+    "manifests",
+    "orders",
+    "servers_process",
+    "started",
+]
 
 EDS_CLUSTERS = {
     "orders": "orders.shop:8080",

@@ -1,16 +1,16 @@
 """An HTTP client process that is itself stopped for a while, as in a pause of its machine."""
 
-import json
-import sys
+import contextlib
 
 import pytest
 
-from harness.process import Process
+from doors.stopped import StoppedClient
 from harness.waiting import pause
 
 pytestmark = pytest.mark.processes
 
 CALLERS = 16
+KINDS = ("httpx", "httpx, threads", "aiohttp")
 CLIENT = """
 import asyncio, json, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -62,34 +62,22 @@ asyncio.run(main())
 """.replace("CALLERS", str(CALLERS))
 
 
-@pytest.mark.parametrize("kind", ["httpx", "httpx, threads", "aiohttp"])
-def test_an_http_client_that_was_stopped_ejects_nobody(kind, servers):
-    told = []
-    client = Process(
-        "client",
-        [sys.executable, "-c", CLIENT, kind, *(s.target for s in servers.open("a", "b", "c"))],
-        on_line=lambda line: told.append(json.loads(line)),
-    )
-
-    def heard():
-        before = len(told)
-        client.write("tell")
-        while len(told) == before:
-            assert client.running, client.tail()
-            pause()
-        return told[-1]
-
-    try:
-        while {"a", "b", "c"} - set(heard()["answers"]):
-            pause()
-        client.freeze()
+# All kinds in one wait: one of them runs at a time, since those that are stopped take nothing from it.
+def test_an_http_client_that_was_stopped_ejects_nobody(servers):
+    targets = [s.target for s in servers.open("a", "b", "c")]
+    with contextlib.ExitStack() as ends:
+        clients = []
+        for kind in KINDS:
+            client = StoppedClient(CLIENT, [kind, *targets], "answers")
+            ends.callback(client.end)
+            client.stop_once_served_by("abc")
+            clients.append(client)
         pause(3)
-        client.thaw()
-        pause(1)
-        after = heard()
-        assert len(after["errors"]) <= CALLERS  # those that were under way when it was stopped
-        assert after["ejections"] == 0
-        assert set(heard()["answers"]) | set(after["answers"]) == {"a", "b", "c"}
-    finally:
-        client.thaw()
-        client.end_of_input()
+        for client in clients:
+            client.go_on()
+            pause(1)
+            after = client.heard()
+            assert len(after["errors"]) <= CALLERS  # those that were under way when it was stopped
+            assert after["ejections"] == 0
+            assert set(client.heard()["answers"]) | set(after["answers"]) == {"a", "b", "c"}
+            client.end()

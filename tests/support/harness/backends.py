@@ -52,5 +52,10 @@ class Backends:
         self._talk.say(do="close", name=name, grace=grace)
         return self._talk.answer(closed=name)["cut_off"]
 
+    def close_all(self):
+        """Stop all servers at once; the process can open others."""
+        self._talk.say(do="close_all")
+        self._talk.answer(all_closed=True)
+
     def stop(self):
         self._talk.stop()

@@ -1,7 +1,7 @@
 """gRPC servers that answer with their name, all in this process: ``python -m harness.echo_process``.
 
 A request's payload is the number of milliseconds it takes. Commands: ``open`` a server, ``close`` it
-(new calls are refused, those under way finish).
+(new calls are refused, those under way finish), ``close_all`` at once.
 """
 
 import asyncio
@@ -76,8 +76,15 @@ async def serve():
             case "close":
                 await echoes[name].close(command["grace"])
                 tell({"closed": name, "cut_off": echoes[name].cut_off})
-    for echo in echoes.values():
-        await echo.close(0)
+            case "close_all":
+                await close_all(echoes)
+                tell({"all_closed": True})
+    await close_all(echoes)
+
+
+async def close_all(echoes):
+    for name in list(echoes):
+        await echoes.pop(name).close(0)
 
 
 if __name__ == "__main__":

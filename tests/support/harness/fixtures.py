@@ -27,9 +27,19 @@ def started():
         yield start
 
 
+@pytest.fixture(scope="session")
+def servers_process():
+    """One for all tests: it takes longer to start than its servers to open and close."""
+    made = Backends()
+    yield made
+    made.stop()
+
+
 @pytest.fixture
-def backends(started):
-    return started(Backends())
+def backends(servers_process):
+    """No server is open yet; those that the test leaves open are closed after it."""
+    yield servers_process
+    servers_process.close_all()
 
 
 @pytest.fixture
