@@ -1,7 +1,7 @@
 """A server of the service that ``grpc_worker.py`` calls: it reports its load, and drains at its end.
 
     pip install trimtab
-    python orders_server.py 50051
+    python orders_server.py 15051
 
 It answers ``/Orders/Get`` with its own address, in raw bytes, to need no generated code.
 """
@@ -22,7 +22,9 @@ def main(port: str) -> None:
     def get(_request: bytes, _context: grpc.ServicerContext) -> bytes:
         return address.encode()
 
-    orders = {"Get": grpc.unary_unary_rpc_method_handler(get)}
+    orders: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "Get": grpc.unary_unary_rpc_method_handler(get)
+    }
     one_each = [("grpc.so_reuseport", 0)]  # a second server on the port is an error
     server = grpc.server(ThreadPoolExecutor(8), interceptors=[LoadReports()], options=one_each)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Orders", orders),))

@@ -88,7 +88,7 @@ def test_the_servers_control_plane_and_worker_of_the_page_work_together(tmp_path
     """As examples/README.md has it, on free ports."""
     ports = [str(free_port()) for _ in range(2)]
     manifest = (EXAMPLES / "manifests" / "orders.yaml").read_text()
-    for said, port in zip(("50051", "50052"), ports, strict=True):
+    for said, port in zip(("15051", "15052"), ports, strict=True):
         assert f"port: {said}" in manifest
         manifest = manifest.replace(f"port: {said}", f"port: {port}")
     (tmp_path / "orders.yaml").write_text(manifest)
