@@ -252,7 +252,12 @@ def test_endpoints_and_clients_print_tables_or_json(serve):
     assert json.loads(out) == {"clients": []}
     code, out, _ = run("top", "--output", "json", env=env)
     assert json.loads(out) == {"clusters": []}
-    assert run("top", env=env)[1].startswith("CLUSTER")
+    code, out, err = run("top", env=env)
+    assert (code, out.split()[0]) == (0, "CLUSTER")
+    assert "nobody has reported load" in err
+    code, out, err = run("clients", env=env)
+    assert (code, out.split()[0]) == (0, "CLIENT")
+    assert "no client is connected" in err
 
 
 def test_check_lists_what_serve_would_begin_with_and_exits_with_0(manifests):

@@ -158,6 +158,8 @@ def top(server: AdminServer, output: str) -> None:
     from trimtab.control import tables
 
     tables.console().print(tables.load_table(answer["clusters"]))
+    if not answer["clusters"]:
+        click.echo("nobody has reported load to this replica in the last minute", err=True)
 
 
 @cli.command(short_help="Who is connected, and what they accepted.")
@@ -185,6 +187,8 @@ def clients(server: AdminServer, output: str) -> None:
 
     console = tables.console()
     console.print(tables.clients_table(answer["clients"]))
+    if not answer["clients"]:
+        click.echo("no client is connected to this replica", err=True)
     for line in tables.nacks(answer["clients"]):
         console.print(line)
 
