@@ -262,7 +262,8 @@ class HttpCall:
             return Ended(LOST, unsent=True)
         if broke is Broke.UNREAD:  # its body has begun to be read
             return Ended(LOST, unsent=self._repeatable)
-        return Ended(LOST if broke is Broke.LOST else _NO_STATUS, timed_out=own_time)
+        lost = broke in {Broke.LOST, Broke.FAULTY}
+        return Ended(LOST if lost else _NO_STATUS, timed_out=own_time)
 
     def answered(self, status: int, report: LoadReport | None, end: End | None) -> Ended | None:
         """An attempt brought a response; None: nobody would ask for another."""

@@ -112,6 +112,7 @@ def after_status(made, status, rest=None):
 @pytest.mark.parametrize("declared", [{}, {"retry": Retry(on=[503])}])
 def test_what_may_have_been_done_is_not_done_twice(method, declared):
     assert after_break(call(method, **declared), Broke.LOST) is None
+    assert after_break(call(method, **declared), Broke.FAULTY) is None
     assert after_status(call(method, **declared), 503) is None
 
 
@@ -164,6 +165,7 @@ def test_another_quantile_counts_as_soon_as_the_service_declares_it():
 def test_without_a_word_idempotent_methods_are_sent_again_once_and_at_once(method):
     for ending in (
         lambda made: after_break(made, Broke.LOST),
+        lambda made: after_break(made, Broke.FAULTY),
         lambda made: after_status(made, 503),
     ):
         made = call(method)
@@ -190,7 +192,7 @@ def test_what_the_server_has_not_looked_at_goes_again_whatever_it_is_unless_its_
     assert Broke.UNREAD.outcome is Outcome.CANCELLED
 
 
-@pytest.mark.parametrize("broke", [Broke.TIMEOUT, Broke.LOCAL, Broke.FAULTY])
+@pytest.mark.parametrize("broke", [Broke.TIMEOUT, Broke.LOCAL])
 def test_what_is_the_caller_s_or_too_late_ends(broke):
     assert after_break(call("GET"), broke) is None
     assert after_break(call("GET", retry=Retry()), broke) is None
