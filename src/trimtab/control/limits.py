@@ -21,7 +21,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         streams_per_identity: of one identity; where clients prove none, of one address.
         pending_streams: streams that wait for the API server to say whose their token is.
         pending_per_address: of one address.
-        names_per_stream: subscribed names, all types together.
+        names_per_stream: subscribed names, all types together, but for those of clusters there are.
         name_length: characters of a name.
         node_bytes: size of the node in a request.
         request_bytes: size of a request.
@@ -39,7 +39,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names_per_stream: _Count = 10_000
     name_length: _Count = 512
     node_bytes: _Count = 64 << 10
-    request_bytes: _Count = 1 << 20
+    request_bytes: _Count = 4 << 20
     requests_per_second: _Seconds = 100.0
     request_burst: _Count = 1000
     handshake_s: _Seconds = 10.0

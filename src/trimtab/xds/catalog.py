@@ -84,6 +84,11 @@ class Catalog:
     def __contains__(self, cluster: str) -> bool:
         return cluster in self._clusters
 
+    @property
+    def offered(self) -> int:
+        """No wildcard gets more names than this."""
+        return len(self._clusters) + self.names.aliases
+
     def clusters(self) -> Mapping[str, Snapshot]:
         """The latest snapshot of each cluster, by canonical name."""
         return MappingProxyType(self._snapshots)

@@ -75,6 +75,15 @@ class NameTable:
         service, namespace, port = _parse(name, namespace)
         return self._port_of(service, namespace, port) if service else None
 
+    @property
+    def aliases(self) -> int:
+        """How many names the configuration gives."""
+        return len(self._aliases)
+
+    def is_alias(self, name: str) -> bool:
+        """Whether the configuration gives this name."""
+        return name in self._aliases
+
     def names_of(self, cluster: str) -> tuple[str, ...]:
         """The names under which a wildcard subscription gets a cluster: its own and aliases."""
         own = [a.name for a in self._aliases.values() if self.resolve(a.name) == cluster]

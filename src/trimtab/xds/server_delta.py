@@ -26,6 +26,12 @@ def receive(stream: Stream, raw: bytes) -> None:
         ProtocolError: it breaks a rule or a limit; the stream must end.
     """
     request = parsed(wire.DeltaDiscoveryRequest, raw)
+    for part in (
+        request.resource_names_subscribe,
+        request.resource_names_unsubscribe,
+        request.initial_resource_versions,
+    ):
+        stream.check_count(len(part))
     sub = stream.subscription(request.type_url, request.node if request.HasField("node") else None)
     if sub is None:
         return
@@ -84,9 +90,7 @@ def _subscribe(stream: Stream, sub: Subscription, request: wire.DeltaDiscoveryRe
     initial = dict(request.initial_resource_versions) if first else {}
     all_wanted = "*" in names or (first and sub.full_set and not names and not dropped)
     named = [name for name in names if name != "*"]
-    if named:
-        new = sum(1 for n in named if n not in sub.entries or not sub.entries[n].explicit)
-        stream.check_names(named, new)
+    stream.check_names(sub, named)
     if all_wanted:
         sub.want_all({n: v for n, v in initial.items() if n not in named})
     for name in named:

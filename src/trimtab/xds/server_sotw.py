@@ -32,6 +32,7 @@ def receive(stream: Stream, raw: bytes) -> None:
             stream.answered(sub, next(iter(sub.outstanding)), None)
             return
     request = parsed(wire.DiscoveryRequest, raw)
+    stream.check_count(len(request.resource_names))
     found = stream.subscription(
         request.type_url, request.node if request.HasField("node") else None
     )
@@ -84,8 +85,7 @@ def _subscribe(stream: Stream, sub: Subscription, request: wire.DiscoveryRequest
     all_wanted = "*" in names or (sub.full_set and not sub.named)
     names.pop("*", None)
     added = [n for n in names if n not in sub.entries or not sub.entries[n].explicit]
-    if added:
-        stream.check_names(added, len(added))
+    stream.check_names(sub, added)
     for name in [n for n, e in sub.entries.items() if e.explicit and n not in names]:
         sub.drop(name)
         if all_wanted and sub.wildcard:

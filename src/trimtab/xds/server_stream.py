@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from trimtab.errors import ProtocolError
@@ -19,6 +19,7 @@ EDS_CLUSTER = "trimtab.dev/eds-cluster"
 """In an Envoy's ``node.metadata``: the cluster of its bootstrap that leads to trimtab. Clusters from
 the separate CDS service then ask there for endpoints, over streams of their own."""
 
+_INCOMPLETE = 4  # times as many names are taken before all sources are read
 _NOT_FOUND = 5  # google.rpc.Code
 _MAX_TEXT = 2000  # characters of a NACK: Envoy's may dump the resource, and end with the reason
 
@@ -28,7 +29,7 @@ class Limits:
     """What one client may ask for. Beyond it the stream ends.
 
     Attributes:
-        names: subscribed names per stream, all types together.
+        names: subscribed names per stream, all types together, but for those of clusters there are.
         name_length: characters of a name.
         request_bytes: size of a request.
         node_bytes: size of the node in it.
@@ -36,7 +37,7 @@ class Limits:
 
     names: int = 10_000
     name_length: int = 512
-    request_bytes: int = 1 << 20
+    request_bytes: int = 4 << 20
     node_bytes: int = 64 << 10
 
 
@@ -82,8 +83,22 @@ class Stream:
                 f"request: {len(raw)} bytes are more than the limit of {self.limits.request_bytes}"
             )
 
-    def check_names(self, names: Sequence[str], added: int) -> None:
-        """Refuse names that are too long or too many.
+    def check_count(self, count: int) -> None:
+        """Refuse a list of names that can't be within the limit, before it is looked at.
+
+        Raises:
+            ProtocolError: it is too long.
+        """
+        have = sum(s.explicit for s in self.subscriptions.values())
+        most = self.limits.names * _INCOMPLETE + self.catalog.offered + have
+        if count > most:
+            raise self._too_many(count, self.limits.names)
+
+    def check_names(self, sub: Subscription, names: Collection[str]) -> None:
+        """Refuse names that are too long or too many, before a subscription takes them.
+
+        Those under which everybody gets a cluster that there is don't count: an Envoy asks for the
+        endpoints of all clusters that its wildcard was given.
 
         Raises:
             ProtocolError: a limit is exceeded.
@@ -94,12 +109,22 @@ class Stream:
                     f"resource name {name[:64]}...: {len(name)} characters are more than the "
                     f"limit of {self.limits.name_length}"
                 )
-        have = sum(sub.explicit for sub in self.subscriptions.values())
-        if have + added > self.limits.names:
-            raise ProtocolError(
-                f"resource_names: {have + added} names on one stream are more than the limit of "
-                f"{self.limits.names}; use several streams"
-            )
+        new = [n for n in names if n not in sub.entries or not sub.entries[n].explicit]
+        subs = self.subscriptions.values()
+        if sum(s.explicit for s in subs) + len(new) <= self.limits.names:
+            return
+        count = sum(s.explicit - s.offered() for s in subs) + sum(not sub.offers(n) for n in new)
+        # What isn't known yet can't be told from what there isn't.
+        most = self.limits.names * (1 if self.catalog.complete else _INCOMPLETE)
+        if count > most:
+            raise self._too_many(count, most)
+
+    def _too_many(self, count: int, most: int) -> ProtocolError:
+        return ProtocolError(
+            f"resource_names: {count} names on one stream are more than the limit of {most} "
+            f"(those of clusters that there are don't count); use several streams, or raise "
+            "limits.names_per_stream"
+        )
 
     def subscription(self, type_url: str, node: wire.Node | None) -> Subscription | None:
         """The subscription that a request is about; None if that type is not served.

@@ -118,6 +118,16 @@ class Subscription:
         for name in [n for n, e in self.entries.items() if not e.explicit]:
             self.drop(name)
 
+    def offers(self, name: str) -> bool:
+        """Whether a wildcard of clusters gives this client a cluster under this name."""
+        return self._is_offered(name, self._catalog.concerns(self.type_url, name, self._client))
+
+    def offered(self) -> int:
+        """How many of the names that were asked for are of this kind."""
+        self.refresh()
+        entries = self.entries.values()
+        return sum(1 for e in entries if e.explicit and self._is_offered(e.name, e.cluster))
+
     # ---- what changes ----
 
     def mark(self, clusters: Collection[str]) -> None:
@@ -338,6 +348,9 @@ class Subscription:
         if cluster in self._catalog:
             for name in self._wildcard_of(cluster):
                 self._admit_name(name)
+
+    def _is_offered(self, name: str, cluster: str | None) -> bool:
+        return cluster is not None and (cluster == name or self._catalog.names.is_alias(name))
 
     def _wildcard_of(self, cluster: str | None) -> tuple[str, ...]:
         return self._catalog.wildcard_of(self.type_url, cluster, self._client)
