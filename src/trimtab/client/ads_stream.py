@@ -14,6 +14,7 @@ import grpc
 
 from trimtab.client.bootstrap import Credentials, Server
 from trimtab.client.bytes_stream import BytesStream
+from trimtab.client.native_channels import blocking_channel
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 
@@ -70,9 +71,8 @@ class AdsStream(BytesStream):
 
 def _channel(server: Server, keepalive_s: float) -> grpc.Channel:
     options = (*_OPTIONS, ("grpc.keepalive_time_ms", int(keepalive_s * 1000)))
-    if server.credentials.kind == "insecure":
-        return grpc.insecure_channel(server.uri, options)
-    return grpc.secure_channel(server.uri, _tls(server.credentials), options)
+    insecure = server.credentials.kind == "insecure"
+    return blocking_channel(server.uri, None if insecure else _tls(server.credentials), options)
 
 
 def _tls(credentials: Credentials) -> grpc.ChannelCredentials:

@@ -24,6 +24,7 @@ from trimtab.client.availability import Availability
 from trimtab.client.channel_spec import ChannelSpec, Options, target_of
 from trimtab.client.links import Link, Links
 from trimtab.client.liveness import AioQuestions
+from trimtab.client.native_channels import asyncio_channel
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.model import Snapshot
@@ -218,9 +219,7 @@ class AioCluster:
 
     def _native(self, where: str, options: Options) -> grpc.aio.Channel:
         spec = self._spec
-        if spec.credentials is None:
-            return grpc.aio.insecure_channel(where, options, spec.compression)
-        return grpc.aio.secure_channel(where, spec.credentials, options, spec.compression)
+        return asyncio_channel(where, spec.credentials, options, spec.compression)
 
     def release(self, link: AioLink) -> None:
         """Close a link that has nothing in flight."""

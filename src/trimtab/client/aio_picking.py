@@ -33,6 +33,8 @@ from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.forking import FORKED, watch_forks
+from trimtab.client.instrumented import interceptor_lists
+from trimtab.client.native_channels import own
 from trimtab.client.observing import AttemptEnd, End, name_of, plain
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
@@ -292,14 +294,15 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         super().__init__(
             "ipv4:127.0.0.1:1",
             spec.options,
-            None if spec.credentials is None else spec.credentials._credentials,  # type: ignore[attr-defined]  # noqa: SLF001 - as gRPC itself does
+            own(spec.credentials),
             spec.compression,
             interceptors,
         )
         unused: Any = self._channel
         unused.close()
-        for name in _LISTS:
-            setattr(self, name, Interceptors(getattr(self, name)))
+        lists = interceptor_lists(spec, interceptors, self, _LISTS)
+        for name, found in zip(_LISTS, lists, strict=True):
+            setattr(self, name, Interceptors(found))
         gate = self._gate = Gate([getattr(self, name) for name in _LISTS])
         self._cluster = AioCluster(spec, self._loop, PickingLink, gate)
         self._picker = Picker(self._cluster)

@@ -32,6 +32,7 @@ from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import joined
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.forking import FORKED, watch_forks
+from trimtab.client.native_channels import aio_is_replaced, public_aio_channel
 from trimtab.client.observing import name_of
 from trimtab.client.request_key import key_of
 from trimtab.client.request_labels import wanted_labels
@@ -183,7 +184,7 @@ class PublicChannel(Face, grpc.aio.Channel):
     ) -> None:
         loop = _working_loop()
         self.open: set[Any] = set()
-        self._intercepted = bool(interceptors)
+        self._intercepted = bool(interceptors) or aio_is_replaced(spec.credentials)
         self._closing = False
         self.cluster = self._cluster = AioCluster(spec, loop, PublicLink, lambda _ready: None)
         placing = (
@@ -200,14 +201,9 @@ class PublicChannel(Face, grpc.aio.Channel):
         if cluster.attempts is not None:
             told = (cluster.attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
             retrying = [Retrying(*told), RetryingStreams(*told)]
-        where = "ipv4:127.0.0.1:1"
         all_interceptors = [*(interceptors or ()), *retrying, *placing]
-        self.front = (
-            grpc.aio.insecure_channel(where, spec.options, spec.compression, all_interceptors)
-            if spec.credentials is None
-            else grpc.aio.secure_channel(
-                where, spec.credentials, spec.options, spec.compression, all_interceptors
-            )
+        self.front = public_aio_channel(
+            spec.service, spec.credentials, spec.options, spec.compression, all_interceptors
         )
         self._cluster.start()
         watch_forks(self)

@@ -88,7 +88,7 @@ def insecure_channel(
     """
     if disabled():
         target, options = native(target, options, endpoints, bootstrap)
-        return grpc.aio.insecure_channel(target, options, compression, interceptors)
+        return grpc.aio.insecure_channel(target, options, compression, interceptors=interceptors)
     spec = ChannelSpec.of(
         target,
         None,
@@ -135,7 +135,9 @@ def secure_channel(
     """
     if disabled():
         target, options = native(target, options, endpoints, bootstrap)
-        return grpc.aio.secure_channel(target, credentials, options, compression, interceptors)
+        return grpc.aio.secure_channel(
+            target, credentials, options, compression, interceptors=interceptors
+        )
     spec = ChannelSpec.of(
         target,
         credentials,

@@ -14,6 +14,7 @@ from trimtab.attempt import Retry
 from trimtab.balancer import Balancer
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
 from trimtab.client.connections import Connections
+from trimtab.client.instrumented import front_of, put_over
 from trimtab.client.kill_switch import disabled, native
 from trimtab.client.request_key import KeyFunction
 from trimtab.client.sync_attempts import Declared, RetryingUnaryStream, RetryingUnaryUnary
@@ -87,21 +88,11 @@ class BalancedChannel(grpc.Channel):
     """
 
     def __init__(self, spec: ChannelSpec, ask: Callable[[grpc.Channel], AskState] = _ask) -> None:
-        self._refuse_bad_options(spec)
         self._single_threaded = single_threaded(spec.options)
         # Public in one thing, public in all: the tests run over both.
         self._private = _private and ask is ask_by_call
         self._cluster = SyncCluster(spec, ask)
         self._cluster.start()
-
-    @staticmethod
-    def _refuse_bad_options(spec: ChannelSpec) -> None:
-        """Let gRPC look at options and credentials now, and not when an endpoint appears."""
-        where = "ipv4:127.0.0.1:1"
-        if spec.credentials is None:
-            grpc.insecure_channel(where, spec.options, spec.compression).close()
-        else:
-            grpc.secure_channel(where, spec.credentials, spec.options, spec.compression).close()
 
     @property
     def trimtab(self) -> Balancer:
@@ -239,6 +230,11 @@ class BalancedChannel(grpc.Channel):
             cluster.abandon()
 
 
+def _made(spec: ChannelSpec) -> grpc.Channel:
+    front = front_of(spec)  # first: bad options are refused now, and not when an endpoint appears
+    return put_over(front, BalancedChannel(spec), spec.service)
+
+
 def insecure_channel(
     target: str,
     options: Options | None = None,
@@ -286,7 +282,7 @@ def insecure_channel(
     if disabled():
         target, options = native(target, options, endpoints, bootstrap)
         return grpc.insecure_channel(target, options, compression)
-    return BalancedChannel(
+    return _made(
         ChannelSpec.of(
             target,
             None,
@@ -333,7 +329,7 @@ def secure_channel(
     if disabled():
         target, options = native(target, options, endpoints, bootstrap)
         return grpc.secure_channel(target, credentials, options, compression)
-    return BalancedChannel(
+    return _made(
         ChannelSpec.of(
             target,
             credentials,

@@ -24,6 +24,7 @@ from trimtab.client.http_cluster import HttpCluster, Unknown
 from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
 from trimtab.client.http_discard import let_go, let_go_soon
 from trimtab.client.http_hedging import HedgedInThreads, HedgedOnLoop, Tried
+from trimtab.client.http_instrumented import through, unwrapped
 from trimtab.client.http_waiting import pick_blocking, pick_soon
 from trimtab.client.httpx_errors import broke as broke_of
 from trimtab.client.observing import End
@@ -167,7 +168,14 @@ class Core:
     _core: ClassVar[Any]  # what it is built on
     _backend: ClassVar[Any]
     _inner: ClassVar[Any]  # the library's own transport
+    _plain: ClassVar[Any]  # the same, past whatever instrumentation has wrapped around it
+    _sends: ClassVar[str]  # the name of the method that does
     _body: ClassVar[Any]
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if hasattr(cls, "_inner"):
+            cls._plain = unwrapped(cls._inner, cls._sends)
 
     def __init__(
         self,
@@ -208,7 +216,7 @@ class Core:
         self._leaving: WeakSet[Any] = WeakSet()
 
     def _make_pool(self, node: Node) -> Any:
-        made = self._inner(**{**self._options, "proxy": None})
+        made = self._plain(**{**self._options, "proxy": None})
         # httpcore's pool takes a backend; httpx's, which is around it, passes none on.
         within = getattr(made, "_pool", None)
         plain = getattr(within, "_network_backend", None)
@@ -287,6 +295,7 @@ class AsyncCore(Core):
     """The transport on an event loop."""
 
     _backend = AsyncBackend
+    _sends = "handle_async_request"
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to an endpoint of its cluster, or where it says if it names none."""
@@ -294,6 +303,12 @@ class AsyncCore(Core):
         cluster = self._clusters.of(url.scheme, url.host, url.port)
         if cluster is None:
             return await self._others.handle_async_request(request)
+        patched = self._inner.handle_async_request
+        if patched is not self._plain.handle_async_request:
+            return await through(patched, self, partial(self._send, cluster), request)
+        return await self._send(cluster, request)
+
+    async def _send(self, cluster: HttpCluster, request: Any) -> Any:
         if cluster.left:
             for pool in cluster.leavers():
                 await let_go_soon(pool, self._inner.aclose)
@@ -365,6 +380,7 @@ class SyncCore(Core):
     """The transport for threads."""
 
     _backend = SyncBackend
+    _sends = "handle_request"
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to an endpoint of its cluster, or where it says if it names none."""
@@ -372,6 +388,12 @@ class SyncCore(Core):
         cluster = self._clusters.of(url.scheme, url.host, url.port)
         if cluster is None:
             return self._others.handle_request(request)
+        patched = self._inner.handle_request
+        if patched is not self._plain.handle_request:
+            return through(patched, self, partial(self._send, cluster), request)
+        return self._send(cluster, request)
+
+    def _send(self, cluster: HttpCluster, request: Any) -> Any:
         if cluster.left:
             for pool in cluster.leavers():
                 let_go(pool, self._inner.close)

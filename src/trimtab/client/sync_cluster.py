@@ -33,6 +33,7 @@ from trimtab.client.ended_call import EndedCall
 from trimtab.client.forking import FORKED, watch_forks
 from trimtab.client.links import Link, Links
 from trimtab.client.liveness import SyncQuestions
+from trimtab.client.native_channels import blocking_channel
 from trimtab.client.sync_probes import SyncProbes
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.errors import NoEndpoints
@@ -444,9 +445,7 @@ class SyncCluster:
 
     def _native(self, where: str, options: Options) -> grpc.Channel:
         spec = self._spec
-        if spec.credentials is None:
-            return grpc.insecure_channel(where, options, spec.compression)
-        return grpc.secure_channel(where, spec.credentials, options, spec.compression)
+        return blocking_channel(where, spec.credentials, options, spec.compression)
 
     def _look(self, *, everything: bool) -> bool:
         """Ask the endpoints that are being connected, or all; whether one's state changed."""
