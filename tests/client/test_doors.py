@@ -752,3 +752,35 @@ def test_a_channel_that_is_dropped_lets_go_of_its_connections(door, servers, ask
     gc.collect()
     eventually(lambda: cluster.availability.closed, within=5, what="the cluster was let go")
     assert cluster.balancer.in_flight == 0
+
+
+class Faulty(grpc.ChannelCredentials):
+    """Credentials that can't be had while they are broken."""
+
+    broken = False
+
+    def __init__(self):
+        self._local = grpc.local_channel_credentials()
+
+    @property
+    def _credentials(self):
+        if self.broken:
+            raise LookupError("no key in the vault")
+        return self._local._credentials
+
+
+def test_what_goes_wrong_when_an_endpoint_s_channel_is_made_is_named_to_callers_until_it_is_over(
+    door, servers, ask
+):
+    credentials = Faulty()
+    channel = door.open(None, credentials=credentials)
+    credentials.broken = True
+    server = servers.open("a", credentials=grpc.local_server_credentials())
+    channel.update(snapshot(at(server)))
+    call = channel.begin("Say", ask(), timeout=5)
+    assert call.code() is grpc.StatusCode.UNAVAILABLE
+    assert "its endpoints could not be followed: LookupError('no key in the vault')" in (
+        call.details()
+    )
+    credentials.broken = False
+    assert channel.say(ask(), timeout=5, wait_for_ready=True).server == "a"

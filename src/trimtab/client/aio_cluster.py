@@ -8,6 +8,7 @@ from the subscription's thread by ``call_soon_threadsafe``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from trimtab.client.native_channels import asyncio_channel
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.model import Snapshot
+
+_log = logging.getLogger("trimtab.client")
 
 # What a channel in TRANSIENT_FAILURE answers to any call at once names the connection error, which
 # gRPC gives nowhere else. If it connects at that very moment, the server sees a health check.
@@ -128,6 +131,7 @@ class AioCluster:
         self._waiters: set[asyncio.Future[None]] = set()
         self._refreshing = False
         self._direct = False
+        self._unfinished: Snapshot | None = None  # was not taken to its end
         self._watch: Watch = Fixed()
         self._reporting: Closable = Fixed()
         self._beating: asyncio.TimerHandle | None = None
@@ -151,9 +155,13 @@ class AioCluster:
 
     def _beat(self) -> None:
         if not self.availability.closed:
+            self._beating = self._loop.call_later(
+                BEAT_S, self._beat
+            )  # first: what follows may raise
             self.balancer.beat()
             self.links.beat(self.balancer.nodes.values())
-            self._beating = self._loop.call_later(BEAT_S, self._beat)
+            if self._unfinished is not None:
+                self._update(self._unfinished)
 
     # What the watch calls, from any thread.
 
@@ -178,6 +186,18 @@ class AioCluster:
     def _update(self, snapshot: Snapshot) -> None:
         if self.availability.closed:
             return
+        self._unfinished = snapshot
+        try:
+            self._take(snapshot)
+        except Exception as error:  # noqa: BLE001 - a bug must not leave the channel stale for ever
+            _log.exception("following the endpoints of %s failed; goes on", self._spec.target)
+            self.availability.trouble = repr(error)
+        else:
+            self._unfinished = None
+            self.availability.trouble = ""
+        self._refresh()
+
+    def _take(self, snapshot: Snapshot) -> None:
         change = self.balancer.update(snapshot)
         if self.attempts is not None:
             self.attempts.follow(snapshot.service)
@@ -187,7 +207,6 @@ class AioCluster:
             self.links.leave(node)
         for node in self.balancer.nodes.values():
             self._want(node)
-        self._refresh()
 
     def _fail(self, reason: str) -> None:
         self.availability.failure = reason

@@ -31,6 +31,7 @@ class Standing(enum.Enum):
     EMPTY = enum.auto()
     CONNECTING = enum.auto()
     FAILING = enum.auto()
+    BROKEN = enum.auto()
     CLOSED = enum.auto()
 
 
@@ -41,9 +42,10 @@ _CONNECTIVITY = {
     Standing.EMPTY: grpc.ChannelConnectivity.TRANSIENT_FAILURE,
     Standing.CONNECTING: grpc.ChannelConnectivity.CONNECTING,
     Standing.FAILING: grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    Standing.BROKEN: grpc.ChannelConnectivity.TRANSIENT_FAILURE,
     Standing.CLOSED: grpc.ChannelConnectivity.SHUTDOWN,
 }
-_HOPELESS = frozenset({Standing.UNAVAILABLE, Standing.EMPTY, Standing.FAILING})
+_HOPELESS = frozenset({Standing.UNAVAILABLE, Standing.EMPTY, Standing.FAILING, Standing.BROKEN})
 # Those that may be others for some of the endpoints.
 _BY_ENDPOINTS = frozenset({Standing.READY, Standing.CONNECTING, Standing.FAILING})
 
@@ -58,6 +60,9 @@ class Availability:
 
     Attributes:
         origin: whom the endpoints come from; the door sets it once it watches.
+        failure: why there are no endpoints, or no newer ones; "" if there is nothing to say.
+        trouble: what went wrong in this process when they were followed last, "" if nothing did: a bug, or
+            a strategy of the user's own that raises.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Availability:
         self._clock = clock
         self._since = 0.0
         self.failure = ""
+        self.trouble = ""
         self.origin = ""
         self.closed = False
         self.standing = Standing.UNKNOWN
@@ -91,6 +97,8 @@ class Availability:
     def _find(self) -> Standing:
         if self.closed:
             return Standing.CLOSED
+        if self.trouble and not self._balancer.connected:
+            return Standing.BROKEN
         if self._balancer.snapshot is None:
             return Standing.UNAVAILABLE if self.failure else Standing.UNKNOWN
         if not self._balancer.pickable:
@@ -130,6 +138,11 @@ class Availability:
         """Why a call can't leave now: the service, what is known, how old it is, what to do."""
         among = f" with the labels {in_words(labels)}" if labels else ""
         match self._standing(labels):
+            case Standing.BROKEN:
+                return (
+                    f"{self._service}: its endpoints could not be followed: {self.trouble}; trimtab tries "
+                    "again every second; the log has the traceback"
+                )
             case Standing.UNAVAILABLE:
                 return self.failure
             case Standing.UNKNOWN:

@@ -168,6 +168,7 @@ class SyncCluster:
         )
         self._unused: deque[SyncLink] = deque()
         self._news: deque[Snapshot | str] = deque()
+        self._unfinished: Snapshot | None = None  # was not taken to its end
         self._deferred: weakref.WeakSet[DeferredCall] = weakref.WeakSet()
         self._kept: set[DeferredCall] = set()
         self._deferring = threading.Lock()
@@ -371,18 +372,21 @@ class SyncCluster:
                 if now >= beat_at:
                     beat_at = now + BEAT_S
                     self._each.beat(self.balancer.nodes.values())
-                changed = self._take_news() | self._look(everything=everything)
+                changed = self._take_news(again=everything) | self._look(everything=everything)
                 self._question_silent()
                 self._close_unused()
                 if changed or woken:
                     pause = _FIRST_LOOK_S
                     self._publish()
                 self._settle_deferred()
-            except Exception:  # noqa: BLE001 - a bug must not leave the channel stale for ever
+            except Exception as error:  # noqa: BLE001 - a bug must not leave the channel stale for ever
                 if self._ended():  # in the middle of the round
                     break
                 _log.exception("following the endpoints of %s failed; goes on", self._spec.target)
                 pause = _LAST_LOOK_S
+                self.availability.trouble = repr(error)
+                self._publish()
+                self._settle_deferred()
             self._wake.wait(self._pause(pause, everything_at))
             pause = min(2 * pause, _LAST_LOOK_S)
         if not self._abandoned:  # else what is in flight holds its own connection
@@ -400,16 +404,27 @@ class SyncCluster:
             deadlines = [call.deadline for call in self._deferred if call.deadline is not None]
         return max(0.0, min([until, *deadlines]) - now)
 
-    def _take_news(self) -> bool:
-        """Apply what the watch has said; whether there was anything."""
+    def _take_news(self, *, again: bool) -> bool:
+        """Apply what the watch has said; whether there was anything.
+
+        Args:
+            again: try what failed before once more.
+        """
         changed = False
+        if again and self._unfinished is not None and not self._news:
+            self._news.append(self._unfinished)
         while self._news:
             news = self._news.popleft()
             changed = True
             if isinstance(news, str):
                 self.availability.failure = news
             elif not any(isinstance(later, Snapshot) for later in self._news):
+                self._unfinished = news
                 self._update(news)
+                self._unfinished = None
+        if self.availability.trouble and self._unfinished is None:
+            self.availability.trouble = ""
+            changed = True
         return changed
 
     def _update(self, snapshot: Snapshot) -> None:
