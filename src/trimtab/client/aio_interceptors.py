@@ -102,6 +102,14 @@ class Gate:
         for interceptors in (*self._once, *self._again):
             interceptors.clear()
 
+    def close(self) -> None:
+        """Let calls that pass through our interceptors alone be refused where they are made, as gRPC's are."""
+        for arity, once in enumerate(self._once):
+            if len(once) == 1:
+                once.clear()
+                for again in self._again[arity : arity + 1]:
+                    again.clear()
+
     def __call__(self, ready: bool) -> None:
         """Whether calls can leave at once."""
         for interceptors in self._once:

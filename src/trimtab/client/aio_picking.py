@@ -340,6 +340,7 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         if grace and grace < 0:
             raise ValueError(f"grace must be non-negative, got {grace}.")
         self._picker.closing()
+        self._gate.close()
         self._cluster.close()
         if grace:
             await _all_ended(self._cluster.placed(), grace)
