@@ -69,3 +69,30 @@ def test_another_package_adds_a_policy_by_an_entry_point(tmp_path):
 def test_a_name_can_be_registered_once():
     with pytest.raises(ConfigError, match="registered twice"):
         policies.register("p2c")(lambda _params, _random: None)
+
+
+def test_a_built_in_name_is_taken_before_anything_was_built():
+    """In a fresh process, where no built-in policy is loaded yet."""
+    script = (
+        "from trimtab import policies, errors\n"
+        "try: policies.register('token')(lambda _params, _random: None)\n"
+        "except errors.ConfigError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "policy 'token' is registered twice" in done.stdout
+
+
+def test_what_a_factory_gives_has_all_methods_or_is_refused_by_name(monkeypatch):
+    class Half:
+        def update(self, nodes, now):
+            """As it should be."""
+
+        done = None
+
+    monkeypatch.setitem(policies._registry, "half", lambda _params, _random: Half())
+    with pytest.raises(
+        ConfigError, match=r"policy 'half': .* Half, which lacks the method pick and done"
+    ):
+        policies.build(PolicyConfig("half"), Random(1))

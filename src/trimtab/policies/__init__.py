@@ -137,13 +137,20 @@ class Prober(Protocol):
 
 
 Factory = Callable[[Params, Random], Policy]
+_METHODS = ("update", "pick", "done")
 _registry: dict[str, Factory] = {}
 
 
 def register(name: str) -> Callable[[Factory], Factory]:
-    """Decorate a factory ``(params, random) -> Policy`` to make it known as ``name``."""
+    """Decorate a factory ``(params, random) -> Policy`` to make it known as ``name``.
+
+    Raises:
+        ConfigError: another factory has the name.
+    """
 
     def keep(factory: Factory) -> Factory:
+        if not getattr(factory, "__module__", "").startswith(f"{__name__}."):
+            _load_built_in()  # or a stranger could take the name of one that comes later
         if name in _registry and _registry[name] is not factory:
             raise ConfigError(f"policy {name!r} is registered twice; choose another name")
         _registry[name] = factory
@@ -152,9 +159,13 @@ def register(name: str) -> Callable[[Factory], Factory]:
     return keep
 
 
-def _load_all() -> dict[str, Factory]:
+def _load_built_in() -> None:
     for module in _BUILT_IN:
         importlib.import_module(f"trimtab.policies.{module}")
+
+
+def _load_all() -> dict[str, Factory]:
+    _load_built_in()
     for entry in importlib.metadata.entry_points(group="trimtab.policies"):
         if entry.name not in _registry:
             _registry[entry.name] = entry.load()
@@ -170,11 +181,19 @@ def build(config: PolicyConfig | None, random: Random) -> Policy:
     """Make a policy from its configuration; None means the default.
 
     Raises:
-        ConfigError: the name or a parameter is unknown or out of range.
+        ConfigError: the name or a parameter is unknown or out of range, or what the factory made is no
+            policy.
     """
     if config is None:
         config = PolicyConfig(DEFAULT)
     factory = _registry.get(config.name) or _load_all().get(config.name)
     if factory is None:
         raise ConfigError(f"policy {config.name!r} is unknown; known are {', '.join(names())}")
-    return factory(dict(config.params), random)
+    policy = factory(dict(config.params), random)
+    missing = [name for name in _METHODS if not callable(getattr(policy, name, None))]
+    if missing:
+        raise ConfigError(
+            f"policy {config.name!r}: its factory gave {type(policy).__name__}, which lacks the method "
+            f"{' and '.join(missing)}; trimtab.policies.Policy says what each does"
+        )
+    return policy
