@@ -1,6 +1,6 @@
 """Control planes behind one address that are replaced one by one, as a Deployment with maxSurge 1 does."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from harness.control_plane import ControlPlane, free_addresses
 from harness.one_address import OneAddress
@@ -56,12 +56,12 @@ class Replicas:
 
     def remove(self, old):
         """SIGTERM; the address leads elsewhere once it drains, not before: a Service is late."""
-        ending = threading.Thread(target=old.terminate)
-        ending.start()
-        old.expect_line("draining", within=10)
-        self.running.remove(old)
-        self._lead()
-        ending.join()
+        with ThreadPoolExecutor(1) as thread:
+            ending = thread.submit(old.terminate)
+            old.expect_line("draining", within=10)
+            self.running.remove(old)
+            self._lead()
+            ending.result()
 
     def clients(self):
         """The nodes of the open streams."""
