@@ -4,7 +4,6 @@ from random import Random
 
 import pytest
 
-from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
 from trimtab.policies.error_bias import ErrorBias
 from trimtab.policies.p2c import P2C
@@ -16,7 +15,7 @@ FAILED = [Outcome.FAILURE, Outcome.UNREACHED, Outcome.TIMEOUT, Outcome.OVERLOADE
 
 def fleet(n=10, **options):
     nodes = [node(i) for i in range(n)]
-    bias = ErrorBias(P2C(Random(1)), Shares(), **options)
+    bias = ErrorBias(P2C(Random(1)), Shares(), Random(2), **options)
     bias.update(nodes, 0.0)
     return nodes, bias
 
@@ -66,17 +65,6 @@ def test_a_fault_that_all_share_moves_no_traffic():
         for which in nodes:
             bias.done(which, Outcome.FAILURE, 0.01, 0.0, None)
     assert min(n.share for n in nodes) > 0.99
-
-
-def test_pushback_is_honoured_until_it_has_passed():
-    nodes, bias = fleet()
-    bias.done(nodes[0], Outcome.OVERLOADED, 0.01, 0.0, LoadReport(retry_after=30.0))
-    for now in (0.0, 10.0, 29.0):
-        bias.pick(now)
-        assert nodes[0].share == LEAST
-    bias.pick(30.0)
-    bias.pick(45.0)
-    assert nodes[0].share == 1.0
 
 
 def test_an_endpoint_that_fails_a_tenth_gets_less_and_one_that_does_not_gets_all():

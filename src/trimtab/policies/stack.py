@@ -172,7 +172,9 @@ class Stack:
         self.zones: Zones | None = None
         outer = self._choose(config)
         if self.judges.error_bias:
-            outer = ErrorBias(outer, self.shares, exponent=self.judges.error_bias, busy=busy)
+            outer = ErrorBias(
+                outer, self.shares, random, exponent=self.judges.error_bias, busy=busy
+            )
             self._innermost = outer
         if self.judges.stalls:
             outer = self.stalls = Stalls(outer, stalled, busy=busy)
