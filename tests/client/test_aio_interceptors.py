@@ -2,12 +2,14 @@
 
 import json
 
+import grpc
 import pytest
 from grpc.aio._interceptor import InterceptedCall
 
 from doors import loop
 from harness.waiting import eventually
 from trimtab import Endpoint, Snapshot
+from trimtab.client.attempts import trail
 from trimtab.model import Repeatable, ServicePort
 
 pytestmark = pytest.mark.processes
@@ -87,3 +89,36 @@ def test_a_method_passes_through_them_while_its_service_declares_it(door, server
     passes(True)
     tell()
     passes(False)
+
+
+class Looks(grpc.aio.UnaryUnaryClientInterceptor):
+    """Notes whether what it does after a request would be taken for an attempt of it."""
+
+    def __init__(self):
+        self.found = []
+
+    async def intercept_unary_unary(self, continuation, client_call_details, request):
+        try:
+            call = await continuation(client_call_details, request)
+            await call
+        finally:
+            self.found.append(trail.get())
+        return call
+
+
+@pytest.mark.parametrize("policy", ["retryPolicy", "hedgingPolicy"])
+def test_what_a_task_does_after_a_request_is_no_attempt_of_it(door, servers, echo, policy):
+    pauses = {"initialBackoff": "0.01s", "maxBackoff": "1s", "backoffMultiplier": 2}
+    codes = {"retryableStatusCodes": ["NOT_FOUND"], **pauses} if policy == "retryPolicy" else {}
+    said = {"name": [{}], policy: {"maxAttempts": 2, **codes}}
+    looks = Looks()
+    channel = door.open(
+        [servers.open("a").target],
+        options=[("grpc.service_config", json.dumps({"methodConfig": [said]}))],
+        interceptors=[looks],
+    )
+    connected(channel)
+    assert channel.say(echo[0].Request(text="x")).text == "x"
+    with pytest.raises(grpc.RpcError):
+        channel.say(echo[0].Request(fail_with=5))
+    assert looks.found == [None, None]

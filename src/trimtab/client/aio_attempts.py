@@ -86,7 +86,10 @@ class Retrying(Declared, grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class Run:
-    """One request's attempts, each in a task of its own: one that waits for an endpoint holds up none.
+    """One request's attempts.
+
+    Those that may overlap are each in a task of their own: one that waits for an endpoint holds up none.
+    Those that follow one another need none, which saves a twentieth of such a call.
 
     Attributes:
         state: the request's.
@@ -111,6 +114,29 @@ class Run:
 
     async def to_its_end(self) -> Any:
         """The call that ends the request; raises the error of an attempt that found no endpoint."""
+        return await (self._side_by_side() if self.state.overlaps else self._in_turn())
+
+    async def _in_turn(self) -> Any:
+        while True:
+            visit = Visit(self.state.been)
+            try:
+                call = await self.attempt(visit)
+            except grpc.aio.AioRpcError as error:
+                if not await self._follows(await self.verdict(None, error, visit)):
+                    raise
+            else:
+                if not await self._follows(await self.verdict(call, None, visit)):
+                    return call
+
+    async def _follows(self, verdict: Verdict) -> bool:
+        """Whether another attempt is to be made now, after the pause before it; none is under way."""
+        if verdict is not Verdict.WAIT:
+            return verdict is Verdict.AGAIN
+        at = self.state.course.next_at
+        await self._next_end()  # there is none: it returns when the time has come
+        return self.state.course.due(self.clock() if at is None else max(at, self.clock()))
+
+    async def _side_by_side(self) -> Any:
         course = self.state.course
         last = None
         try:
@@ -125,7 +151,9 @@ class Run:
                     continue
                 visit = self._running.pop(attempt)
                 last = attempt
-                verdict = await self.verdict(attempt, visit)
+                error = attempt.exception()
+                call = attempt.result() if error is None else None
+                verdict = await self.verdict(call, error, visit)
                 if verdict is Verdict.FINAL:
                     return self._call_of(attempt)
                 if verdict is Verdict.AGAIN:
@@ -161,17 +189,20 @@ class Run:
     async def sent(self, visit: Visit, limit_s: float | None) -> Any:
         """A call that has left, with this timeout."""
         details = self._details
-        trail.set(visit)
-        return await self._continuation(
-            grpc.aio.ClientCallDetails(
-                method=details.method,
-                timeout=limit_s,
-                metadata=details.metadata,
-                credentials=details.credentials,
-                wait_for_ready=details.wait_for_ready,
-            ),
-            self._request,
-        )
+        token = trail.set(visit)
+        try:
+            return await self._continuation(
+                grpc.aio.ClientCallDetails(
+                    method=details.method,
+                    timeout=limit_s,
+                    metadata=details.metadata,
+                    credentials=details.credentials,
+                    wait_for_ready=details.wait_for_ready,
+                ),
+                self._request,
+            )
+        finally:
+            trail.reset(token)
 
     async def _next_end(self) -> asyncio.Task[Any] | None:
         """The attempt that ended; None: it is time to look whether another is due."""
@@ -182,24 +213,20 @@ class Run:
         except TimeoutError:
             return None
 
-    async def verdict(self, attempt: asyncio.Task[Any], visit: Visit) -> Verdict:
-        """What its end means."""
-        error = attempt.exception()
-        initial: Any = None
-        if error is None:
-            call = attempt.result()
-            code, trailing, details = (
-                await call.code(),
-                await call.trailing_metadata(),
-                await call.details(),
-            )
-            if code is grpc.StatusCode.UNAVAILABLE:
-                initial = await call.initial_metadata()
-        elif isinstance(error, grpc.aio.AioRpcError):
+    async def verdict(self, call: Any, error: BaseException | None, visit: Visit) -> Verdict:
+        """What an attempt's end means: it is a call that has ended, or the error of one that was not made."""
+        trailing = details = initial = None
+        if isinstance(error, grpc.aio.AioRpcError):
             code, trailing, details = error.code(), error.trailing_metadata(), error.details()
             initial = error.initial_metadata()
-        else:
+        elif error is not None:
             raise error
+        else:
+            code = await call.code()
+            if code is not grpc.StatusCode.OK:
+                trailing, details = await call.trailing_metadata(), await call.details()
+            if code is grpc.StatusCode.UNAVAILABLE:
+                initial = await call.initial_metadata()
         now, number = self.clock(), code.value[0]
         unsent = number != 0 and unreached(visit.pick, number, details, initial)
         return self.state.course.ended(now, self.state.ended(now, number, trailing, unsent=unsent))

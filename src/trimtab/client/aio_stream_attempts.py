@@ -73,10 +73,10 @@ class _StreamRun(Run):
                 call.cancel()
             raise
 
-    async def verdict(self, attempt: asyncio.Task[Any], visit: Visit) -> Verdict:
+    async def verdict(self, call: Any, error: BaseException | None, visit: Visit) -> Verdict:
         """The first one that is open is the caller's."""
-        if attempt.exception() is not None:
-            return await super().verdict(attempt, visit)
+        if error is not None:
+            return await super().verdict(call, error, visit)
         self.state.opened(self.clock())
         return Verdict.FINAL
 
