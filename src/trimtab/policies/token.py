@@ -212,14 +212,16 @@ class Token:
             self._count_untried()
         if outcome is not SUCCESS:
             return
-        count = said = None
-        if report is not None:
+        in_flight: float = node.in_flight
+        said = None
+        if report is None:
+            self._own_in_flight = self._own_latency = now + SILENCE_S
+        else:
             count, said = report.in_flight, report.latency
-        if count is None:
-            self._own_in_flight = now + SILENCE_S
-        if said is None:
-            self._own_latency = now + SILENCE_S
-        in_flight: float = node.in_flight if count is None or now < self._own_in_flight else count
+            if count is None or said is None:
+                self._go_without(count, said, now)
+            if count is not None and now >= self._own_in_flight:
+                in_flight = count
         if said is not None and now >= self._own_latency:
             latency = said
         else:
@@ -247,6 +249,13 @@ class Token:
         if token is None or token.at < now - self._age_s:
             return ""
         return f"{token.in_flight:g} at {token.latency * 1e3:.1f} ms"
+
+    def _go_without(self, count: int | None, said: float | None, now: float) -> None:
+        """Of what this report does not say, our own view serves for all."""
+        if count is None:
+            self._own_in_flight = now + SILENCE_S
+        if said is None:
+            self._own_latency = now + SILENCE_S
 
     def _count_untried(self) -> None:
         tried = sum(known.tried for known in self._known.values())
