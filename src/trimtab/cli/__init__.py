@@ -163,14 +163,22 @@ def top(server: AdminServer, output: str) -> None:
 
 
 @cli.command(short_help="Who is connected, and what they accepted.")
+@option(
+    "--node",
+    default="",
+    metavar="ID",
+    envvar="TRIMTAB_CLIENTS_NODE",
+    help="Only the client with this node id.",
+)
 @admin_server
 @output_option
-def clients(server: AdminServer, output: str) -> None:
+def clients(node: str, server: AdminServer, output: str) -> None:
     """List the clients of a running control plane, and what they accepted or rejected.
 
     \b
     Examples:
       trimtab clients
+      trimtab clients --node my-pod
       trimtab clients --output json | jq '.clients[] | select(.kind == "envoy")'
 
     A resource is `sent`, then `acked` by the client, or `nacked`: then the client keeps what it
@@ -179,7 +187,7 @@ def clients(server: AdminServer, output: str) -> None:
     """
     from trimtab.control.admin_client import ask
 
-    answer = ask(server, "/api/v1/clients")
+    answer = ask(server, "/api/v1/clients", **({"node": node} if node else {}))
     if output == "json":
         click.echo(json.dumps(answer, indent=2))
         return
@@ -188,7 +196,8 @@ def clients(server: AdminServer, output: str) -> None:
     console = tables.console()
     console.print(tables.clients_table(answer["clients"]))
     if not answer["clients"]:
-        click.echo("no client is connected to this replica", err=True)
+        called = f" called {node}" if node else ""
+        click.echo(f"no client{called} is connected to this replica", err=True)
     for line in tables.nacks(answer["clients"]):
         console.print(line)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from trimtab.control import metrics
+from trimtab.control import long_pages, metrics
 from trimtab.control.admin_connections import Doorkeeper
 from trimtab.control.admin_gate import AdminGate
 from trimtab.control.admin_log import http_log
@@ -23,8 +23,9 @@ from trimtab.control.config import Address
 from trimtab.control.explain import explain
 from trimtab.control.server import XdsServer
 from trimtab.control.store import Store
+from trimtab.control.stream import Stream
 from trimtab.control.tls import Certificate
-from trimtab.control.views import client_view, cluster_view, sighting_view, source_view
+from trimtab.control.views import cluster_view, sighting_view, source_view
 from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters, prometheus_text
 from trimtab.xds.zone_views import ServiceName
@@ -164,7 +165,7 @@ class Admin:
         text = prometheus_text(self._counters)
         return web.Response(body=text.encode(), headers={"Content-Type": _PROMETHEUS})
 
-    async def _clusters(self, request: web.Request) -> web.Response:
+    async def _clusters(self, request: web.Request) -> web.StreamResponse:
         now = self._clock()
         catalog = self._store.catalog
         name = request.query.get("name")
@@ -175,16 +176,15 @@ class Admin:
             if cluster is None:
                 raise web.HTTPNotFound(text=self._unknown(name))
             snapshots = [catalog.clusters()[cluster]]
-        return _json(
-            {
-                "synced": self._store.synced.is_set(),
-                "clusters": [cluster_view(self._store, s, now) for s in snapshots],
-                "sources": [source_view(s, now) for s in self._store.sources],
-                "problems": [sighting_view(s, now) for s in self._store.problems],
-            }
-        )
+        before = {
+            "synced": self._store.synced.is_set(),
+            "sources": [source_view(s, now) for s in self._store.sources],
+            "problems": [sighting_view(s, now) for s in self._store.problems],
+        }
+        found = ((json.dumps(cluster_view(self._store, s, now)),) for s in snapshots)
+        return await long_pages.send(request, long_pages.with_list(before, "clusters", found))
 
-    async def _why(self, request: web.Request) -> web.Response:
+    async def _why(self, request: web.Request) -> web.StreamResponse:
         now = self._clock()
         name = request.query.get("name", "")
         if not name:
@@ -203,33 +203,37 @@ class Admin:
                 )
         pods = catalog.ready_pods(service) if service else {}
         view = cluster_view(self._store, snapshot, now)
-        streams = sorted(self._server.streams, key=lambda s: s.number)
-        clients = [client_view(s, now) for s in streams]
-        return _json(
-            {
-                "asked": name,
-                "cluster": cluster,
-                **{k: view[k] for k in ("aliases", "version", "age_seconds", "counts")},
-                **explain(snapshot, request.query.get("zone", ""), service, pods),
-                "synced": self._store.synced.is_set(),
-                "sources": [source_view(s, now) for s in self._store.sources],
-                "subscribers": [
-                    {**c, "resources": mine}
-                    for c in clients
-                    if (mine := [r for r in c["resources"] if r["cluster"] == cluster])
-                ],
-            }
+        before = {
+            "asked": name,
+            "cluster": cluster,
+            **{k: view[k] for k in ("aliases", "version", "age_seconds", "counts")},
+            **explain(snapshot, request.query.get("zone", ""), service, pods),
+            "synced": self._store.synced.is_set(),
+            "sources": [source_view(s, now) for s in self._store.sources],
+        }
+        subscribers = (
+            (s, found) for s in self._streams() if (found := s.session.statuses_of(cluster))
         )
+        pieces = long_pages.with_list(before, "subscribers", long_pages.clients(subscribers, now))
+        return await long_pages.send(request, pieces)
 
     def _unknown(self, name: str) -> str:
         near = ", ".join(self._store.catalog.names.near(name))
         hint = f"similar names: {near}" if near else "/api/v1/clusters lists all"
         return f"no cluster answers to {name!r:.200}; {hint}"
 
-    async def _clients(self, _request: web.Request) -> web.Response:
-        now = self._clock()
-        streams = sorted(self._server.streams, key=lambda s: s.number)
-        return _json({"clients": [client_view(s, now) for s in streams]})
+    async def _clients(self, request: web.Request) -> web.StreamResponse:
+        node = request.query.get("node")
+        asked = (
+            (s, s.session.statuses())
+            for s in self._streams()
+            if node in (None, s.session.client.node_id if s.session.client else "")
+        )
+        found = long_pages.clients(asked, self._clock())
+        return await long_pages.send(request, long_pages.with_list({}, "clients", found))
+
+    def _streams(self) -> list[Stream]:
+        return sorted(self._server.streams, key=lambda s: s.number)
 
     async def _load(self, _request: web.Request) -> web.Response:
         return _json({"clusters": self._server.loads.view()})
@@ -272,8 +276,7 @@ def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = Non
         body=json.dumps(value).encode(),
         status=status,
         headers={
-            "Content-Type": "application/json",
-            "Cache-Control": "no-store",
+            **long_pages.JSON,
             **(headers or {}),
         },
     )

@@ -16,6 +16,7 @@ from trimtab.control.stream import Stream
 from trimtab.discovery import Contact
 from trimtab.discovery.check import CheckResult
 from trimtab.model import Endpoint, Problem, Snapshot
+from trimtab.xds.server_session import ResourceStatus
 
 View = dict[str, Any]
 
@@ -111,7 +112,7 @@ def check_view(result: CheckResult, warnings: Sequence[Problem]) -> View:
 
 
 def client_view(stream: Stream, now: float) -> View:
-    """One stream: who is at its other end, and where it stands with each resource."""
+    """Who is at the other end of one stream."""
     client = stream.session.client
     return {
         "stream": stream.number,
@@ -124,19 +125,20 @@ def client_view(stream: Stream, now: float) -> View:
         "service": stream.service,
         "transport": stream.transport,
         "connected_seconds": _age(now, stream.connected_at),
-        "resources": [
-            {
-                "type": status.type_url.rpartition(".")[2],
-                "name": printable(status.name),
-                "cluster": status.cluster,
-                "sent": status.sent,
-                "acked": status.acked,
-                "state": status.state,
-                "state_seconds": _age(now, status.since),
-                "error": printable(status.error, limit=1000, keep_tail=True),
-            }
-            for status in stream.session.status()
-        ],
+    }
+
+
+def resource_view(status: ResourceStatus, now: float) -> View:
+    """Where a stream stands with one resource."""
+    return {
+        "type": status.type_url.rpartition(".")[2],
+        "name": printable(status.name),
+        "cluster": status.cluster,
+        "sent": status.sent,
+        "acked": status.acked,
+        "state": status.state,
+        "state_seconds": _age(now, status.since),
+        "error": printable(status.error, limit=1000, keep_tail=True),
     }
 
 

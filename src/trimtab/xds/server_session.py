@@ -6,7 +6,7 @@ only and then receives the latest state.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from trimtab.xds import server_delta, server_sotw, type_urls
 from trimtab.xds.catalog import Audience, Catalog, Client
@@ -144,7 +144,17 @@ class ServerSession:
 
     def status(self) -> list[ResourceStatus]:
         """Every subscribed resource and what the client has of it."""
-        return [status for sub in self._stream.subscriptions.values() for status in sub.status()]
+        return list(self.statuses())
+
+    def statuses(self) -> Iterator[ResourceStatus]:
+        """As ``status``, one by one; between two of them the stream may go on."""
+        for sub in list(self._stream.subscriptions.values()):
+            yield from sub.statuses()
+
+    def statuses_of(self, cluster: str) -> list[ResourceStatus]:
+        """As ``status``, of the names that mean this cluster only."""
+        subs = self._stream.subscriptions.values()
+        return [status for sub in subs for status in sub.statuses_of(cluster)]
 
     def __repr__(self) -> str:
         who = self.client.node_id if self.client else "no request yet"

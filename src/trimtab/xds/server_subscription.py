@@ -320,27 +320,34 @@ class Subscription:
                 entry.due = True
                 self.dirty[name] = None
 
-    def status(self) -> Iterator[ResourceStatus]:
-        """Every name and what the client has of it."""
-        for entry in self.entries.values():
-            if not self.exists(entry):
-                state = "absent"
-            elif entry.error:
-                state = "nacked"
-            elif not entry.sent:
-                state = "waiting"
-            else:
-                state = "acked" if entry.acked == entry.sent else "sent"
-            yield ResourceStatus(
-                self.type_url,
-                entry.name,
-                entry.cluster or "",
-                entry.sent if entry.real else "",
-                entry.acked if entry.real else "",
-                state,
-                entry.error,
-                entry.since if state in ("acked", "nacked") else None,
-            )
+    def statuses(self) -> Iterator[ResourceStatus]:
+        """Every name there is now, and what the client has of it when it is asked for."""
+        return map(self._status, list(self.entries.values()))
+
+    def statuses_of(self, cluster: str) -> Iterator[ResourceStatus]:
+        """As ``statuses``, of the names that mean this cluster."""
+        names = self._by_cluster.get(cluster, ())
+        return map(self._status, [self.entries[name] for name in names])
+
+    def _status(self, entry: Entry) -> ResourceStatus:
+        if not self.exists(entry):
+            state = "absent"
+        elif entry.error:
+            state = "nacked"
+        elif not entry.sent:
+            state = "waiting"
+        else:
+            state = "acked" if entry.acked == entry.sent else "sent"
+        return ResourceStatus(
+            self.type_url,
+            entry.name,
+            entry.cluster or "",
+            entry.sent if entry.real else "",
+            entry.acked if entry.real else "",
+            state,
+            entry.error,
+            entry.since if state in ("acked", "nacked") else None,
+        )
 
     # ---- inside ----
 
