@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import json
-import signal
 import threading
 from collections import Counter
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ import pytest
 
 from doors import loop, threads
 from doors.servers import EchoServer
+from harness.interrupting import interrupted
 from harness.waiting import eventually, pause
 from trimtab import ConfigError, Endpoint, Retry, Snapshot
 from trimtab.client.observing import install
@@ -718,27 +718,15 @@ def test_a_stream_whose_reader_is_interrupted_leaves_nothing_in_flight(blocking,
         .EchoStub(channel.raw)
         .Count(echo[0].Request(text="x", hold=not between, replies=1), timeout=600)
     )
-    over = threading.Event()
 
-    def interrupt():
+    def under_way():
         eventually(lambda: executions(pods)["x"], within=10, what="an attempt is under way")
         if between:
             idle(channel)
         pause(0.3)
-        while not over.wait(0.5):  # one that comes before the wait is not lost: it ends the test
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    interrupter = threading.Thread(target=interrupt)
-    interrupter.start()
-    # A run that was started in a shell's background ignores the signal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            next(call)
-    finally:
-        over.set()
-        interrupter.join()
-        signal.signal(signal.SIGINT, before)
+    with interrupted(under_way), pytest.raises(KeyboardInterrupt):
+        next(call)
     idle(channel)
     assert call.code() is grpc.StatusCode.CANCELLED
 

@@ -8,7 +8,10 @@ import grpc
 import pytest
 from grpc import _observability
 
+import trimtab
 from doors.scripted import message
+from harness.interrupting import interrupted
+from harness.waiting import eventually
 from trimtab.client.sync_exchange import exchange, missing_in_blocking
 
 METHOD = "/a.B/Say"
@@ -21,7 +24,7 @@ class Server(grpc.GenericRpcHandler):
     """Answers with what it saw of the call, or with the status that the request names."""
 
     def __init__(self):
-        self.held = threading.Event()
+        self.held, self.ended = threading.Event(), threading.Event()
         self._server = grpc.server(futures.ThreadPoolExecutor(2))
         self._server.add_generic_rpc_handlers((self,))
         port = self._server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials())
@@ -34,6 +37,7 @@ class Server(grpc.GenericRpcHandler):
     def _answer(self, request, context):
         seen = dict(context.invocation_metadata())
         if request == b"hold":
+            context.add_callback(self.ended.set)
             self.held.wait(10)
         context.send_initial_metadata((("x-initial", "1"),))
         context.set_trailing_metadata((("x-trailing", "2"), ("x-trailing-bin", b"\xff")))
@@ -180,6 +184,18 @@ def test_a_closed_channel_says_so_as_grpcs_own_does(server):
     for way in (publicly, exchange):
         with pytest.raises(ValueError, match="closed channel"):
             brings(way, call)
+
+
+def test_a_caller_who_is_interrupted_leaves_nothing_in_flight_and_nothing_at_the_server(server):
+    def left():
+        eventually(lambda: channel.trimtab.in_flight, within=10, what="the call has left")
+
+    with trimtab.secure_channel("orders", CREDENTIALS, endpoints=[server.target]) as channel:
+        grpc.channel_ready_future(channel).result(10)
+        with interrupted(left), pytest.raises(KeyboardInterrupt):
+            native(channel)(b"hold", timeout=600)
+        assert channel.trimtab.in_flight == 0
+        assert server.ended.wait(10)
 
 
 class Plugin(_observability.ObservabilityPlugin):
