@@ -255,6 +255,16 @@ class HttpCluster:
             f"({usable} of {len(self.balancer.nodes)} endpoints ready)"
         )
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing was ever told of its endpoints, and nobody waits for them."""
+        return self.balancer.snapshot is None and not self._waiters
+
+    def abandon(self) -> None:
+        """As ``close``; takes no lock, so that a finaliser may call it in the middle of anything."""
+        self._watch.close()
+        self._reporting.close()
+
     def close(self) -> None:
         """Hear no more of the endpoints. Idempotent, from any thread."""
         LIVENESS.leave(self)

@@ -11,7 +11,7 @@ from trimtab.balancer import Node
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks
 from trimtab.client.forking import watch_forks
 from trimtab.client.http_cluster import HttpCluster
-from trimtab.client.http_names import XDS, HttpNames
+from trimtab.client.http_names import XDS, HttpNames, by_name, of_cluster
 from trimtab.client.http_plans import HttpPlans
 from trimtab.client.kill_switch import VARIABLE, http_disabled
 from trimtab.client.last_good import LastGood
@@ -23,6 +23,7 @@ HttpFallbacks = LastGood | Mapping[str, Fallbacks]
 
 TLS = frozenset({"https", "wss"})
 _MOST_FOREIGN = 4096  # a crawler sees more hosts than memory
+_MOST_UNKNOWN = 64  # clusters that nobody knows: a part of the host may be a stranger's choice
 
 
 class HttpClusters:
@@ -68,6 +69,10 @@ class HttpClusters:
         self._parents: list[HttpCluster] = []
         watch_forks(self)
 
+    def __del__(self) -> None:
+        if hasattr(self, "_clusters"):  # else __init__ raised
+            self.abandon()
+
     def forked(self) -> None:
         """See ``forking.Copied``: the child follows and connects anew, from its first request on."""
         self._parents = list(self._clusters.values())  # kept: their connections are not ours to end
@@ -76,6 +81,11 @@ class HttpClusters:
 
     def __iter__(self) -> Iterator[HttpCluster]:
         return iter(list(self._clusters.values()))
+
+    def abandon(self) -> None:
+        """The client was dropped unclosed: follow nobody any more. Safe in finalisers."""
+        for cluster in list(self._clusters.values()):
+            cluster.abandon()
 
     def of(self, scheme: str, host: str, port: int | None) -> HttpCluster | None:
         """The cluster that a URL names; None: leave it alone.
@@ -106,13 +116,23 @@ class HttpClusters:
         with self._making:
             cluster = self._clusters.get(name)
             if cluster is None:
+                self._forget_unknown()
                 cluster = self._clusters[name] = self._make(name)
             cluster.tls = cluster.tls or place[0] in TLS
             self._found[place] = cluster
             return cluster
 
+    def _forget_unknown(self) -> None:
+        """Follow the oldest of those that were never heard of no more, if there are too many."""
+        unknown = [(name, c) for name, c in self._clusters.items() if c.is_unknown]
+        for name, cluster in unknown[: max(0, len(unknown) - _MOST_UNKNOWN + 1)]:
+            del self._clusters[name]
+            for place in [place for place, found in self._found.items() if found is cluster]:
+                del self._found[place]
+            cluster.close()
+
     def _make(self, name: str) -> HttpCluster:
-        fixed = self._names.endpoints.get(name)
+        fixed = self._names.endpoints(name)
         spec = ChannelSpec.of(
             name,
             None,
@@ -130,8 +150,8 @@ class HttpClusters:
     def _fallback_of(self, name: str) -> Fallbacks | None:
         given = self._fallback
         if isinstance(given, LastGood):
-            return None if name in self._names.endpoints else given
-        return None if given is None else given.get(name)
+            return None if self._names.endpoints(name) is not None else given
+        return None if given is None else of_cluster(given, name)
 
 
 def _checked(fallback: HttpFallbacks | None) -> HttpFallbacks | None:
@@ -140,9 +160,4 @@ def _checked(fallback: HttpFallbacks | None) -> HttpFallbacks | None:
             f"fallback: {fallback!r} is neither a LastGood nor a mapping; give the endpoints by "
             "cluster, such as {'orders.shop:8080': ['10.0.0.1:8080']}"
         )
-    for name in fallback if isinstance(fallback, Mapping) else ():
-        if "*" in name or "/" in name:
-            raise ConfigError(
-                f"fallback: {name!r} is no cluster's name, such as 'orders.shop:8080'"
-            )
-    return fallback
+    return by_name(fallback, "fallback") if isinstance(fallback, Mapping) else fallback

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from trimtab.client.channel_spec import Endpoints
 from trimtab.errors import ConfigError
+
+T = TypeVar("T")
 
 XDS = "xds"
 _PORTS = {"http": 80, "https": 443}
@@ -16,18 +19,18 @@ class HttpNames:
 
     Args:
         hosts: ``orders.shop:8080``, ``orders.shop`` (all ports) or ``*.shop`` (all below it).
-        endpoints: fixed lists by name, ``orders.shop:8080``; these names need not stand in
-            ``hosts``.
+        endpoints: fixed lists by name, ``orders.shop:8080``, or ``orders.shop`` for all ports; these names
+            need not stand in ``hosts``.
 
     Raises:
-        ConfigError: an item is no such pattern.
+        ConfigError: an item is no such pattern, or a name is given twice.
     """
 
     def __init__(self, hosts: Iterable[str], endpoints: Mapping[str, Endpoints] | None) -> None:
         if isinstance(hosts, str):
             raise ConfigError(f"hosts: {hosts!r} is one text; give a list, such as [{hosts!r}]")
-        self.endpoints = dict(endpoints or {})
-        self._exact = set(self.endpoints)
+        self._endpoints = by_name(endpoints or {}, "endpoints")
+        self._exact = set(self._endpoints)
         self._below: list[str] = []
         for item in hosts:
             pattern = item.lower()
@@ -44,6 +47,10 @@ class HttpNames:
             else:
                 self._exact.add(pattern)
 
+    def endpoints(self, cluster: str) -> Endpoints | None:
+        """The fixed list of a cluster; None: it has none."""
+        return of_cluster(self._endpoints, cluster)
+
     def cluster(self, scheme: str, host: str, port: int | None) -> str | None:
         """The cluster that a URL names; None: it names none, and is left alone.
 
@@ -56,3 +63,27 @@ class HttpNames:
         if name in self._exact or host in self._exact or host.endswith(tuple(self._below)):
             return name
         return None
+
+
+def by_name(given: Mapping[str, T], argument: str) -> dict[str, T]:
+    """What a caller gave by cluster, with names as URLs have them: hosts know no case.
+
+    Raises:
+        ConfigError: a name is no cluster's, or two differ in case alone.
+    """
+    found: dict[str, T] = {}
+    for name, value in given.items():
+        if "*" in name or "/" in name:
+            raise ConfigError(
+                f"{argument}: {name!r} is no cluster's name, such as 'orders.shop:8080'"
+            )
+        if name.lower() in found:
+            raise ConfigError(f"{argument}: {name!r} is there twice; hosts know no case")
+        found[name.lower()] = value
+    return found
+
+
+def of_cluster(given: Mapping[str, T], cluster: str) -> T | None:
+    """What was given for a cluster, else for its host whatever the port."""
+    found = given.get(cluster)
+    return given.get(cluster.rpartition(":")[0]) if found is None else found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import Any, ClassVar
@@ -25,6 +25,7 @@ from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
 from trimtab.client.http_discard import let_go, let_go_soon
 from trimtab.client.http_hedging import HedgedInThreads, HedgedOnLoop, Tried
 from trimtab.client.http_instrumented import through, unwrapped
+from trimtab.client.http_pool_slots import free_slots
 from trimtab.client.http_waiting import pick_blocking, pick_soon
 from trimtab.client.httpx_errors import broke as broke_of
 from trimtab.client.observing import End
@@ -161,6 +162,42 @@ class SyncBody(_Claim):
             self._pick.finish(self._outcome, self._report)
 
 
+class _Pools:
+    """Makes endpoints' pools; each is told its address by every request.
+
+    Args:
+        make: makes one of the library's transports.
+        backend: what to put around the sockets of its connections; None: nothing.
+        read_timeout: the error of the library below for one.
+
+    Attributes:
+        leaving: pools that had to be replaced; their connections end with the last response.
+    """
+
+    def __init__(
+        self, make: Callable[[], Any], backend: Any, read_timeout: type[Exception]
+    ) -> None:
+        self._make = make
+        self._backend = backend
+        self._read_timeout = read_timeout
+        self.leaving: WeakSet[Any] = WeakSet()
+
+    def __call__(self, node: Node) -> Any:
+        made = self._make()
+        # httpcore's pool takes a backend; httpx's, which is around it, passes none on.
+        within = getattr(made, "_pool", None)
+        plain = getattr(within, "_network_backend", None)
+        if self._backend is not None and within is not None and plain is not None:
+
+            def left() -> None:
+                if node.transport is made:
+                    node.transport = self(node)
+                    self.leaving.add(made)
+
+            within._network_backend = self._backend(plain, self._read_timeout, left)  # noqa: SLF001
+        return made
+
+
 class Core:
     """What both kinds of transport share; see ``trimtab.httpx.Transport`` for the arguments."""
 
@@ -192,8 +229,21 @@ class Core:
         hash_key: KeyFunction | None = None,
         **options: Any,
     ) -> None:
+        # One TLS context for all pools: reading the system's certificates takes milliseconds.
+        options["verify"] = self._library.create_ssl_context(
+            verify=options.get("verify", True),
+            cert=options.pop("cert", None),
+            trust_env=options.get("trust_env", True),
+        )
+        self._others = self._inner(**options)
+        # Who follows endpoints makes pools, and must not hold the transport: it may be dropped unclosed.
+        self._pools = _Pools(
+            partial(self._plain, **{**options, "proxy": None}),
+            self._backend if options.get("http2") else None,
+            self._core.ReadTimeout,
+        )
         self._clusters = HttpClusters(
-            self._make_pool,
+            self._pools,
             hosts,
             policy=policy,
             endpoints=endpoints,
@@ -205,30 +255,6 @@ class Core:
             retries=retries,
             hash_key=hash_key,
         )
-        # One TLS context for all pools: reading the system's certificates takes milliseconds.
-        options["verify"] = self._library.create_ssl_context(
-            verify=options.get("verify", True),
-            cert=options.pop("cert", None),
-            trust_env=options.get("trust_env", True),
-        )
-        self._options = options
-        self._others = self._inner(**options)
-        self._leaving: WeakSet[Any] = WeakSet()
-
-    def _make_pool(self, node: Node) -> Any:
-        made = self._plain(**{**self._options, "proxy": None})
-        # httpcore's pool takes a backend; httpx's, which is around it, passes none on.
-        within = getattr(made, "_pool", None)
-        plain = getattr(within, "_network_backend", None)
-        if self._options.get("http2") and within is not None and plain is not None:
-
-            def left() -> None:
-                if node.transport is made:
-                    node.transport = self._make_pool(node)
-                    self._leaving.add(made)  # its connection ends with the last response
-
-            within._network_backend = self._backend(plain, self._core.ReadTimeout, left)  # noqa: SLF001
-        return made
 
     def _key(self, cluster: HttpCluster, name: str, request: Any) -> str | None:
         headers = request.headers.multi_items()
@@ -347,10 +373,12 @@ class AsyncCore(Core):
         except self._library.TransportError as error:
             return self._broken(cluster, call, pick, end, request, error)
         except TimeoutError:  # ours: the libraries' are transport errors
+            await free_slots(pick.node.transport)
             late = self._library.ReadTimeout(f"no answer within {limit:g} s")
             return self._broken(cluster, call, pick, end, request, late, own_time=True)
         except BaseException:
             _give_up(pick, end)
+            await free_slots(pick.node.transport)
             raise
         return self._answered(cluster, call, pick, end, response)
 
@@ -368,7 +396,7 @@ class AsyncCore(Core):
         """Close all pools and follow no endpoints any more."""
         async with AsyncExitStack() as each:  # whatever befalls another
             each.push_async_callback(self._others.aclose)
-            for pool in list(self._leaving):
+            for pool in list(self._pools.leaving):
                 each.push_async_callback(pool.aclose)
             for cluster in self._clusters:
                 cluster.close()
@@ -447,7 +475,7 @@ class SyncCore(Core):
         """Close all pools and follow no endpoints any more."""
         with ExitStack() as each:  # whatever befalls another
             each.callback(self._others.close)
-            for pool in list(self._leaving):
+            for pool in list(self._pools.leaving):
                 each.callback(pool.close)
             for cluster in self._clusters:
                 cluster.close()

@@ -1,6 +1,7 @@
 """What every HTTP door promises: httpx and httpx2, on a loop and in threads, and aiohttp."""
 
 import asyncio
+import gc
 import socket
 import ssl
 from collections import Counter
@@ -10,7 +11,8 @@ import pytest
 
 import trimtab
 from certificates import Authority
-from harness.waiting import Deadline, pause
+from harness.waiting import Deadline, eventually, pause
+from http_doors import DOORS, Aiohttp
 from trimtab.client.last_good import LastGood
 from trimtab.errors import ConfigError
 from trimtab.load_codec import encode
@@ -375,3 +377,49 @@ async def test_a_body_counts_though_the_server_offers_another_protocol(door, ser
     assert in_flight(client) == 1
     await response.aclose()
     assert in_flight(client) == 0
+
+
+def followed(plane):
+    return [resource for client in plane.clients() for resource in client.resources]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # dropped connections are what it is about
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_client_that_was_dropped_unclosed_follows_nobody(servers):
+    a = servers.open("a")
+    with ControlPlane() as plane:
+        plane.set("orders.shop:8080", [a.target])
+        for kind in DOORS:
+            client = kind(hosts=["*.shop"], bootstrap=plane.bootstrap())
+            await client.send("GET", "http://orders.shop:8080/")
+            assert followed(plane)
+            if kind is Aiohttp:
+                await client._get().close()  # whose connections are its own business
+            del client
+            await asyncio.to_thread(
+                eventually,
+                lambda: gc.collect() >= 0 and not followed(plane),
+                within=10,
+                what=f"{kind.__name__}: nobody follows",
+            )
+
+
+async def test_names_that_nobody_knows_do_not_add_up(door):
+    with ControlPlane() as plane:
+        client = door(hosts=["*.shop"], bootstrap=plane.bootstrap(), timeout=0.01)
+        for i in range(100):
+            with pytest.raises(client.errors):
+                await client.send("GET", f"http://user{i}.shop:8080/")
+        clusters = client.transport._clusters
+        assert len(list(clusters)) <= 64
+        assert len(clusters._found) <= 64
+
+
+async def test_services_that_are_known_are_followed_however_many(servers, door):
+    a = servers.open("a")
+    with ControlPlane() as plane:
+        client = door(hosts=["*.shop"], bootstrap=plane.bootstrap())
+        for i in range(70):
+            plane.set(f"s{i}.shop:8080", [a.target])
+            await client.send("GET", f"http://s{i}.shop:8080/")
+        assert len(list(client.transport._clusters)) == 70

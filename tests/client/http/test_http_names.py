@@ -33,3 +33,36 @@ def test_only_hosts_that_were_named(hosts, url, cluster):
 def test_a_wrong_pattern_is_refused_with_what_to_write(hosts):
     with pytest.raises(ConfigError, match="hosts: "):
         HttpNames(hosts, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("Orders.shop:8080", ("http", "orders.shop", 8080)),
+        ("orders.shop", ("http", "orders.shop", 8080)),
+        ("orders.shop", ("https", "orders.shop", None)),
+        ("orders.shop", ("xds", "orders.shop", None)),
+    ],
+)
+def test_fixed_lists_are_found_whatever_the_case_and_without_a_port_for_all_of_them(given, url):
+    names = HttpNames([], {given: ["10.0.0.1:80"]})
+    assert names.endpoints(names.cluster(*url)) == ["10.0.0.1:80"]
+
+
+def test_a_list_with_a_port_goes_before_one_without():
+    names = HttpNames([], {"orders.shop": ["10.0.0.1:80"], "orders.shop:81": ["10.0.0.2:81"]})
+    assert names.endpoints("orders.shop:81") == ["10.0.0.2:81"]
+    assert names.endpoints("orders.shop:80") == ["10.0.0.1:80"]
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "told"),
+    [
+        ({"*.shop": []}, "endpoints: '\\*.shop' is no cluster's name"),
+        ({"http://orders.shop": []}, "endpoints: 'http://orders.shop' is no cluster's name"),
+        ({"A.shop:1": [], "a.shop:1": []}, "endpoints: 'a.shop:1' is there twice"),
+    ],
+)
+def test_a_list_of_no_cluster_is_refused(endpoints, told):
+    with pytest.raises(ConfigError, match=told):
+        HttpNames([], endpoints)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import httpx
+import httpx2
 import pytest
 
 import trimtab.httpx
@@ -135,3 +137,31 @@ async def test_a_leaver_is_closed_when_its_last_response_is(kind, servers):
         assert len(closed) == 1
         with pytest.raises(OSError, match="closing is broken"):
             await client.close()
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [(httpx, trimtab.httpx), (httpx2, trimtab.httpx2)],
+    ids=["httpx", "httpx2"],
+)
+async def test_a_request_that_is_cancelled_as_its_connection_is_made_costs_the_pool_no_place(
+    library, module, servers
+):
+    async def cancel(event, _info):
+        if event == "connection.connect_tcp.complete":
+            asyncio.current_task().cancel()
+
+    transport = module.AsyncTransport(
+        endpoints={"orders.shop:80": [servers.open("a").target]},
+        limits=library.Limits(max_connections=1),
+    )
+    patience = library.Timeout(5, pool=5)
+    async with library.AsyncClient(transport=transport, timeout=patience) as client:
+        for _ in range(3):
+            given_up = asyncio.create_task(
+                client.get("http://orders.shop/", extensions={"trace": cancel})
+            )
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+        answer = await client.get("http://orders.shop/")
+        assert answer.status_code == 200
