@@ -19,7 +19,7 @@ from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
-BACKOFF_S, CANCEL_AGAIN_S = 1.0, 0.2
+BACKOFF_S, CANCEL_AGAIN_S, CALLS_END_S = 1.0, 0.2, 2.0
 
 
 class Follower:
@@ -145,4 +145,4 @@ class Crowd:
         # gRPC's own, which end when the end of each stream has been read; before that, the connections
         # stay open.
         if rest := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(rest, timeout=self._end_within / 2)
+            await asyncio.wait(rest, timeout=CALLS_END_S)
