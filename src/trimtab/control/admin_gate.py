@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from http import HTTPStatus
 
 from trimtab.control.authentication import Authenticator, Unauthenticated
 from trimtab.control.logs import printable
+from trimtab.control.patterns import fits
 
 _PROBES = frozenset({"/healthz", "/readyz"})
 _METRICS = "/metrics"
@@ -64,7 +64,7 @@ class AdminGate:
             identity = await self._authenticator.identify(_Header(authorization, peer))
         except Unauthenticated as error:
             return _unknown(error)
-        if any(fnmatchcase(identity.subject, pattern) for pattern in self.readers):
+        if any(fits(identity.subject, pattern) for pattern in self.readers):
             return None
         return Refusal(
             HTTPStatus.FORBIDDEN,

@@ -7,11 +7,11 @@ as if it did not exist.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 import msgspec
 
+from trimtab.control.patterns import fits
 from trimtab.model import ServicePort
 
 _Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
@@ -75,8 +75,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def allows(self, service: ServicePort) -> bool:
         """Whether this rule shows the Service, whoever asks."""
         name = f"{service.service}.{service.namespace}"
-        return any(fnmatchcase(service.namespace, p) for p in self.namespaces) or any(
-            fnmatchcase(name, p) for p in self.services
+        return any(fits(service.namespace, p) for p in self.namespaces) or any(
+            fits(name, p) for p in self.services
         )
 
 
@@ -103,8 +103,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if own and (service.namespace == own or own in service.exported_to):
             return True
         return any(
-            fnmatchcase(identity.subject, rule.subject) and rule.allows(service)
-            for rule in self.rules
+            fits(identity.subject, rule.subject) and rule.allows(service) for rule in self.rules
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from trimtab.control.authorization import Identity
 from trimtab.control.limits import RequestRate
+from trimtab.control.patterns import fits
 from trimtab.control.side_stream import SideStream
 from trimtab.control.stream import Call, Stream
 from trimtab.errors import ProtocolError
@@ -43,7 +43,7 @@ class Clients:
     def _visible(self, stream: Stream) -> bool:
         if self.identity is None or stream.subject == self.identity.subject:
             return True
-        return any(fnmatchcase(self.identity.subject, pattern) for pattern in self.readers)
+        return any(fits(self.identity.subject, pattern) for pattern in self.readers)
 
     def answer(self, request: bytes) -> bytes:
         """The encoded answer to an encoded question.
