@@ -96,6 +96,38 @@ server.stop(None)
 """
 
 
+REPLACED = """
+import asyncio
+import grpc, grpc.aio
+made = []
+
+def noted(make):
+    return lambda target, *given, **more: made.append(target) or make(target, *given, **more)
+
+for module in (grpc, grpc.aio):
+    module.insecure_channel = noted(module.insecure_channel)
+import trimtab, trimtab.aio
+
+def end(channel):
+    try:
+        channel.unary_unary("/a.B/C")(b"", timeout=10)
+    except grpc.RpcError as error:
+        print(error.code().name)
+
+async def main():
+    async with trimtab.aio.insecure_channel("orders", endpoints=["127.0.0.1:1"]) as channel:
+        try:
+            await channel.unary_unary("/a.B/C")(b"", timeout=10)
+        except grpc.aio.AioRpcError as error:
+            print(error.code().name)
+
+with trimtab.insecure_channel("orders", endpoints=["127.0.0.1:1"]) as channel:
+    end(channel)
+asyncio.run(main())
+print(made)
+"""
+
+
 def ran(program):
     """The lines that it prints."""
     made = subprocess.run(
@@ -121,3 +153,7 @@ def test_blocking_calls_end_as_on_the_newest():
         "NOT_FOUND not here",
         "0 in flight after their ends",
     ]
+
+
+def test_endpoints_are_reached_past_instrumentation_as_on_the_newest():
+    assert ran(REPLACED) == ["UNAVAILABLE", "UNAVAILABLE", "['orders', 'orders']"]

@@ -130,16 +130,15 @@ class Middleware:
                 return self._attempt(cluster, call, _own(request), handler)
 
             hedged = HedgedOnLoop(call, attempt, _discard, cluster.clock)
-            response: ClientResponse = await hedged.to_its_end()
-            return response
+            return _told_of(await hedged.to_its_end(), url)
         try:
             while True:
                 tried = await self._attempt(cluster, call, request, handler)
                 if tried.ended is None:
-                    return tried.response  # type: ignore[no-any-return]
+                    return _told_of(tried.response, url)
                 pause = call.after(tried.ended)
                 if pause is None:
-                    return tried.result()  # type: ignore[no-any-return]
+                    return _told_of(tried.result(), url)
                 if tried.response is not None:
                     tried.response.release()
                 if pause:
@@ -175,13 +174,13 @@ class Middleware:
             if broke in {Broke.UNREACHED, Broke.LOST}:
                 cluster.rest(pick.node)
             await request.close()  # the body's writer has settled
-            return Tried(None, error, call.broken(broke, end))
+            return Tried(None, _explained(error, cluster, pick.node), call.broken(broke, end))
         except TimeoutError as error:
             pick.finish(Outcome.TIMEOUT)
             own_time = limit is not None and limit.expired()
             ended = call.broken(Broke.TIMEOUT, end, own_time=own_time)
             if not own_time:
-                return Tried(None, error, ended)
+                return Tried(None, _explained(error, cluster, pick.node), ended)
             text = cluster.explain(pick.node, f"no answer within {call.attempt_s:g} s")
             return Tried(None, aiohttp.ServerTimeoutError(text), ended)
         except BaseException:
@@ -257,6 +256,28 @@ def _broke(request: ClientRequest, error: Exception) -> Broke:
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
         return Broke.LOST
     return Broke.FAULTY if isinstance(error, aiohttp.ClientResponseError) else Broke.LOCAL
+
+
+def _explained(error: Any, cluster: HttpCluster, node: Node) -> Any:
+    """An error of aiohttp's, itself, which says of which service and endpoint it is."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        error.message = cluster.explain(node, error.message)
+    elif isinstance(error, OSError) and error.strerror:
+        error.strerror = cluster.explain(node, error.strerror)
+    elif not error.args or isinstance(error.args[0], str):
+        text = cluster.explain(node, error.args[0] if error.args else type(error).__name__)
+        error.args = (text, *error.args[1:])
+    if cluster.service not in str(error):  # some make their text of other things
+        error.add_note(cluster.explain(node, type(error).__name__))
+    return error
+
+
+def _told_of(response: Any, url: URL) -> ClientResponse:
+    """A response that says what the caller asked for, and not where it was sent."""
+    info = getattr(response, "_request_info", None)  # there is no public way
+    if info is not None:
+        response._request_info = info._replace(url=url)  # noqa: SLF001
+    return response  # type: ignore[no-any-return]
 
 
 def _own(request: ClientRequest) -> ClientRequest:

@@ -1,7 +1,12 @@
 """What is aiohttp's own affair."""
 
+import socket
+import threading
+from contextlib import asynccontextmanager
+
 import aiohttp
 import pytest
+import yarl
 
 from trimtab.aiohttp import Middleware
 
@@ -24,3 +29,64 @@ async def test_a_full_pool_is_not_the_endpoints_fault(servers):
                 await session.get(URL + "/")
         (cluster,) = balanced._clusters
         assert all(node.connected for node in cluster.balancer.nodes.values())
+
+
+@asynccontextmanager
+async def session_at(*targets, **more):
+    async with (
+        Middleware(endpoints={"orders.shop:8080": targets}) as balanced,
+        aiohttp.ClientSession(middlewares=[balanced], **more) as session,
+    ):
+        yield session
+
+
+@pytest.fixture
+def closing():
+    """The target of a server that hangs up on every request."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def hang_up():
+        while True:
+            try:
+                peer, _ = listening.accept()
+            except OSError:
+                return
+            with peer:
+                peer.recv(1)
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    yield f"127.0.0.1:{listening.getsockname()[1]}"
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
+
+
+async def test_an_error_is_aiohttps_own_and_names_service_and_endpoint(servers, closing):
+    refused = "127.0.0.1:1"
+    silent = servers.open("a").target
+    reading = {"timeout": aiohttp.ClientTimeout(sock_read=0.1)}
+    waiting = {"timeout": aiohttp.ClientTimeout(total=0.1)}
+    for target, path, more, kind in (
+        (refused, "/", {}, aiohttp.ClientConnectorError),
+        (closing, "/", {}, (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)),
+        (silent, "/hold", reading, aiohttp.SocketTimeoutError),
+        (silent, "/hold", waiting, TimeoutError),
+    ):
+        async with session_at(target, **more) as session:
+            with pytest.raises(kind) as caught:
+                await session.post(URL + path)
+        assert f"orders.shop:8080: endpoint {target}: " in str(caught.value)
+        assert "1 of 1 endpoints ready" in str(caught.value)
+
+
+async def test_a_response_and_its_error_say_the_service_s_url(servers):
+    server = servers.open("a")
+    server.status["/missing"] = 404
+    url = yarl.URL(URL + "/missing?a=%20b")
+    async with session_at(server.target) as session, session.get(url) as response:
+        told = response.request_info
+        assert (response.url, told.url, told.real_url) == (url, url, url)
+        with pytest.raises(aiohttp.ClientResponseError) as caught:
+            response.raise_for_status()
+        assert caught.value.request_info.url == url
