@@ -59,9 +59,10 @@ setup: $(VENV)/.ready ## Make the virtual environment
 demo: $(VENV)/.ready ## The whole system on this machine, no Kubernetes (about 30 s)
 	@$(BIN)/trimtab demo $(DEMO_ARGS)
 
+# Hundreds of interpreters are started; each would compile all that it imports, where none may keep it.
 .PHONY: test
 test: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) $(OLDEST)/.ready ## All tests, real Envoy and native gRPC included
-	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python -m pytest $(TEST_ARGS)
+	@PYTHONDONTWRITEBYTECODE= TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python -m pytest $(TEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.ready ## Format, lint, types, layers

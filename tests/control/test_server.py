@@ -1,5 +1,6 @@
 import asyncio
 import logging
+from itertools import cycle, islice
 from pathlib import Path
 
 import grpc
@@ -129,8 +130,10 @@ async def test_a_client_that_does_not_read_costs_one_message_is_ended_and_distur
         good = quick.sotw()
         await good.hello(type_url=EDS, resource_names=["new.shop:8080"])
         await eventually(lambda: plane.counters.get(metrics.REQUESTS) == 2)
-        for port in range(1, 200):
-            source.put(*(updated(name, port, *range(3000, 6000)) for name in fat))
+        # By turns: to make 3,000 endpoints takes longer than to send them.
+        turns = [[updated(name, n, *range(3000, 6000)) for name in fat] for n in (1, 2)]
+        for turn in islice(cycle(turns), 200):
+            source.put(*turn)
             if plane.counters.get(metrics.WRITE_DEADLINES):
                 break
             await eventually(lambda: source.empty)

@@ -60,10 +60,10 @@ def test_a_cold_pod_hardly_raises_p99_while_it_comes_to_its_share():
     cold = scenario("cold-pod", seconds=14.0, warmup_s=2.0)
     cold = replace(cold, events=(replace(cold.events[0], at_s=2.0),))
     warm = replace(cold, servers=replace(cold.servers, cold_requests=0))
-    ratio = fmean(run(cold, seed=s).p99_ms / run(warm, seed=s).p99_ms for s in (1, 2))
+    ratio = run(cold).p99_ms / run(warm).p99_ms
     # Target 1.05 over the 30 s after its coming (docs/results/policies.md); these are the worst 12 of
     # them. 4 seeds: 1.051, sd 0.005; without slow start 1.10.
-    assert ratio < 1.051 + 4 * 0.005 / 2**0.5
+    assert ratio < 1.051 + 4 * 0.005
 
 
 def test_fewer_pods_reach_the_same_p99_than_under_round_robin():

@@ -54,12 +54,10 @@ def snapshot(
     out_of_band=False,
 ):
     """``SERVICE.NAMESPACE:8080`` with endpoints on 127.0.0.1."""
+    locality = Locality("r", zone)
     return Snapshot(
         f"{service}.{namespace}:8080",
-        tuple(
-            Endpoint("127.0.0.1", port, health=health, locality=Locality("r", zone))
-            for port in ports
-        ),
+        tuple(Endpoint("127.0.0.1", port, health=health, locality=locality) for port in ports),
         service=ServicePort(service, namespace, 8080, port_name, out_of_band=out_of_band),
     )
 
