@@ -71,7 +71,11 @@ def moving(policy: PolicyConfig, seed: int, reports: bool) -> Figures:
 
 def failing(policy: PolicyConfig, seed: int, reports: bool) -> Figures:
     found = {}
-    for part, name in ((1.0, "dead pod: errors"), (0.1, "a tenth fails: errors")):
+    for part, name in (
+        (1.0, "dead pod: errors"),
+        (0.5, "half fails: errors"),
+        (0.1, "a tenth fails: errors"),
+    ):
         world = World(policy, seed, clients=20, servers=20, rho=0.7, seconds=14.0, warmup=2.0)
         bad = world.servers[0]
         world.engine.at(2.0, lambda bad=bad, part=part: setattr(bad, "failing", part))
@@ -111,6 +115,7 @@ ROWS: tuple[tuple[str, PolicyConfig, bool], ...] = (
     ("without load reports", config("token", {}), False),
     ("without tokens (`p2c`)", config("p2c", {}), True),
     ("without ejection", config("token", {"eject": False}), True),
+    ("without stalls", config("token", {"stalls": False}), True),
     ("without error bias", config("token", {"error_bias": 0.0}), True),
     ("without slow start", config("token", {"slow_start_s": 0.0}), True),
     ("without zones", config("token", {"zone": "off"}), True),

@@ -210,6 +210,23 @@ def measure(client: str, end: str, given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def verdict(rows: list[dict[str, Any]]) -> str:
+    def failed(end: str, client: str) -> int:
+        return sum(r["failed"] for r in rows if r["end"] == end and r["client"].startswith(client))
+
+    drained = failed("drains", "trimtab")
+    losing = [
+        f"{r['client']} {1e6 * r['failed'] / r['requests']:.0f}"
+        for r in rows
+        if r["end"] == "stops"
+    ]
+    return (
+        f"Target: 0 of 100,000 where servers drain; {'missed' if drained else 'reached'}. "
+        "Where they stop at once there is no target, as calls that are under way there are lost whoever sent them; of a "
+        f"million requests failed: {', '.join(losing)}."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", choices=ENDS, help=argparse.SUPPRESS)
@@ -241,7 +258,7 @@ def main() -> None:
         f"{given.pods} pods, replaced one after the other, again and again; {given.callers} callers without "
         f"pause, {1e3 * SERVICE_S:g} ms, no retries.\n\n"
         "| a server that gets SIGTERM | client | requests | pods replaced | failed | errors |\n"
-        f"|---|---|---|---|---|---|\n{table}\n\nTarget: 0 of 100,000 where servers drain."
+        f"|---|---|---|---|---|---|\n{table}\n\n{verdict(rows)}"
     )
     publish("Rolling restart", body, given.write, "grpcio")
 
