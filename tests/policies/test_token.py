@@ -8,7 +8,7 @@ import pytest
 
 from trimtab.load_report import LoadReport
 from trimtab.policies import Outcome
-from trimtab.policies.token import MOST, SAVED, SILENCE_S, Token
+from trimtab.policies.token import MOST, SAVED, SILENCE_S, WORTH, Token
 from trimtab.testing.policy_contract import node
 
 
@@ -128,7 +128,9 @@ def test_a_blind_choice_is_worth_as_many_tokens_as_others_get():
     assert 1.0 <= token._known[nodes[0]].left <= 1 / 0.05  # chosen blindly again
 
 
-@pytest.mark.parametrize(("tokens", "worth"), [(0, 1.0), (1, MOST), (4, 4 * MOST), (50, 1 / 0.05)])
+@pytest.mark.parametrize(
+    ("tokens", "worth"), [(0, 1.0), (1, WORTH), (4, 4 * WORTH), (50, 1 / 0.05)]
+)
 def test_a_blind_choice_is_worth_little_where_there_are_few_tokens_for_each(tokens, worth):
     nodes, token = fleet(40, explore=0.05)
     which = nodes[0]

@@ -18,7 +18,7 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
         interval = min(n, size) / n * sum(weights) / (MOST * weight)  choices
     later (SAVED turns can be saved up), so among those that have tokens none has more than MOST times its
     part. In a fleet of ``size`` and fewer all have tokens, blind choices take turns as well, and that does.
-    In a larger one a blind choice begins anew, and is worth at most MOST times the tokens that were used
+    In a larger one a blind choice begins anew, and is worth at most WORTH times the tokens that were used
     between two of them lately, and at most 1 / explore (at first a random part of that), so nobody is
     among them for much longer than others.
     Together less than twice the fair share, whatever is said (tests/policies/test_hostile_reports.py).
@@ -55,6 +55,9 @@ _REPORTS = 64  # whose quantile divides hot from cold
 _ALIKE = 1.25  # latencies within this ratio of the least are the same
 _NOISE_S = 0.001  # and so are those that differ by less: that is the network, and the interpreter
 MOST = 1.7  # times the mean use of those that have tokens
+WORTH = (
+    2.0  # times the tokens that others have of a blind choice; less costs p99 where pods are uneven
+)
 _BETWEEN = 10.0  # choices from one blind choice to the next, at first
 _GAIN = 0.02  # of one of them, in their mean
 SAVED = 8.0  # turns that an endpoint may catch up on
@@ -188,7 +191,7 @@ class Token:
                     known.left = self._chain * self._random()
                 else:
                     self._between += _GAIN * (picks - self._blind - self._between)
-                    known.left = min(self._chain, max(1.0, MOST * (self._between - 1.0)))
+                    known.left = min(self._chain, max(1.0, WORTH * (self._between - 1.0)))
                 self._blind = picks
                 known.due = picks + known.step
                 return best
