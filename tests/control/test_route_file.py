@@ -42,6 +42,7 @@ def test_everything_can_be_said(tmp_path):
       hosts: [Shop.Example.com, "*.example.org"]
       prefix: /orders
       timeout_s: 0
+      idle_timeout_s: 7.5
       retries: 0
       hash_key: x-user
       fallback: {addresses: ["orders.example.net:443"], protocol: h2c}
@@ -54,6 +55,7 @@ def test_everything_can_be_said(tmp_path):
                 ("shop.example.com", "*.example.org"),
                 "/orders",
                 0,
+                7.5,
                 0,
                 "x-user",
                 fallback=Fallback((Address("orders.example.net", 443),), http2=True),
@@ -80,6 +82,7 @@ def test_everything_can_be_said(tmp_path):
         ("routes: [{service: a, hosts: ['a.*']}]", "routes[0].hosts: 'a.*'"),
         ("routes: [{service: a, prefix: orders}]", "routes[0].prefix: 'orders'"),
         ("routes: [{service: a, timeout_s: -1}]", "routes[0].timeout_s: -1"),
+        ("routes: [{service: a, idle_timeout_s: -1}]", "routes[0].idle_timeout_s: -1"),
         ("routes: [{service: a, retries: 99}]", "routes[0].retries: 99"),
         ("routes: [{service: a, hash_key: X User}]", "routes[0].hash_key: 'X User'"),
         ("routes: [{service: a, protocol: h2c}]", "appProtocol decides that"),
@@ -121,6 +124,27 @@ def test_two_protocols_of_one_service_are_refused(tmp_path):
 def test_endpoints_are_asked_for_by_any_name(tmp_path):
     path = written(tmp_path, "routes: [{service: 'orders.shop:grpc'}]")
     assert load_edge(path, endpoints_only=True).routes == (Route("orders.shop:grpc"),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ("timeout_s: 0", "0s"),
+        ("timeout_s: 15", "300s"),
+        ("timeout_s: 900", "900s"),
+        ("timeout_s: 0, idle_timeout_s: 60", "60s"),
+        ("timeout_s: 900, idle_timeout_s: 0", "0s"),
+    ],
+)
+def test_a_request_may_be_silent_as_long_as_it_may_take_unless_the_route_says_otherwise(
+    tmp_path, fields, said
+):
+    path = written(tmp_path, f"routes: [{{service: a, {fields}}}]")
+    printed = edge_bootstrap(SERVER, Identity("n"), path, endpoints_only=False)
+    (listener,) = yaml.safe_load(printed)["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (host,) = manager["route_config"]["virtual_hosts"]
+    assert [route["route"]["idle_timeout"] for route in host["routes"]] == [said]
 
 
 def test_prefixes_that_only_look_alike_are_two_routes(tmp_path):

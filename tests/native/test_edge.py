@@ -17,7 +17,7 @@ from harness.dns import DnsServer, asking
 from harness.envoy import Envoy
 from harness.manifests import Pod
 from harness.ports import free_port
-from harness.waiting import Unmet, eventually
+from harness.waiting import Unmet, eventually, pause
 
 pytestmark = pytest.mark.processes
 
@@ -33,10 +33,10 @@ def fallback(backends):
 def edge(started, tmp_path):
     """Start an Envoy from a route file with these routes; the way through it.
 
-    ``names`` is the DNS server that it asks.
+    ``names`` is the DNS server that it asks; ``manager`` are settings of its HTTP connection manager.
     """
 
-    def start(server, routes, *options, names=None):
+    def start(server, routes, *options, names=None, manager=None):
         address = f"127.0.0.1:{free_port()}"
         path = tmp_path / "routes.yaml"
         file = {"listeners": [address], "admin": f"127.0.0.1:{free_port()}", "routes": routes}
@@ -45,6 +45,8 @@ def edge(started, tmp_path):
         command += ["--server", server, "--node-id", "edge", "--routes", path, *options]
         printed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
         bootstrap = yaml.safe_load(printed.stdout)
+        (listener,) = bootstrap["static_resources"]["listeners"]
+        listener["filter_chains"][0]["filters"][0]["typed_config"].update(manager or {})
         if names is not None:
             bootstrap["typed_dns_resolver_config"] = asking(names.port)
         envoy = started(Envoy("edge", json.dumps(bootstrap), tmp_path))
@@ -139,12 +141,17 @@ def test_endpoints_alone_follow_the_pods_as_well(
         load.comes_from("b")
 
 
+SILENT_S = 2.5
+
+
 class Http1(BaseHTTPRequestHandler):
-    """Tells which protocol and path came."""
+    """Tells which protocol and path came; at /silent only after a while."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.path.startswith("/silent"):
+            pause(SILENT_S)
         body = f"{self.request_version} {self.path}".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -192,3 +199,28 @@ def test_routes_go_by_host_and_path_and_each_service_by_its_app_protocol(
     assert get("/pagesandmore", "shop.example.com") == 404
     assert get("/pages/1", "other.example.com") == 404
     assert native.call(road).server in orders
+
+
+def test_a_route_without_a_timeout_may_be_silent_for_longer_than_envoy_would_let_it(
+    edge, control_plane, manifests, http1
+):
+    manifests.write("web", "shop", [http1], port=80, port_name="web", app_protocol="http")
+    routes = [
+        {"service": "web.shop:80", "prefix": "/silent/not", "timeout_s": 0, "idle_timeout_s": 1},
+        {"service": "web.shop:80", "prefix": "/silent", "timeout_s": 0},
+        {"service": "web.shop:80", "prefix": "/"},
+    ]
+    # What is 5 min in Envoy unless somebody says otherwise.
+    road = edge(control_plane.address, routes, manager={"stream_idle_timeout": "1s"})
+
+    def status(path):
+        try:
+            with urllib.request.urlopen(f"http://{road.target}{path}", timeout=20) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    eventually(lambda: status("/") == 200, within=10, what="an answer through the edge")
+    assert status("/silent") == 200
+    assert status("/silent/not") in (408, 504)

@@ -30,6 +30,7 @@ _BUFFER_BYTES = 32 * 1024
 _MAX_STREAMS = 100  # per connection from outside
 _START_WITHIN = "5s"  # without a control plane listeners open after this, not after 15 s
 _UNLIMITED = 2**32 - 1
+_IDLE_S = 300.0  # Envoy's own default, after which a silent stream is reset
 _NOT_BEGUN = "connect-failure,refused-stream,reset-before-request"
 
 Json = dict[str, Any]
@@ -137,6 +138,7 @@ def _route(route: Route) -> Json:
     action: Json = {
         "cluster": f"{route.service}/with-fallback" if route.fallback else route.service,
         "timeout": f"{route.timeout_s:.9g}s",
+        "idle_timeout": f"{_idle_s(route):.9g}s",
     }
     if route.retries:
         previous = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
@@ -156,6 +158,12 @@ def _route(route: Route) -> Json:
         action["hash_policy"] = [{"header": {"header_name": route.hash_key}}]
     match = {"path_separated_prefix": prefix} if prefix else {"prefix": "/"}
     return {"match": match, "route": action}
+
+
+def _idle_s(route: Route) -> float:
+    if route.idle_timeout_s is not None:
+        return route.idle_timeout_s
+    return max(route.timeout_s, _IDLE_S) if route.timeout_s else 0.0
 
 
 def _aggregate(service: str, fallback: Fallback) -> list[Json]:

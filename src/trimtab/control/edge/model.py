@@ -29,6 +29,8 @@ class Route:
         hosts: host names, ``*`` for all, ``*.example.com`` for those below.
         prefix: how the path begins, at whole parts: ``/orders`` fits ``/orders/7``, not ``/ordersx``.
         timeout_s: how long a request may take in all [s]; 0: for ever.
+        idle_timeout_s: how long a request and its answer may be silent [s]; 0: for ever. None: as
+            long as the request may take, but at least the 300 s that are Envoy's default.
         retries: how often a request that no pod has begun to handle is tried again elsewhere.
         hash_key: the header that a hashing policy goes by, "": none.
         http2: with endpoints only: whether the Service speaks h2c. Otherwise its ``appProtocol``
@@ -40,6 +42,7 @@ class Route:
     hosts: tuple[str, ...] = ("*",)
     prefix: str = "/"
     timeout_s: float = 15.0
+    idle_timeout_s: float | None = None
     retries: int = 2
     hash_key: str = ""
     http2: bool = False

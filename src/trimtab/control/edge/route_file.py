@@ -33,6 +33,7 @@ class _Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: Annotated[tuple[_Text, ...], msgspec.Meta(min_length=1)] = ("*",)
     prefix: Annotated[str, msgspec.Meta(pattern="^/", max_length=1000)] = "/"
     timeout_s: Annotated[float, msgspec.Meta(ge=0, le=_LONGEST_S)] = 15.0
+    idle_timeout_s: Annotated[float, msgspec.Meta(ge=0, le=_LONGEST_S)] | None = None
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
     hash_key: str = ""
     protocol: _Protocol | None = None
@@ -114,6 +115,7 @@ def _route(path: Path, where: str, route: _Route, *, endpoints_only: bool) -> Ro
         hosts=hosts,
         prefix=route.prefix,
         timeout_s=route.timeout_s,
+        idle_timeout_s=route.idle_timeout_s,
         retries=route.retries,
         hash_key=route.hash_key,
         http2=route.protocol == "h2c",
