@@ -28,6 +28,7 @@ from trimtab.client.http_cluster import HttpCluster
 from trimtab.client.http_clusters import TLS, HttpClusters, HttpFallbacks
 from trimtab.client.http_hedging import HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_soon
+from trimtab.client.observing import End
 from trimtab.client.request_key import KeyFunction, key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.errors import NoEndpoints
@@ -121,19 +122,68 @@ class Middleware:
         if url.scheme in TLS and request.server_hostname is None:
             request.server_hostname = url.raw_host
         body = request.body
+        if cluster.balancer.hash_key is not None or not cluster.attempts.is_plain(request.method):
+            call = self._call(cluster, request, body)
+            if call.hedges:
+                return await self._hedged(cluster, call, request, handler)
+            return await self._from(cluster, call, request, handler, None)
+        # Nearly all requests: what is only of use when one doesn't end well is made when it doesn't.
+        try:
+            pick = cluster.pick(None, wanted_labels())
+        except NoEndpoints:
+            call = self._call(cluster, request, body)
+            return await self._from(cluster, call, request, handler, None)
+        host, port = pick.node.transport
+        request.url = _at(url, host, port)
+        try:
+            response = await handler(request)
+        except BaseException as error:  # noqa: BLE001 - what is the caller's is raised again
+            request.url = url
+            call = self._call(cluster, request, body)
+            end = call.leaves(pick.node)
+            tried = await self._broken(cluster, call, pick, end, request, error)
+        else:
+            request.url = url
+            if response.status < CLIENT_ERROR:
+                cluster.attempts.budget.earn()
+                _count(pick, response, _SUCCESS, cluster.answered(pick.node, 200, response.headers))
+                return _told_of(response, url)
+            call = self._call(cluster, request, body)
+            tried = self._answered(cluster, call, pick, call.leaves(pick.node), response)
+        return await self._from(cluster, call, request, handler, tried)
+
+    def _call(self, cluster: HttpCluster, request: ClientRequest, body: Any) -> HttpCall:
         repeatable = not body or isinstance(body, BytesPayload)
         patience = request.session.timeout.total
-        call = HttpCall(cluster.attempts, request.method, repeatable=repeatable, patience=patience)
-        if call.hedges:
+        return HttpCall(cluster.attempts, request.method, repeatable=repeatable, patience=patience)
 
-            def attempt() -> Coroutine[Any, Any, Tried]:
-                return self._attempt(cluster, call, _own(request), handler)
+    async def _hedged(
+        self,
+        cluster: HttpCluster,
+        call: HttpCall,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+    ) -> ClientResponse:
+        def attempt() -> Coroutine[Any, Any, Tried]:
+            return self._attempt(cluster, call, _own(request), handler)
 
-            hedged = HedgedOnLoop(call, attempt, _discard, cluster.clock)
-            return _told_of(await hedged.to_its_end(), url)
+        hedged = HedgedOnLoop(call, attempt, _discard, cluster.clock)
+        return _told_of(await hedged.to_its_end(), request.url)
+
+    async def _from(
+        self,
+        cluster: HttpCluster,
+        call: HttpCall,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        tried: Tried | None,
+    ) -> ClientResponse:
+        """Attempts one after another, the first of which may be behind it: ``tried``."""
+        url = request.url
         try:
             while True:
-                tried = await self._attempt(cluster, call, request, handler)
+                if tried is None:
+                    tried = await self._attempt(cluster, call, request, handler)
                 if tried.ended is None:
                     return _told_of(tried.response, url)
                 pause = call.after(tried.ended)
@@ -143,6 +193,7 @@ class Middleware:
                     tried.response.release()
                 if pause:
                     await asyncio.sleep(pause)  # noqa: TID251 - the pause before the next attempt
+                tried = None
         finally:
             request.url = url
 
@@ -168,35 +219,50 @@ class Middleware:
             else:
                 async with limit:
                     response = await handler(request)
-        except aiohttp.ClientError as error:
+        except BaseException as error:  # noqa: BLE001 - what is the caller's is raised again
+            own_time = limit is not None and limit.expired()
+            return await self._broken(cluster, call, pick, end, request, error, own_time=own_time)
+        return self._answered(cluster, call, pick, end, response)
+
+    async def _broken(
+        self, cluster: HttpCluster, call: HttpCall, pick: Pick, end: End | None,
+        request: ClientRequest, error: BaseException, *, own_time: bool = False,
+    ) -> Tried:  # fmt: skip
+        """End a broken attempt.
+
+        Raises:
+            BaseException: the error, if it is the caller's own doing.
+        """
+        if isinstance(error, aiohttp.ClientError):
             broke = _broke(request, error)
             pick.finish(broke.outcome)
             if broke in {Broke.UNREACHED, Broke.LOST}:
                 cluster.rest(pick.node)
             await request.close()  # the body's writer has settled
             return Tried(None, _explained(error, cluster, pick.node), call.broken(broke, end))
-        except TimeoutError as error:
+        if isinstance(error, TimeoutError):
             pick.finish(Outcome.TIMEOUT)
-            own_time = limit is not None and limit.expired()
             ended = call.broken(Broke.TIMEOUT, end, own_time=own_time)
             if not own_time:
                 return Tried(None, _explained(error, cluster, pick.node), ended)
             text = cluster.explain(pick.node, f"no answer within {call.attempt_s:g} s")
             return Tried(None, aiohttp.ServerTimeoutError(text), ended)
-        except BaseException:
-            pick.finish(Outcome.CANCELLED)
-            if end is not None:
-                end("CANCELLED")
-            raise
+        pick.finish(Outcome.CANCELLED)
+        if end is not None:
+            end("CANCELLED")
+        raise error
+
+    def _answered(
+        self,
+        cluster: HttpCluster,
+        call: HttpCall,
+        pick: Pick,
+        end: End | None,
+        response: ClientResponse,
+    ) -> Tried:
         status = response.status
         report = cluster.answered(pick.node, status, response.headers)
-        outcome = _SUCCESS if status < CLIENT_ERROR else outcome_of_http(status)
-        connection = response.connection
-        if connection is None or status == _SWITCHING:
-            # All of the body is here; or there is none, and what follows is another protocol.
-            pick.finish(outcome, report)
-        else:
-            connection.add_callback(_Claim(pick, outcome, report, response.content))
+        _count(pick, response, outcome_of_http(status), report)
         return Tried(response, None, call.answered(status, report, end))
 
     async def _pick_later(self, cluster: HttpCluster, call: HttpCall, key: str | None) -> Pick:
@@ -226,6 +292,18 @@ def _key(cluster: HttpCluster, request: ClientRequest) -> str | None:
     name = cluster.balancer.hash_key or ""
     headers = request.headers.items()
     return key_of(headers, name, cluster.key_function, request.method, request)
+
+
+def _count(
+    pick: Pick, response: ClientResponse, outcome: Outcome, report: LoadReport | None
+) -> None:
+    """A response came: it counts until its body ends."""
+    connection = response.connection
+    if connection is None or response.status == _SWITCHING:
+        # All of the body is here; or there is none, and what follows is another protocol.
+        pick.finish(outcome, report)
+    else:
+        connection.add_callback(_Claim(pick, outcome, report, response.content))
 
 
 def _address(node: Node) -> tuple[str, int]:

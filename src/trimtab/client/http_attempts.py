@@ -170,6 +170,11 @@ class HttpAttempts:
         """What is declared of a method; None: it runs once."""
         return self._retries.get(method, self._others)
 
+    def is_plain(self, method: str) -> bool:
+        """Whether its attempts follow one another without a time of their own, and nobody observes them."""
+        retry = self._retries.get(method, self._others)
+        return (retry is None or retry is ONCE) and self.observer is None and not WANTED.now
+
     def latency(self, method: str, quantile: float) -> LatencyQuantile:
         """What is known of a method's latencies."""
         found = self.latencies.get(method)
