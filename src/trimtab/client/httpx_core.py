@@ -286,12 +286,19 @@ class Core:
     def _timed_out(self, request: Any, error: NoEndpoints) -> Any:
         return self._library.ConnectTimeout(str(error), request=request)
 
+    def _good(self, cluster: HttpCluster, pick: Pick, response: Any) -> Any:
+        """The first attempt brought an answer that nobody would ask for again."""
+        cluster.attempts.budget.earn()
+        report = cluster.answered(pick.node, response.status_code, response.headers)
+        response.stream = self._body(response.stream, pick, _SUCCESS, report)
+        return response
+
     def _answered(
         self, cluster: HttpCluster, call: HttpCall, pick: Pick, end: End | None, response: Any
     ) -> Tried:
         status = response.status_code
         report = cluster.answered(pick.node, status, response.headers)
-        outcome = _SUCCESS if status < CLIENT_ERROR else outcome_of_http(status)
+        outcome = outcome_of_http(status)
         response.stream = self._body(response.stream, pick, outcome, report)
         return Tried(response, None, call.answered(status, report, end))
 
@@ -338,12 +345,42 @@ class AsyncCore(Core):
         if cluster.left:
             for pool in cluster.leavers():
                 await let_go_soon(pool, self._inner.aclose)
-        call = self._call(cluster, request)
-        if call.hedges:
-            attempt = partial(self._attempt, cluster, call, request)
-            return await HedgedOnLoop(call, attempt, _discard_soon, cluster.clock).to_its_end()
+        if cluster.balancer.hash_key is not None or not cluster.attempts.is_plain(request.method):
+            call = self._call(cluster, request)
+            if call.hedges:
+                attempt = partial(self._attempt, cluster, call, request)
+                return await HedgedOnLoop(call, attempt, _discard_soon, cluster.clock).to_its_end()
+            return await self._from(cluster, call, request, None)
+        # Nearly all requests: what is only of use when one doesn't end well is made when it doesn't.
+        try:
+            pick = cluster.pick(None, wanted_labels())
+        except NoEndpoints:
+            return await self._from(cluster, self._call(cluster, request), request, None)
+        steered = _Steered(request, pick.node, None if cluster.alone else CONNECT_S)
+        try:
+            response = await pick.node.transport.handle_async_request(steered)
+        except self._library.TransportError as error:
+            call = self._call(cluster, request)
+            end = call.leaves(pick.node)
+            tried = self._broken(cluster, call, pick, end, request, error)
+        except BaseException:
+            pick.finish(Outcome.CANCELLED)
+            await free_slots(pick.node.transport)
+            raise
+        else:
+            if response.status_code < CLIENT_ERROR:
+                return self._good(cluster, pick, response)
+            call = self._call(cluster, request)
+            tried = self._answered(cluster, call, pick, call.leaves(pick.node), response)
+        return await self._from(cluster, call, request, tried)
+
+    async def _from(
+        self, cluster: HttpCluster, call: HttpCall, request: Any, tried: Tried | None
+    ) -> Any:
+        """Attempts one after another, the first of which may be behind it: ``tried``."""
         while True:
-            tried = await self._attempt(cluster, call, request)
+            if tried is None:
+                tried = await self._attempt(cluster, call, request)
             if tried.ended is None:
                 return tried.response
             pause = call.after(tried.ended)
@@ -353,6 +390,7 @@ class AsyncCore(Core):
                 await let_go_soon(tried.response, _discard_soon)
             if pause:
                 await asyncio.sleep(pause)  # noqa: TID251 - the pause before the next attempt
+            tried = None
 
     async def _attempt(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Tried:
         name = cluster.balancer.hash_key
@@ -425,12 +463,39 @@ class SyncCore(Core):
         if cluster.left:
             for pool in cluster.leavers():
                 let_go(pool, self._inner.close)
-        call = self._call(cluster, request)
-        if call.hedges:
-            attempt = partial(self._attempt, cluster, call, request)
-            return HedgedInThreads(call, attempt, _discard, cluster.clock).to_its_end()
+        if cluster.balancer.hash_key is not None or not cluster.attempts.is_plain(request.method):
+            call = self._call(cluster, request)
+            if call.hedges:
+                attempt = partial(self._attempt, cluster, call, request)
+                return HedgedInThreads(call, attempt, _discard, cluster.clock).to_its_end()
+            return self._from(cluster, call, request, None)
+        # As on a loop.
+        try:
+            pick = cluster.pick(None, wanted_labels())
+        except NoEndpoints:
+            return self._from(cluster, self._call(cluster, request), request, None)
+        steered = _Steered(request, pick.node, None if cluster.alone else CONNECT_S)
+        try:
+            response = pick.node.transport.handle_request(steered)
+        except self._library.TransportError as error:
+            call = self._call(cluster, request)
+            end = call.leaves(pick.node)
+            tried = self._broken(cluster, call, pick, end, request, error)
+        except BaseException:
+            pick.finish(Outcome.CANCELLED)
+            raise
+        else:
+            if response.status_code < CLIENT_ERROR:
+                return self._good(cluster, pick, response)
+            call = self._call(cluster, request)
+            tried = self._answered(cluster, call, pick, call.leaves(pick.node), response)
+        return self._from(cluster, call, request, tried)
+
+    def _from(self, cluster: HttpCluster, call: HttpCall, request: Any, tried: Tried | None) -> Any:
+        """See ``AsyncCore``."""
         while True:
-            tried = self._attempt(cluster, call, request)
+            if tried is None:
+                tried = self._attempt(cluster, call, request)
             if tried.ended is None:
                 return tried.response
             pause = call.after(tried.ended)
@@ -440,6 +505,7 @@ class SyncCore(Core):
                 let_go(tried.response, _discard)
             if pause:
                 time.sleep(pause)  # noqa: TID251 - the pause before the next attempt
+            tried = None
 
     def _attempt(self, cluster: HttpCluster, call: HttpCall, request: Any) -> Tried:
         name = cluster.balancer.hash_key
