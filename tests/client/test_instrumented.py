@@ -62,6 +62,11 @@ def test_instrumented_requests_have_the_spans_and_headers_of_plain_ones(who, ord
         assert (len(again["spans"]), again["sent"], again["traces"]) == (known, [known] * 2, 1)
 
 
+def test_an_attempt_s_own_span_is_the_child_of_its_call_s():
+    doors = ("threads", "future", "loop", "httpx", "httpx loop", "aiohttp")
+    assert run("nested.py") == {door: [1, 2] for door in doors}
+
+
 class Opaque(grpc.Channel):
     """A channel of which nobody knows what is beneath."""
 
