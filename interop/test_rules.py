@@ -170,6 +170,7 @@ CASES = {
         "9x70",
     ),
     "TrimtabInsecure": ('trimtab_insecure_listener{pod="one",port="xds"}', "1x70", "0x70"),
+    "TrimtabCertificateEnds": ('trimtab_certificate_ends_soon{pod="one"}', "1x70", "1x30 0x40"),
     "TrimtabLogLost": ('trimtab_log_lines_dropped_total{pod="one"}', "0x50 7x20", "7x70"),
     "TrimtabFault": ('trimtab_stream_exceptions_total{pod="one"}', "0x50 1x20", "0x10 1x60"),
 }

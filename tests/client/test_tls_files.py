@@ -13,7 +13,7 @@ from doors import loop, threads
 from doors.calling import Load, connected
 from doors.servers import EchoServer
 from harness.waiting import Unmet, eventually
-from trimtab.client.certificate_dates import _not_after, expiries
+from trimtab.certificate_dates import _validity, validities
 from trimtab.client.tls_files import TlsCredentials
 from trimtab.control.tls import Certificate, TlsFiles
 from trimtab.errors import ConfigError
@@ -286,11 +286,11 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 def test_dates_are_read_in_both_of_their_forms(authority, year):
     end = dt.datetime(year, 12, 31, 23, 59, 58)  # noqa: DTZ001 - trustme's way
     chain = issued(authority, "caller.shop", end)[0]
-    assert expiries(chain + chain) == [end.replace(tzinfo=dt.UTC)] * 2
+    assert [until for _, until in validities(chain + chain)] == [end.replace(tzinfo=dt.UTC)] * 2
 
 
 @pytest.mark.parametrize("size", [1, 40, 200])
 def test_a_certificate_that_ends_too_soon_is_no_certificate(authority, size):
     der = ssl.PEM_cert_to_DER_cert(issued(authority, "caller.shop")[0].decode())
     with pytest.raises(ValueError, match="not a certificate"):
-        _not_after(der[:size])
+        _validity(der[:size])

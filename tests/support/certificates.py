@@ -34,8 +34,11 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         self.pem = self._signed(builder)
 
-    def issue(self, *, spiffe=None, name="leaf", address="127.0.0.1", names=()):
-        """A chain and its key, for an address and localhost, for a SPIFFE id, or for these names."""
+    def issue(self, *, spiffe=None, name="leaf", address="127.0.0.1", names=(), valid=None):
+        """A chain and its key, for an address and localhost, for a SPIFFE id, or for these names.
+
+        ``valid``: from when until when; None: for an hour.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         if spiffe:
             names = [x509.UniformResourceIdentifier(spiffe)]
@@ -43,7 +46,7 @@ class Authority:
             x509.DNSName("localhost"),
             x509.IPAddress(ipaddress.ip_address(address)),
         ]
-        builder = self._builder(_name(name), key.public_key())
+        builder = self._builder(_name(name), key.public_key(), valid=valid)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         return self._signed(builder), _pem(key)
 
@@ -54,16 +57,17 @@ class Authority:
         builder = self._builder(_name("leaf"), public, ago=dt.timedelta(hours=2))
         return self._signed(builder.add_extension(x509.SubjectAlternativeName(names), False))
 
-    def _builder(self, subject, public_key, ago=dt.timedelta()):
+    def _builder(self, subject, public_key, ago=dt.timedelta(), valid=None):
         now = dt.datetime.now(dt.UTC) - ago
+        begin, end = valid or (now - dt.timedelta(minutes=5), now + dt.timedelta(hours=1))
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(minutes=5))
-            .not_valid_after(now + dt.timedelta(hours=1))
+            .not_valid_before(begin)
+            .not_valid_after(end)
         )
 
     def _signed(self, builder):

@@ -5,8 +5,8 @@ import hashlib
 import grpc
 
 
-def write_pair(files, authority, name="leaf"):
-    chain, key = authority.issue(name=name)
+def write_pair(files, authority, name="leaf", valid=None):
+    chain, key = authority.issue(name=name, valid=valid)
     files.certificate.write_bytes(chain)
     files.key.write_bytes(key)
 

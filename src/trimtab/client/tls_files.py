@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 
-from trimtab.client.certificate_dates import expiries
+from trimtab.certificate_dates import validities
 from trimtab.client.forking import watch_forks
 from trimtab.errors import ConfigError
 
@@ -144,7 +144,7 @@ class TlsCredentials(grpc.ChannelCredentials):
             if pem is None or which is None:
                 continue
             try:
-                ends = expiries(pem)
+                ends = [end for _, end in validities(pem)]
             except ValueError as error:
                 return f"TLS file {file}: {error}"
             if ends and which(ends) <= now:

@@ -45,6 +45,8 @@ CONTACT_AGE = "trimtab_source_contact_age_seconds"
 FAILING = "trimtab_source_failing"
 SOURCE_AGE = "trimtab_source_last_event_age_seconds"
 READY = "trimtab_ready"
+CERTIFICATE_END = "trimtab_certificate_end_timestamp_seconds"
+CERTIFICATE_ENDS_SOON = "trimtab_certificate_ends_soon"
 INSECURE = "trimtab_insecure_listener"
 REFUSED = "trimtab_streams_refused_total"
 ADMIN_REFUSED = "trimtab_admin_refused_total"
@@ -122,6 +124,12 @@ METRICS: tuple[Metric, ...] = (
     Metric(WRITE_DEADLINES, "counter", "Streams ended because the client did not read."),
     Metric(EXCEPTIONS, "counter", "Streams ended by a fault of the control plane itself."),
     Metric(INSECURE, "gauge", "1 if a port beyond loopback answers anybody.", ("port",)),
+    Metric(CERTIFICATE_END, "gauge", "When the certificate of the ports ends, in Unix time."),
+    Metric(
+        CERTIFICATE_ENDS_SOON,
+        "gauge",
+        "1 while the certificate has less than 14 days left, and less than a fifth of its life.",
+    ),
     Metric(REFUSED, "counter", "Streams refused before they began, by reason.", ("reason",)),
     Metric(ADMIN_REFUSED, "counter", "Admin pages refused, by reason.", ("reason",)),
     Metric(THROTTLED, "counter", "Requests that waited because their stream sent too many."),

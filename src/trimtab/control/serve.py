@@ -20,6 +20,7 @@ from trimtab.control import metrics
 from trimtab.control.admin import Admin
 from trimtab.control.admin_gate import AdminGate
 from trimtab.control.authorization import Authorization
+from trimtab.control.certificate_end import CertificateEnd
 from trimtab.control.config import Address, Config, load_config, refuse_open
 from trimtab.control.jobs import Jobs
 from trimtab.control.last_known import LastKnown, StateOptions
@@ -178,6 +179,9 @@ class ControlPlane:
             certificate=certificate,
         )
         self._lag = LoopLag(self.counters, clock)
+        self._end = (
+            None if certificate is None else CertificateEnd(certificate, self.counters, wall)
+        )
         self.xds_address = options.xds
         self.admin_address = options.admin
 
@@ -224,6 +228,8 @@ class ControlPlane:
             "looking for clients that don't read": self.server.watch_readers(),
             "measuring how late the loop is": self._lag.run(),
         }
+        if self._end is not None:
+            jobs["looking when the certificate ends"] = self._end.run()
         for number, authenticator in enumerate(self._authenticators):
             jobs[f"preparing authenticator {number}"] = authenticator.prepare()
         try:

@@ -10,6 +10,7 @@ pause.
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import ssl
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import grpc
 
+from trimtab.certificate_dates import validities
 from trimtab.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class _Loaded:
 
     pair: grpc.ServerCertificateConfiguration
     context: ssl.SSLContext
+    validity: tuple[dt.datetime, dt.datetime] | None
 
 
 class Certificate:
@@ -97,6 +100,10 @@ class Certificate:
             _Handover(first, lambda: self._latest().pair),  # type: ignore[arg-type]  # None: no news
             require_client_authentication=self._files.client_ca is not None,
         )
+
+    def validity(self) -> tuple[dt.datetime, dt.datetime] | None:
+        """From when until when all of the latest good chain is valid; None: it can't be read."""
+        return self._latest().validity
 
     def context(self) -> ssl.SSLContext:
         """Settings of an HTTP server that follow the files, by a change of context in each handshake.
@@ -127,7 +134,7 @@ class Certificate:
         pair = (self._files.key.read_bytes(), self._files.certificate.read_bytes())
         roots = client_ca.read_bytes() if client_ca else None
         found = grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
-        return _Loaded(found, context)
+        return _Loaded(found, context, _validity(pair[1]))
 
     def _stamp_now(self) -> tuple[tuple[int, int, int], ...]:
         stats = [path.stat() for path in self._files.paths()]
@@ -168,6 +175,14 @@ class _Handover:
                 self._pause(_PAUSE_S)
             self._given = pair
             return pair
+
+
+def _validity(chain: bytes) -> tuple[dt.datetime, dt.datetime] | None:
+    try:
+        begins, ends = zip(*validities(chain), strict=True)
+    except ValueError:  # OpenSSL took what we can't read: then nobody is warned
+        return None
+    return max(begins), min(ends)
 
 
 def _no_password() -> str:

@@ -1,4 +1,4 @@
-"""Until when certificates are good: read from DER (RFC 5280, 4.1), as the standard library can't."""
+"""From when until when certificates are good: read from DER (RFC 5280, 4.1), as the standard library can't."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _CENTURY_FROM = 50  # two-digit years from here on are 19xx
 
 
-def expiries(pem: bytes) -> list[dt.datetime]:
-    """The end of validity of each certificate in a PEM text, in its order.
+def validities(pem: bytes) -> list[tuple[dt.datetime, dt.datetime]]:
+    """The begin and the end of validity of each certificate in a PEM text, in its order.
 
     Raises:
         ValueError: one is no certificate.
     """
     return [
-        _not_after(ssl.PEM_cert_to_DER_cert(found.group().decode("ascii", "replace")))
+        _validity(ssl.PEM_cert_to_DER_cert(found.group().decode("ascii", "replace")))
         for found in _CERTIFICATE.finditer(pem)
     ]
 
 
-def _not_after(der: bytes) -> dt.datetime:
+def _validity(der: bytes) -> tuple[dt.datetime, dt.datetime]:
     try:
         certificate, _ = _content(der, _SEQUENCE)
         fields, _ = _content(certificate, _SEQUENCE)
@@ -32,16 +32,20 @@ def _not_after(der: bytes) -> dt.datetime:
             _, fields = _content(fields, _VERSION)
         for _ in ("serial number", "algorithm", "issuer"):
             _, fields = _content(fields, fields[0])
-        validity, _ = _content(fields, _SEQUENCE)
-        _, end = _content(validity, validity[0])
-        text, _ = _content(end, end[0])
+        begin, _ = _content(fields, _SEQUENCE)
+        _, end = _content(begin, begin[0])
+        return _time(begin), _time(end)
     except IndexError:
         raise ValueError("not a certificate: it ends too soon") from None
-    if end[0] == _UTC_TIME:
+
+
+def _time(element: bytes) -> dt.datetime:
+    text, _ = _content(element, element[0])
+    if element[0] == _UTC_TIME:
         year = int(text[:2])
         text = (b"20" if year < _CENTURY_FROM else b"19") + text
-    elif end[0] != _GENERALIZED_TIME:
-        raise ValueError("not a certificate: it has no end of validity")
+    elif element[0] != _GENERALIZED_TIME:
+        raise ValueError("not a certificate: its validity is no time")
     return dt.datetime.strptime(text.decode("ascii"), "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC)
 
 
