@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from asyncio import AbstractEventLoop, Event, get_running_loop
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
 import grpc
 import grpc.aio
+
+from trimtab.server.readiness_watch import Watches
 
 _SERVICE = "grpc.health.v1.Health"
 # HealthCheckResponse with its one field, status (grpc/health/v1/health.proto).
@@ -50,14 +52,22 @@ class Readiness:
         self._ended = True
         self.ready = False
 
-    def add_to(self, server: grpc.Server | grpc.aio.Server) -> None:
+    def add_to(self, server: grpc.Server | grpc.aio.Server, *, watch_threads: int = 0) -> None:
         """Answer ``grpc.health.v1.Health`` (Check and Watch) at ``server``, not started yet.
 
-        In a ``grpc.server`` each ``Watch`` takes one of its threads for as long as it listens.
+        In a ``grpc.server`` no ``Watch`` holds one of its threads, unless an interceptor wraps the
+        handler: then each would, for as long as it listens.
+
+        Args:
+            server: of either kind.
+            watch_threads: how many of a ``grpc.server``'s threads such wrapped watches may hold. The
+                watches beyond are ``UNIMPLEMENTED``, which gRPC's clients take for healthy.
         """
         on_loop = isinstance(server, grpc.aio.Server)
         check: Any = self._check_on_loop if on_loop else self._check
-        watch: Any = self._watch_on_loop if on_loop else self._watch
+        watch: Any = (
+            self._watch_on_loop if on_loop else Watches(self._answer, self._listen, watch_threads)
+        )
         handlers: dict[str, Any] = {
             "Check": grpc.unary_unary_rpc_method_handler(check),
             "Watch": grpc.unary_stream_rpc_method_handler(watch),
@@ -83,6 +93,17 @@ class Readiness:
         """Status and text for an HTTP readiness path of any framework."""
         return (200, "ready\n") if self._ready else (503, "not ready\n")
 
+    def _listen(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Call ``tell``, which must not block, whenever ``ready`` is set; what is returned ends it."""
+        with self._lock:
+            self._changed.add(tell)
+
+        def forget() -> None:
+            with self._lock:
+                self._changed.discard(tell)
+
+        return forget
+
     def _answer(self) -> bytes:
         return _SERVING if self._ready else _NOT_SERVING
 
@@ -92,42 +113,20 @@ class Readiness:
     async def _check_on_loop(self, _request: bytes, _context: Any) -> bytes:
         return self._answer()
 
-    def _watch(self, _request: bytes, context: Any) -> Iterator[bytes]:
-        changed, ended = threading.Event(), threading.Event()
-
-        def end() -> None:
-            ended.set()
-            changed.set()
-
-        if not context.add_callback(end):
-            return
-        with self._lock:
-            self._changed.add(changed.set)
-        try:
-            while not ended.is_set():
-                changed.clear()
-                yield self._answer()
-                changed.wait()
-        finally:
-            with self._lock:
-                self._changed.discard(changed.set)
-
     async def _watch_on_loop(self, _request: bytes, _context: Any) -> AsyncIterator[bytes]:
         changed, loop = Event(), get_running_loop()
 
         def tell() -> None:
             _call(loop, changed.set)
 
-        with self._lock:
-            self._changed.add(tell)
+        forget = self._listen(tell)
         try:
             while True:
                 changed.clear()
                 yield self._answer()
                 await changed.wait()
         finally:
-            with self._lock:
-                self._changed.discard(tell)
+            forget()
 
 
 def _call(loop: AbstractEventLoop, what: Callable[[], object]) -> None:
