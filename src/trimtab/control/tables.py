@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-_PIPED_WIDTH = 200  # columns where the output is not a terminal: nothing is folded
+_ANY_WIDTH = 1_000_000  # columns: a name stays whole, so that it can be found and copied
+_GAP = 2
 _NAMES_IN_SUMMARY = 3
 
 
 def console() -> Console:
-    """Standard output, without folding where it is a pipe."""
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
+    """Standard output. Nothing is folded: what is too wide for a terminal runs on."""
+    # Without a height rich asks the terminal for both, or takes 80 where TERM is "dumb".
+    return Console(width=_ANY_WIDTH, height=1, highlight=False)
 
 
 def clusters_table(clusters: Sequence[dict[str, Any]]) -> Table:
     """One line per cluster."""
-    table = _table("CLUSTER", "READY", "DRAINING", "UNHEALTHY", "ZONES", "AGE", "ALSO KNOWN AS")
+    table = Table("CLUSTER", "READY", "DRAINING", "UNHEALTHY", "ZONES", "AGE", "ALSO KNOWN AS")
     for cluster in clusters:
         counts = cluster["counts"]
         zones = ", ".join(f"{zone or '-'}: {n}" for zone, n in cluster["zones"].items())
@@ -39,7 +39,7 @@ def clusters_table(clusters: Sequence[dict[str, Any]]) -> Table:
 
 def endpoints_table(cluster: dict[str, Any]) -> Table:
     """One line per endpoint of a cluster."""
-    table = _table("ENDPOINT", "HEALTH", "ZONE", "NODE", "WEIGHT", "PRIORITY")
+    table = Table("ENDPOINT", "HEALTH", "ZONE", "NODE", "WEIGHT", "PRIORITY")
     for endpoint in cluster["endpoints"]:
         table.add_row(
             endpoint["address"],
@@ -79,7 +79,7 @@ def _split(split: dict[str, Any]) -> str:
 
 def why_table(why: dict[str, Any]) -> Table:
     """One line per endpoint: whether the client uses it, and why."""
-    table = _table("ENDPOINT", "USED", "ZONE", "HEALTH", "REASON")
+    table = Table("ENDPOINT", "USED", "ZONE", "HEALTH", "REASON")
     for endpoint in why["endpoints"]:
         table.add_row(
             endpoint["address"],
@@ -93,7 +93,7 @@ def why_table(why: dict[str, Any]) -> Table:
 
 def load_table(clusters: Sequence[dict[str, Any]]) -> Table:
     """One line per cluster: what clients and servers report of it, the busiest first."""
-    table = _table(
+    table = Table(
         "CLUSTER", "REQUESTS/S", "ERRORS/S", "IN FLIGHT", "LATENCY", "MAX/MEAN", "CV", "BY"
     )
     for one in clusters:
@@ -119,7 +119,7 @@ def load_table(clusters: Sequence[dict[str, Any]]) -> Table:
 
 def clients_table(clients: Sequence[dict[str, Any]]) -> Table:
     """One line per client stream."""
-    table = _table("CLIENT", "KIND", "PEER", "STREAM", "SINCE", "RESOURCES", "STATE")
+    table = Table("CLIENT", "KIND", "PEER", "STREAM", "SINCE", "RESOURCES", "STATE")
     for client in clients:
         resources = client["resources"]
         states = {r["state"] for r in resources}
@@ -178,11 +178,24 @@ def duration(seconds: float | None) -> str:
 _HEALTH_STYLES = {"ready": "green", "draining": "yellow", "unhealthy": "red"}
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+class Table:
+    """Columns that are as wide as what is in them. No line ends in spaces, which terminals would fold."""
+
+    def __init__(self, *columns: str) -> None:
+        self._rows = [[Text(column, style="bold") for column in columns]]
+
+    def add_row(self, *cells: str | Text) -> None:
+        """As many cells as there are columns."""
+        self._rows.append([Text(cell) if isinstance(cell, str) else cell for cell in cells])
+
+    def __rich_console__(self, _console: object, _options: object) -> Iterator[Text]:
+        widths = [max(cell.cell_len for cell in column) for column in zip(*self._rows, strict=True)]
+        for row in self._rows:
+            line = Text()
+            for cell, width in zip(row, widths, strict=True):
+                line.append_text(cell).append(" " * (width - cell.cell_len + _GAP))
+            line.rstrip()
+            yield line
 
 
 def source_lines(sources: list[dict[str, Any]]) -> list[str]:
