@@ -11,7 +11,8 @@ The control plane and its clients are processes of their own, as in ``push.py``.
   back-off that trimtab's clients have (``trimtab.backoff``);
 * 100,000 connections, one after the other, each with a stream that gets a response.
 
-With ``--reporting N`` every client also reports load of N endpoints every 10 s.
+With ``--reporting N`` every client also reports load of N endpoints every 10 s. With ``--tls`` every
+connection is one of TLS.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from machine import publish
+from over_tls import switched
 from push import CLUSTER, Child
 from trimtab.model import Synced, Updated
 from trimtab.xds import type_urls
@@ -260,6 +262,7 @@ def main() -> None:
     parser.add_argument("--connects", type=int, default=100_000)
     parser.add_argument("--reporting", type=int, default=0, metavar="ENDPOINTS")
     parser.add_argument("--scenes", nargs="+", help="only these")
+    parser.add_argument("--tls", action="store_true")
     parser.add_argument("--write", metavar="FILE")
     args = parser.parse_args()
     Scene.reported = args.reporting
@@ -276,15 +279,16 @@ def main() -> None:
     }
     rows = ["| scene | what came | figure | memory [MB] | target | |", "|---|---|---|---|---|---|"]
     for name in args.scenes or scenes:
-        found = scenes[name]()
+        with switched(on=args.tls):
+            found = scenes[name]()
         rows.append(f"{found.cells} {found.target} | {'met' if found.met else 'missed'} |")
         print(rows[-1], file=sys.stderr, flush=True)
     reporting = (
         f" Every client reports load of {args.reporting} endpoints." if args.reporting else ""
     )
     body = (
-        "Every client has a connection of its own. Memory: of the control plane's process, "
-        f"resident.{reporting}\n\n" + "\n".join(rows)
+        f"Every client has a connection of its own, {'of TLS' if args.tls else 'in plaintext'}. Memory: of the "
+        f"control plane's process, resident.{reporting}\n\n" + "\n".join(rows)
     )
     publish("Crowds, churn and clients that don't read", body, args.write, "trimtab", "grpcio")
 

@@ -209,7 +209,7 @@ def main() -> None:
     print(file=sys.stderr)
     body = (
         f"One endpoint of {args.endpoints:,} changes; {args.clients:,} clients, each with a "
-        f"connection and a state-of-the-world stream of its own, follow the cluster. Medians over "
+        f"plaintext connection and a state-of-the-world stream of its own, follow the cluster. Medians over "
         f"{args.rounds} pushes, the servers taking turns. p50 and last: over clients, from the change "
         f"to the whole response. CPU: of the server for one push to all, every ACK's reading included; "
         f"/s core: pushes per second of it. KiB: resident memory per stream.\n\n"

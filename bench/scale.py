@@ -4,6 +4,8 @@ An API server on loopback (bare HTTP, a process of its own) lists Services of eq
 control plane, a process of its own, reads them and serves clients that each follow one of them. Measured
 for many sizes: time and CPU from its start until everything is applied, and resident memory; then one
 straight line through each series says what one service, one endpoint and one client cost.
+
+The clients' connections are in plaintext. ``--tls`` measures their series alone, in plaintext and over TLS.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from aiohttp import web
 
 from machine import publish
+from over_tls import server_side, switched
 from push import Child
 from reflector import Access
 from trimtab.control.config import Address
@@ -42,7 +45,8 @@ TARGET_S, TARGET_MB = 20.0, 1_500.0
 MILLION = 1_000_000
 _PAGE = """\
 Start-up: from the start of the control plane's parts until every Service and slice is applied and
-clients are answered. Memory: resident, after a garbage collection, the clients connected and in sync.
+clients are answered. Memory: resident, after a garbage collection, the clients connected and in sync,
+in plaintext (`python bench/scale.py --tls` has both).
 
 {rows}
 
@@ -85,6 +89,7 @@ class Size:
     seconds: float
     cpu: float
     memory: float
+    connecting: float
 
     @property
     def endpoints(self) -> int:
@@ -180,7 +185,9 @@ async def api_server(services: int, per_service: int) -> None:
 async def control_plane(api: int) -> None:
     """The measured process."""
     begin = time.monotonic()
-    options = ServeOptions(xds=Address("127.0.0.1", 0), admin=Address("127.0.0.1", 0))
+    options = ServeOptions(
+        xds=Address("127.0.0.1", 0), admin=Address("127.0.0.1", 0), security=server_side()
+    )
     plane = ControlPlane(options)
     await plane.start()
 
@@ -199,7 +206,8 @@ async def control_plane(api: int) -> None:
     loop = asyncio.get_running_loop()
     while (await loop.run_in_executor(None, sys.stdin.readline)).strip() == "memory":
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"memory": resident_bytes(), "peak": peak}), flush=True)
+        used = cpu_seconds()  # before the garbage collection of the next line
+        print(json.dumps({"memory": resident_bytes(), "peak": peak, "cpu": used}), flush=True)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await plane.stop()
@@ -220,17 +228,19 @@ def measure(services: int, per_service: int, clients: int) -> Size:
         seen = crowd.ask(f"connect {clients}")
         if seen["received"] != clients:
             raise SystemExit(f"{seen} of {clients} clients")
-    memory = plane.ask("memory")["memory"] / 1e6
+    found = plane.ask("memory")
     for child in (crowd, plane, api):
         if child is not None:
             child.close()
-    return Size(services, per_service, clients, facts["seconds"], facts["cpu"], memory)
+    memory, connecting = found["memory"] / 1e6, found["cpu"] - facts["cpu"]
+    return Size(services, per_service, clients, facts["seconds"], facts["cpu"], memory, connecting)
 
 
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", metavar="FILE")
+    parser.add_argument("--tls", action="store_true", help="what a client costs over TLS")
     parser.add_argument("--api", nargs=2, type=int, help=argparse.SUPPRESS)
     parser.add_argument("--plane", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -239,6 +249,9 @@ def main() -> None:
         return
     if args.plane:
         asyncio.run(control_plane(args.plane))
+        return
+    if args.tls:
+        publish("What a client costs over TLS", tls_page(), args.write, "trimtab", "grpcio")
         return
     sizes: dict[str, list[Size]] = {}
     for axis, wanted in (*SERIES.items(), ("largest", [LARGEST]), ("empty", [EMPTY])):
@@ -253,6 +266,34 @@ def slope(series: list[Size], axis: str, figure: str) -> float:
     """What one more costs: the slope of the least-squares line."""
     points = [(getattr(s, axis), getattr(s, figure)) for s in series]
     return statistics.linear_regression(*zip(*points, strict=True)).slope
+
+
+def tls_page() -> str:
+    """The series of clients, in plaintext and over TLS."""
+    rows = [
+        "| connections | clients | memory [MB] | CPU while they connect [s] |",
+        "|---|---|---|---|",
+    ]
+    costs = ["| one more client | memory [KB] | CPU to connect [ms] |", "|---|---|---|"]
+    for name, on in (("plaintext", False), ("TLS", True)):
+        series = []
+        for one in SERIES["clients"]:
+            print(f"{name}: {one}", file=sys.stderr, flush=True)
+            with switched(on=on):
+                series.append(measure(*one))
+        rows += [
+            f"| {name} | {s.clients:,} | {s.memory:.0f} | {s.connecting:.2f} |" for s in series
+        ]
+        memory, cpu = (slope(series, "clients", f) for f in ("memory", "connecting"))
+        costs.append(f"| {name} | {memory * 1e3:.0f} | {cpu * 1e3:.2f} |")
+    return (
+        "Memory: of the control plane, resident, after a garbage collection, with 1,000 Services of 10 "
+        "endpoints. CPU: from the end of its start until all are connected and in sync. Clients show no "
+        "certificate and no token; certificates are of ECDSA P-256.\n\n"
+        + "\n".join(rows)
+        + "\n\nLeast-squares slopes:\n\n"
+        + "\n".join(costs)
+    )
 
 
 def page(sizes: dict[str, list[Size]]) -> str:

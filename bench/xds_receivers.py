@@ -3,7 +3,8 @@
 Each is a TCP connection of its own with hand-framed HTTP/2 and one ADS stream (state of the world or
 delta) that names one cluster's endpoints, answers every response with an ACK, and notes when it came.
 Clients made of grpc.aio would be what is measured. What is left out of HTTP/2 (flow control beyond one
-huge window, header decoding, TLS) is left out for every server alike.
+huge window, header decoding) is left out for every server alike; TLS is in it if the benchmark says so
+(``over_tls``).
 
 Commands on stdin, one line each; each is answered with one JSON line:
 
@@ -33,6 +34,7 @@ from random import Random
 
 from google.protobuf.duration_pb2 import Duration
 
+from over_tls import client_side
 from trimtab.backoff import HEALTHY_S, Backoff
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
@@ -161,6 +163,7 @@ class Crowd:
         self.random = Random(1)
         self._waiting: set[asyncio.Task] = set()
         self._address = (host, port)
+        self._tls = client_side()
         self._opening = _opening(
             "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
         )
@@ -172,7 +175,7 @@ class Crowd:
         async def one(number: int) -> None:
             async with gate:
                 _, client = await loop.create_connection(
-                    lambda: _Client(self, number), *self._address
+                    lambda: _Client(self, number), *self._address, ssl=self._tls
                 )
                 self.clients.append(client)
 
@@ -187,10 +190,13 @@ class Crowd:
         async def lane() -> None:
             for number in numbers:
                 transport, client = await loop.create_connection(
-                    lambda number=number: _Client(self, number), *self._address
+                    lambda number=number: _Client(self, number), *self._address, ssl=self._tls
                 )
                 await client.answered.wait()
-                transport.close()
+                if self._tls:  # close would wait for an answer, which gRPC doesn't give
+                    transport.abort()
+                else:
+                    transport.close()
 
         await asyncio.gather(*(lane() for _ in range(200)))
         self.times.clear()
@@ -210,7 +216,7 @@ class Crowd:
         while True:
             await asyncio.sleep(client.backoff.next())
             try:
-                await loop.create_connection(lambda: client, *self._address)
+                await loop.create_connection(lambda: client, *self._address, ssl=self._tls)
             except OSError:
                 continue
             self.opened.append(time.monotonic())

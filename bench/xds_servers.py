@@ -22,6 +22,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from over_tls import server_side
 from trimtab.control.config import Address
 from trimtab.control.serve import ControlPlane, ServeOptions
 from trimtab.control.server import _OPTIONS
@@ -89,7 +90,9 @@ class Ours:
         self._source = _Source()
 
     async def start(self, port: int) -> int:
-        options = ServeOptions(xds=Address("127.0.0.1", port), admin=Address("127.0.0.1", 0))
+        options = ServeOptions(
+            xds=Address("127.0.0.1", port), admin=Address("127.0.0.1", 0), security=server_side()
+        )
         self._plane = ControlPlane(options)
         await self._plane.start()
         for at in range(len(self._fleet.clusters)):
