@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from machine_settings import machine_settings
+from trimtab import policies
 from trimtab.balancer import Balancer
 from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot, ZoneSplit
@@ -390,3 +391,26 @@ def test_after_a_pause_failures_of_new_requests_count():
     assert awake.ejections_after(300.0) == 0
     awake.now += 0.1
     assert awake.ejections_after(0.1) > 0
+
+
+@pytest.mark.parametrize("more", [{}, {"stalled": lambda _node: None}], ids=["plain", "judged"])
+@pytest.mark.parametrize("picked", [None, "10.0.0.1:80"])
+def test_a_policy_that_picks_what_is_no_node_is_named_and_told_what_it_must_return(
+    picked, more, monkeypatch
+):
+    class Careless:
+        def update(self, nodes, now):
+            """As it should be."""
+
+        def pick(self, now, key=None):
+            return picked
+
+        def done(self, node, outcome, latency, now, report):
+            """As it should be."""
+
+    monkeypatch.setitem(policies._registry, "careless", lambda _params, _random: Careless())
+    b = balancer(endpoint(1), policy=PolicyConfig("careless"), **more)
+    with pytest.raises(
+        TypeError, match=rf"policy 'careless': pick returned {picked!r}; it must return one of"
+    ):
+        b.pick()

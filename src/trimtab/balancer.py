@@ -31,6 +31,7 @@ _LATE_S = 0.5  # a beat that is later by this much was held up: the process was 
 _REDRAWS = 16  # how often the policy is asked for another node than those of earlier attempts
 _MOST_SELECTIONS = 1024  # sets of labels whose statistics are kept
 
+_READ_OF_A_PICK = frozenset({"asked", "in_flight", "share"})  # by judges, and here
 _BAD = frozenset({Outcome.FAILURE, Outcome.UNREACHED, Outcome.TIMEOUT})
 _ERRORS = _BAD | {Outcome.OVERLOADED}
 
@@ -344,10 +345,22 @@ class Balancer:
             if not self._candidates:
                 raise NoEndpoints(self.why_empty())
             now = self._clock()
-            node = self._choose(now, key)
-            node.in_flight += 1
+            try:
+                node = self._choose(now, key)
+                node.in_flight += 1
+            except AttributeError as error:
+                raise self._misread(error) from error
             node.picks += 1
             return Pick(self, node, now)
+
+    def _misread(self, error: AttributeError) -> Exception:
+        """What to say when a policy of the user's picked what is no node; else what there was to say."""
+        if isinstance(error.obj, Node) or error.name not in _READ_OF_A_PICK:
+            return error
+        return TypeError(
+            f"policy {self.policy!r}: pick returned {error.obj!r}; it must return one of the "
+            "nodes that update was given last"
+        )
 
     def pick_apart(
         self, avoided: Collection[Node], key: str | None = None, labels: Labels | None = None
