@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 from weakref import WeakSet
 
 from trimtab.attempt import Retry
@@ -31,7 +31,7 @@ from trimtab.client.httpx_errors import broke as broke_of
 from trimtab.client.observing import End
 from trimtab.client.request_key import KeyFunction, key_of
 from trimtab.client.request_labels import wanted_labels
-from trimtab.errors import NoEndpoints
+from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
 from trimtab.policies import Outcome
@@ -256,6 +256,23 @@ class Core:
             hash_key=hash_key,
         )
 
+    def _misplaced(self, request: Any, error: AssertionError) -> Exception:
+        """What to say when the library refuses a request: that of another library, nearly always."""
+        if isinstance(request, self._library.Request):
+            return error
+        theirs, ours = type(request).__module__.partition(".")[0], type(self)
+        return ConfigError(
+            f"{ours.__module__}.{ours.__name__} in a client of {theirs}: it is for those of "
+            f"{self._library.__name__}; give this one trimtab.{theirs}.{ours.__name__}"
+        )
+
+    def _other_kind(self, theirs: str, wanted: str) -> ConfigError:
+        library, ours = self._library.__name__, type(self)
+        return ConfigError(
+            f"{ours.__module__}.{ours.__name__} in {library}.{theirs}: "
+            f"give it {ours.__module__}.{wanted}"
+        )
+
     def _key(self, cluster: HttpCluster, name: str, request: Any) -> str | None:
         headers = request.headers.multi_items()
         return key_of(headers, name, cluster.key_function, request.method, request)
@@ -330,16 +347,29 @@ class AsyncCore(Core):
     _backend = AsyncBackend
     _sends = "handle_async_request"
 
+    def __enter__(self) -> Never:
+        raise self._other_kind("Client", "Transport")
+
+    def handle_request(self, _request: Any) -> Never:
+        """Say which class a blocking client takes."""
+        raise self._other_kind("Client", "Transport")
+
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to an endpoint of its cluster, or where it says if it names none."""
         url = request.url
         cluster = self._clusters.of(url.scheme, url.host, url.port)
         if cluster is None:
-            return await self._others.handle_async_request(request)
+            try:
+                return await self._others.handle_async_request(request)
+            except AssertionError as error:
+                raise self._misplaced(request, error) from error
         patched = self._inner.handle_async_request
         if patched is not self._plain.handle_async_request:
             return await through(patched, self, partial(self._send, cluster), request)
-        return await self._send(cluster, request)
+        try:
+            return await self._send(cluster, request)
+        except AssertionError as error:
+            raise self._misplaced(request, error) from error
 
     async def _send(self, cluster: HttpCluster, request: Any) -> Any:
         if cluster.left:
@@ -448,16 +478,29 @@ class SyncCore(Core):
     _backend = SyncBackend
     _sends = "handle_request"
 
+    async def __aenter__(self) -> Never:
+        raise self._other_kind("AsyncClient", "AsyncTransport")
+
+    async def handle_async_request(self, _request: Any) -> Never:
+        """Say which class a client on an event loop takes."""
+        raise self._other_kind("AsyncClient", "AsyncTransport")
+
     def handle_request(self, request: Any) -> Any:
         """Send a request to an endpoint of its cluster, or where it says if it names none."""
         url = request.url
         cluster = self._clusters.of(url.scheme, url.host, url.port)
         if cluster is None:
-            return self._others.handle_request(request)
+            try:
+                return self._others.handle_request(request)
+            except AssertionError as error:
+                raise self._misplaced(request, error) from error
         patched = self._inner.handle_request
         if patched is not self._plain.handle_request:
             return through(patched, self, partial(self._send, cluster), request)
-        return self._send(cluster, request)
+        try:
+            return self._send(cluster, request)
+        except AssertionError as error:
+            raise self._misplaced(request, error) from error
 
     def _send(self, cluster: HttpCluster, request: Any) -> Any:
         if cluster.left:

@@ -165,3 +165,51 @@ async def test_a_request_that_is_cancelled_as_its_connection_is_made_costs_the_p
                 await given_up
         answer = await client.get("http://orders.shop/")
         assert answer.status_code == 200
+
+
+BOTH = pytest.mark.parametrize(
+    ("library", "other"),
+    [(httpx, trimtab.httpx2), (httpx2, trimtab.httpx)],
+    ids=["httpx", "httpx2"],
+)
+URLS = pytest.mark.parametrize("url", ["http://orders.shop/", "http://127.0.0.1:1/"])
+
+
+@BOTH
+@URLS
+async def test_in_a_client_of_the_other_library_an_error_names_the_class_to_use(
+    library, other, url
+):
+    endpoints = {"orders.shop:80": ["127.0.0.1:1"]}
+    wanted = rf"{other.__name__}\.%s in a client of {library.__name__}: .* trimtab\.{library.__name__}\.%s$"
+    async with library.AsyncClient(transport=other.AsyncTransport(endpoints=endpoints)) as client:
+        with pytest.raises(ConfigError, match=wanted % (("AsyncTransport",) * 2)):
+            await client.get(url)
+    with (
+        library.Client(transport=other.Transport(endpoints=endpoints)) as client,
+        pytest.raises(ConfigError, match=wanted % (("Transport",) * 2)),
+    ):
+        client.get(url)
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [(httpx, trimtab.httpx), (httpx2, trimtab.httpx2)],
+    ids=["httpx", "httpx2"],
+)
+async def test_in_a_client_of_the_other_kind_an_error_names_the_class_to_use(library, module):
+    in_threads = library.Client(transport=module.AsyncTransport())
+    words = rf"AsyncTransport in {library.__name__}\.Client: give it {module.__name__}\.Transport$"
+    with pytest.raises(ConfigError, match=words):
+        in_threads.get("http://orders.shop/")
+    with pytest.raises(ConfigError, match=words), library.Client(transport=module.AsyncTransport()):
+        pass
+    on_loop = library.AsyncClient(transport=module.Transport())
+    words = (
+        rf"Transport in {library.__name__}\.AsyncClient: give it {module.__name__}\.AsyncTransport$"
+    )
+    with pytest.raises(ConfigError, match=words):
+        await on_loop.get("http://orders.shop/")
+    with pytest.raises(ConfigError, match=words):
+        async with library.AsyncClient(transport=module.Transport()):
+            pass
