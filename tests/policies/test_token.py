@@ -206,3 +206,24 @@ def test_an_endpoint_that_left_has_no_token():
     token.update(nodes[1:], 0.0)
     answer(token, nodes[0], in_flight=0)
     assert all(token.pick(0.0) is not nodes[0] for _ in range(20))
+
+
+def test_tokens_go_on_being_left_when_a_large_fleet_becomes_a_small_one():
+    nodes = [node(i) for i in range(30)]
+    token = Token(Random(1))
+    token.update(nodes, 0.0)
+    for fleet_now in (nodes, nodes[:4]):
+        token.update(fleet_now, 0.0)
+        for _ in range(1000):
+            answer(token, token.pick(0.0))
+    assert len(token._pool) > 2
+
+
+def test_no_endpoint_of_a_small_fleet_leaves_tokens_without_end_in_a_large_one():
+    nodes = [node(i) for i in range(30)]
+    token = Token(Random(1), explore=0.1)
+    token.update(nodes[:4], 0.0)
+    for _ in range(100):
+        answer(token, token.pick(0.0))
+    token.update(nodes, 0.0)
+    assert max(known.left for known in token._known.values()) <= 10.0

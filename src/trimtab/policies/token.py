@@ -149,6 +149,11 @@ class Token:
         interval = min(1.0, size / max(1, n)) * sum(node.endpoint.weight for node in nodes) / MOST
         for node, each in self._known.items():
             each.step = interval / node.endpoint.weight
+            # Blind choices begin it anew in a large fleet only: in a small one nothing may run out.
+            if self._chain == inf:
+                each.left = inf
+            elif each.left == inf:
+                each.left = self._chain * self._random()
         self._pool = {node: token for node, token in self._pool.items() if node in self._known}
         self._count_untried()
 
