@@ -181,3 +181,13 @@ def test_in_a_strict_zone_the_tenth_of_another_zone_is_not_ours():
     caller.now += REST_S
     caller.seconds(8)
     assert nodes[3].picks == 0
+
+
+def test_those_that_have_left_are_not_counted_among_those_who_asked():
+    nodes, bias = fleet(6)
+    for which in nodes[:3]:
+        push(bias, which)
+    bias.update(nodes[3:], 0.1)
+    push(bias, nodes[3], 0.2)
+    assert held(nodes[3:], bias, 0.3) == [nodes[3]]
+    assert nodes[3].share == LEAST

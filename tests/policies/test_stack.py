@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from trimtab.errors import ConfigError
+from trimtab.load_report import LoadReport
 from trimtab.model import PolicyConfig
 from trimtab.policies import Outcome
 from trimtab.policies.gate import Gate
@@ -99,3 +100,30 @@ def test_shares_multiply_and_come_back_exactly():
     assert one.share == LEAST
     shares.set(one, "b", 1.0)
     assert one.share == 1.0
+
+
+def test_a_ring_that_gives_way_to_zones_leaves_no_judge_busy():
+    first = Stack(PolicyConfig("ring_hash"), Random(1), "a")
+    nodes = [node(i) for i in range(10)]
+    nodes[0].since = 1.0
+    first.outer.update(nodes, 1.0)
+    assert first._busy.now
+    second = first.follow(PolicyConfig("p2c"))
+    assert second.zones is not None
+    second.outer.update(nodes[1:], 1.0)
+    assert not second._busy.now
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_pushback_that_ends_with_an_update_or_an_answer_leaves_no_judge_busy(answered):
+    first = stack()
+    nodes = [node(i) for i in range(10)]
+    first.outer.update(nodes, 0.0)
+    first.done(nodes[0], Outcome.OVERLOADED, 0.01, 0.0, LoadReport(retry_after=1.0))
+    assert first._busy.now
+    if answered:
+        first.done(nodes[0], Outcome.SUCCESS, 0.5, 1.05, None)
+    else:
+        first.outer.update(nodes, 1.05)
+    assert nodes[0].share == 1.0
+    assert not first._busy.now

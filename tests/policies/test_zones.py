@@ -355,3 +355,13 @@ def test_a_policy_that_changes_while_a_zone_ramps_leaves_no_judge_busy():
     stack = stack.follow(PolicyConfig.of("ring_hash"))
     stack.outer.update([nodes[0], nodes[3]], 1.0)
     assert not stack._busy.now
+
+
+def test_a_new_pod_of_a_zone_that_strict_sends_nothing_to_keeps_no_judge_busy():
+    stack = Stack(PolicyConfig.of("p2c", zone="strict"), Random(1), "a")
+    far = [at("b", 0), at("b", 1), begun(at("b", 2), 0.0)]
+    stack.outer.update([at("a", 0), *far], 1.0)
+    assert not stack._busy.now
+    stack.outer.update(far, 2.0)
+    assert stack._busy.now
+    assert {stack.pick(2.0).endpoint.locality.zone for _ in range(50)} == {"b"}

@@ -82,7 +82,9 @@ class ErrorBias:
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; what was learnt of those that left is forgotten in time."""
         self._n = len(nodes)
-        self._pushback.update(nodes, now)
+        self._pushback.update(nodes)
+        if self._rates or self._pushback.words:
+            self._judge(now)
         self.inner.update(nodes, now)
 
     def pick(self, now: float, key: str | None = None) -> Node:
@@ -108,8 +110,8 @@ class ErrorBias:
             if self._rates and node in self._rates:
                 rate = self._rate(node, now)
                 self._rates[node] = (rate + self._gain * (1.0 - rate), now)
-            if self._pushback.words:
-                self._pushback.answered(node, now - latency, now)
+            if self._pushback.words and self._pushback.answered(node, now - latency):
+                self._judge(now)
         self.inner.done(node, outcome, latency, now, report)
 
     def _rate(self, node: Node, now: float) -> float:

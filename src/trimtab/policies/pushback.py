@@ -56,19 +56,20 @@ class Pushback:
         held: who is left alone now.
     """
 
-    __slots__ = ("_nodes", "_random", "_shares", "held", "words")
+    __slots__ = ("_nodes", "_random", "_shares", "_there", "held", "words")
 
     def __init__(self, shares: Shares, random: Random) -> None:
         self._shares = shares
         self._random = random.random
         self._nodes: Sequence[Node] = ()
+        self._there: frozenset[Node] = frozenset()
         self.words: dict[Node, Word] = {}
         self.held: frozenset[Node] = frozenset()
 
-    def update(self, nodes: Sequence[Node], now: float) -> None:
-        """Replace the candidates."""
+    def update(self, nodes: Sequence[Node]) -> None:
+        """Replace the candidates; call ``judge`` next."""
         self._nodes = tuple(nodes)
-        self.judge(now)
+        self._there = frozenset(nodes)
 
     def hear(self, node: Node, seconds: float, now: float) -> bool:
         """It asked to be left alone for so long [s]. Returns whether it is."""
@@ -76,12 +77,13 @@ class Pushback:
         self.judge(now)
         return node in self.held
 
-    def answered(self, node: Node, began: float, now: float) -> None:
-        """It answered what began at that time, and did not fail it."""
+    def answered(self, node: Node, began: float) -> bool:
+        """It answered what began at that time, and did not fail it. Returns whether to call ``judge`` next."""
         word = self.words.get(node)
-        if word is not None and not word.lifted and began >= word.said:
-            word.lifted = True
-            self.judge(now)
+        if word is None or word.lifted or began < word.said:
+            return False
+        word.lifted = True
+        return True
 
     def instead(self, node: Node, now: float) -> Node:
         """The one that was picked, or, at times, one of its zone that is held."""
@@ -102,9 +104,10 @@ class Pushback:
         n = len(self._nodes)
         self.words = {node: word for node, word in self.words.items() if now < word.until}
         most = min(n - 1, max(1, int(MOST * n)))
-        if len(self.words) > _PANIC * n and n > 2:  # noqa: PLR2004 - of two, one may be the full one
+        there = [(node, word) for node, word in self.words.items() if node in self._there]
+        if len(there) > _PANIC * n and n > 2:  # noqa: PLR2004 - of two, one may be the full one
             most = 0
-        asking = [node for node, word in self.words.items() if not word.lifted]
+        asking = [node for node, word in there if not word.lifted]
         held = frozenset(asking[: max(0, most)])
         for node in self.held - held:
             self._shares.set(node, "pushback", 1.0)

@@ -117,8 +117,11 @@ def disables(policy: PolicyConfig | None) -> bool:
     return policy is not None and dict(policy.params).get("disable") is True
 
 
+_SLOW_START = "slow start"
+
+
 def _slow_start_of(zone: str) -> str:
-    return f"slow start in {zone}"
+    return f"{_SLOW_START} in {zone}"
 
 
 class Stack:
@@ -292,13 +295,14 @@ class Stack:
                 window_s=self.judges.slow_start_s,
             )
             self._ramping = None
+            self._busy.tell(_SLOW_START, busy=False)
             return self.zones
         self._policy = policy
         self._chosen = self._gated(policy)
         if self._ramping is not None:
             self._ramping.inner = self._chosen
             return self._ramping
-        outer = self._ramped(self._chosen, "slow start")
+        outer = self._ramped(self._chosen, _SLOW_START)
         self._ramping = outer if isinstance(outer, SlowStart) else None
         return outer
 

@@ -161,7 +161,9 @@ class Zones:
             members = parts.get(name, [])
             zone.capacity = float(sum(node.endpoint.weight for node in members))
             zone.since = min((node.since for node in members), default=0.0)
-            zone.policy.update(members, now)
+            # Where no request goes, a ramp would never end.
+            spared = self._strict and self._own in parts and name != self._own
+            zone.policy.update([] if spared else members, now)
         total = sum(zone.capacity for zone in self._zones.values())
         here = self._zones[self._own].capacity if self._own in parts else 0.0
         part = here / total if total else 0.0
