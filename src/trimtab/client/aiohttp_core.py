@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
+from contextvars import ContextVar
 from copy import copy
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp import ClientRequest, ClientResponse
+from aiohttp.client import IDEMPOTENT_METHODS
 from aiohttp.client_middlewares import ClientHandlerType
 from aiohttp.helpers import TimerNoop
 from aiohttp.payload import BytesPayload
@@ -41,6 +43,18 @@ _SWITCHING = 101
 _MOST_URLS = 1024  # times endpoints, that are kept
 # Where a body never reached the server, since no connection came about.
 _UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+# After these aiohttp sends a request of one of its IDEMPOTENT_METHODS once more, through all middleware.
+_REPEATED = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+
+
+class _GivenUp(NamedTuple):
+    """A request that was sent as often as it may be, and how that ended."""
+
+    request: ClientRequest
+    error: Exception
+
+
+_GIVEN_UP: ContextVar[_GivenUp | None] = ContextVar("trimtab_aiohttp_given_up", default=None)
 
 
 class Unavailable(aiohttp.ClientConnectionError):
@@ -119,6 +133,22 @@ class Middleware:
         cluster = self._clusters.of(url.scheme, url.host or "", url.explicit_port)
         if cluster is None or request.proxy is not None:
             return await handler(request)
+        given_up = _GIVEN_UP.get()
+        if given_up is not None:
+            _GIVEN_UP.set(None)
+            if _is_repetition(request, given_up.request):
+                raise given_up.error
+        try:
+            return await self._send(cluster, request, handler)
+        except _REPEATED as error:
+            if request.method in IDEMPOTENT_METHODS and not isinstance(error, _UNREACHED):
+                _GIVEN_UP.set(_GivenUp(request, error))
+            raise
+
+    async def _send(
+        self, cluster: HttpCluster, request: ClientRequest, handler: ClientHandlerType
+    ) -> ClientResponse:
+        url = request.url
         if url.scheme in TLS and request.server_hostname is None:
             request.server_hostname = url.raw_host
         body = request.body
@@ -356,6 +386,17 @@ def _told_of(response: Any, url: URL) -> ClientResponse:
     if info is not None:
         response._request_info = info._replace(url=url)  # noqa: SLF001
     return response  # type: ignore[no-any-return]
+
+
+def _is_repetition(request: ClientRequest, earlier: ClientRequest) -> bool:
+    """Whether aiohttp sends again what was given up: another object, for the same call of the session.
+
+    Its attempts were counted, so this one is not wanted. The call's timer is all that the two share.
+    """
+    timer = getattr(request, "_timer", None)
+    return (
+        timer is not None and request is not earlier and timer is getattr(earlier, "_timer", None)
+    )
 
 
 def _own(request: ClientRequest) -> ClientRequest:

@@ -213,3 +213,22 @@ async def test_in_a_client_of_the_other_kind_an_error_names_the_class_to_use(lib
     with pytest.raises(ConfigError, match=words):
         async with library.AsyncClient(transport=module.Transport()):
             pass
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [(httpx, trimtab.httpx), (httpx2, trimtab.httpx2)],
+    ids=["httpx", "httpx2"],
+)
+@pytest.mark.parametrize("pattern", ["http://orders.shop:8080", "all://*.shop"])
+def test_a_transport_that_is_mounted_leaves_other_urls_to_proxies_of_the_environment(
+    pattern, library, module, servers, monkeypatch
+):
+    a, proxy = servers.open("a", "proxy")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://{proxy.target}")
+    balanced = module.Transport(endpoints={"orders.shop:8080": [a.target]})
+    with library.Client(mounts={pattern: balanced}) as client:
+        assert client.get("http://orders.shop:8080/").json()["server"] == "a"
+        assert client.get("http://elsewhere.test/").json()["server"] == "proxy"
