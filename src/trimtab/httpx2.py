@@ -18,7 +18,8 @@ except ImportError as error:
         "trimtab.httpx2 needs httpx2; install it with: pip install 'trimtab[httpx2]'"
     ) from error
 
-from trimtab.client.httpx_core import AsyncBody, AsyncCore, SyncBody, SyncCore
+from trimtab.client.httpx_bodies import AsyncBody, SyncBody
+from trimtab.client.httpx_core import AsyncCore, SyncCore
 
 __all__ = ["AsyncTransport", "Transport"]
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import Any, ClassVar, Never
-from weakref import WeakSet
 
 from trimtab.attempt import Retry
-from trimtab.balancer import Node, Pick
+from trimtab.balancer import Pick
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http2_connections import AsyncBackend, SyncBackend
 from trimtab.client.http_attempts import CLIENT_ERROR, Broke, HttpCall, outcome_of_http
@@ -28,174 +27,18 @@ from trimtab.client.http_instrumented import through, unwrapped
 from trimtab.client.http_pool_slots import free_slots
 from trimtab.client.http_waiting import pick_blocking, pick_soon
 from trimtab.client.httpx_errors import broke as broke_of
+from trimtab.client.httpx_pools import Pools
+from trimtab.client.httpx_steering import Steered
 from trimtab.client.observing import End
 from trimtab.client.request_key import KeyFunction, key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.errors import ConfigError, NoEndpoints
-from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
 from trimtab.policies import Outcome
 
 _SUCCESS = Outcome.SUCCESS  # a global is found quicker than an enumeration's member
-_TIMEOUTS = ("connect", "read", "write", "pool")
 CONNECT_S = 1.0
 """The longest wait for one endpoint's connection while others could be asked [s]."""
-
-
-class _Url:
-    """Where a request goes, in the words that a library's transport reads."""
-
-    __slots__ = ("port", "raw_host", "raw_path", "raw_scheme")
-
-    def __init__(self, url: Any, node: Node) -> None:
-        scheme, endpoint = url.raw_scheme, node.endpoint
-        self.raw_scheme = b"http" if scheme == b"xds" else scheme
-        self.raw_host = endpoint.address.encode()
-        self.port = endpoint.port
-        self.raw_path = url.raw_path
-
-
-class _Steered:
-    """A request on its way to an endpoint. Headers, ``Host`` among them, are the caller's.
-
-    Args:
-        request: the caller's.
-        node: where it goes.
-        connect_s: the longest wait for a connection [s]; None: as the caller says.
-        attempt_s: the longest wait for anything until there is an answer [s]; None: likewise.
-    """
-
-    __slots__ = ("_timeout", "extensions", "headers", "method", "stream", "url")
-
-    def __init__(
-        self, request: Any, node: Node, connect_s: float | None, attempt_s: float | None = None
-    ) -> None:
-        extensions = request.extensions
-        self._timeout = timeout = extensions.get("timeout") or {}
-        if attempt_s is not None:
-            limits = {kind: _least(timeout.get(kind), attempt_s) for kind in _TIMEOUTS}
-            limits["connect"] = _least(limits["connect"], connect_s)
-            extensions = {**extensions, "timeout": limits}
-        elif connect_s is not None and timeout:
-            connect = timeout.get("connect")
-            if connect is None or connect > connect_s:
-                extensions = {**extensions, "timeout": {**timeout, "connect": connect_s}}
-        self.method = request.method
-        self.url = url = _Url(request.url, node)
-        if url.raw_scheme == b"https" and "sni_hostname" not in extensions:
-            extensions = {**extensions, "sni_hostname": request.url.raw_host.decode()}
-        self.headers = request.headers
-        self.stream = request.stream
-        self.extensions = extensions
-
-    def is_own_time(self, kind: str) -> bool:
-        """Whether a timeout of this kind was the attempt's and not the caller's."""
-        limits, given = self.extensions.get("timeout") or {}, self._timeout.get(kind)
-        return limits.get(kind) is not None and (given is None or limits[kind] < given)
-
-    def is_answered(self) -> None:
-        """The body may take as long as the caller says; the pool looks when it is read."""
-        limits = self.extensions.get("timeout")
-        if limits is not self._timeout and limits:
-            limits["read"] = self._timeout.get("read")
-
-
-def _least(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else min(one, other)
-
-
-class _Claim:
-    """What a response's body holds until it ends. The faces' bodies inherit this."""
-
-    def __init__(
-        self, stream: Any, pick: Pick, outcome: Outcome, report: LoadReport | None
-    ) -> None:
-        self._stream = stream
-        self._pick = pick
-        self._outcome = outcome
-        self._report = report
-
-    def __del__(self) -> None:
-        if self._pick.open:  # dropped unread: the caller lost interest
-            self._pick.drop()
-
-
-class AsyncBody(_Claim):
-    """A body on an event loop."""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            node = self._pick.node
-            async for chunk in self._stream:
-                node.heard = True
-                yield chunk
-        except Exception:
-            self._pick.finish(Outcome.FAILURE)
-            raise
-
-    async def aclose(self) -> None:
-        """End the pick, whatever becomes of the connection."""
-        try:
-            await self._stream.aclose()
-        finally:
-            self._pick.finish(self._outcome, self._report)
-
-
-class SyncBody(_Claim):
-    """A body in a thread."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            node = self._pick.node
-            for chunk in self._stream:
-                node.heard = True
-                yield chunk
-        except Exception:
-            self._pick.finish(Outcome.FAILURE)
-            raise
-
-    def close(self) -> None:
-        """End the pick, whatever becomes of the connection."""
-        try:
-            self._stream.close()
-        finally:
-            self._pick.finish(self._outcome, self._report)
-
-
-class _Pools:
-    """Makes endpoints' pools; each is told its address by every request.
-
-    Args:
-        make: makes one of the library's transports.
-        backend: what to put around the sockets of its connections; None: nothing.
-        read_timeout: the error of the library below for one.
-
-    Attributes:
-        leaving: pools that had to be replaced; their connections end with the last response.
-    """
-
-    def __init__(
-        self, make: Callable[[], Any], backend: Any, read_timeout: type[Exception]
-    ) -> None:
-        self._make = make
-        self._backend = backend
-        self._read_timeout = read_timeout
-        self.leaving: WeakSet[Any] = WeakSet()
-
-    def __call__(self, node: Node) -> Any:
-        made = self._make()
-        # httpcore's pool takes a backend; httpx's, which is around it, passes none on.
-        within = getattr(made, "_pool", None)
-        plain = getattr(within, "_network_backend", None)
-        if self._backend is not None and within is not None and plain is not None:
-
-            def left() -> None:
-                if node.transport is made:
-                    node.transport = self(node)
-                    self.leaving.add(made)
-
-            within._network_backend = self._backend(plain, self._read_timeout, left)  # noqa: SLF001
-        return made
 
 
 class Core:
@@ -237,7 +80,7 @@ class Core:
         )
         self._others = self._inner(**options)
         # Who follows endpoints makes pools, and must not hold the transport: it may be dropped unclosed.
-        self._pools = _Pools(
+        self._pools = Pools(
             partial(self._plain, **{**options, "proxy": None}),
             self._backend if options.get("http2") else None,
             self._core.ReadTimeout,
@@ -386,7 +229,7 @@ class AsyncCore(Core):
             pick = cluster.pick(None, wanted_labels())
         except NoEndpoints:
             return await self._from(cluster, self._call(cluster, request), request, None)
-        steered = _Steered(request, pick.node, None if cluster.alone else CONNECT_S)
+        steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         try:
             response = await pick.node.transport.handle_async_request(steered)
         except self._library.TransportError as error:
@@ -430,7 +273,7 @@ class AsyncCore(Core):
         except NoEndpoints:
             pick = await self._pick_later(cluster, call, request, key)
         end = call.leaves(pick.node)
-        steered = _Steered(request, pick.node, None if cluster.alone else CONNECT_S)
+        steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         limit = call.attempt_s
         try:
             if limit is None:
@@ -517,7 +360,7 @@ class SyncCore(Core):
             pick = cluster.pick(None, wanted_labels())
         except NoEndpoints:
             return self._from(cluster, self._call(cluster, request), request, None)
-        steered = _Steered(request, pick.node, None if cluster.alone else CONNECT_S)
+        steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         try:
             response = pick.node.transport.handle_request(steered)
         except self._library.TransportError as error:
@@ -558,7 +401,7 @@ class SyncCore(Core):
         except NoEndpoints:
             pick = self._pick_later(cluster, call, request, key)
         end = call.leaves(pick.node)
-        steered = _Steered(request, pick.node, None if cluster.alone else CONNECT_S, call.attempt_s)
+        steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S, call.attempt_s)
         try:
             response = pick.node.transport.handle_request(steered)
         except self._library.TransportError as error:

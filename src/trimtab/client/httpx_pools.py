@@ -1,0 +1,46 @@
+"""The pools of an httpx client, one of the library's own transports for each endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+from trimtab.balancer import Node
+
+
+class Pools:
+    """Makes endpoints' pools; each is told its address by every request.
+
+    Args:
+        make: makes one of the library's transports.
+        backend: what to put around the sockets of its connections; None: nothing.
+        read_timeout: the error of the library below for one.
+
+    Attributes:
+        leaving: pools that had to be replaced; their connections end with the last response.
+    """
+
+    def __init__(
+        self, make: Callable[[], Any], backend: Any, read_timeout: type[Exception]
+    ) -> None:
+        self._make = make
+        self._backend = backend
+        self._read_timeout = read_timeout
+        self.leaving: WeakSet[Any] = WeakSet()
+
+    def __call__(self, node: Node) -> Any:
+        """A pool for this endpoint."""
+        made = self._make()
+        # httpcore's pool takes a backend; httpx's, which is around it, passes none on.
+        within = getattr(made, "_pool", None)
+        plain = getattr(within, "_network_backend", None)
+        if self._backend is not None and within is not None and plain is not None:
+
+            def left() -> None:
+                if node.transport is made:
+                    node.transport = self(node)
+                    self.leaving.add(made)
+
+            within._network_backend = self._backend(plain, self._read_timeout, left)  # noqa: SLF001
+        return made
