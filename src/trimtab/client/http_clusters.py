@@ -127,7 +127,8 @@ class HttpClusters:
         unknown = [(name, c) for name, c in self._clusters.items() if c.is_unknown]
         for name, cluster in unknown[: max(0, len(unknown) - _MOST_UNKNOWN + 1)]:
             del self._clusters[name]
-            for place in [place for place, found in self._found.items() if found is cluster]:
+            found = self._found.copy()  # other threads go on finding foreign hosts
+            for place in [place for place, its in found.items() if its is cluster]:
                 del self._found[place]
             cluster.close()
 

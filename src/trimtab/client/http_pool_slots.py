@@ -24,13 +24,13 @@ async def free_slots(transport: Any) -> None:
     left = [c for c in connections if id(c) not in wanted and _is_nobodys(c)]
     if not left:
         return
-    for connection in left:
+    for connection in left:  # all, before another request that was cancelled may look
         connections.remove(connection)
-        await connection.aclose()
     assign = getattr(pool, "_assign_requests_to_connections", None)
     if assign is not None and requests:
-        for closing in assign():
-            await closing.aclose()
+        left += assign()
+    for connection in left:
+        await connection.aclose()
 
 
 def _is_nobodys(connection: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 from weakref import WeakSet
 
@@ -36,9 +37,10 @@ class Pools:
         within = getattr(made, "_pool", None)
         plain = getattr(within, "_network_backend", None)
         if self._backend is not None and within is not None and plain is not None:
+            told = count()  # by several connections, in several threads: the first one counts
 
             def left() -> None:
-                if node.transport is made:
+                if next(told) == 0 and node.transport is made:
                     node.transport = self(node)
                     self.leaving.add(made)
 

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import socket
 import ssl
+import sys
+import threading
 from collections import Counter
 from email.utils import formatdate
 
@@ -12,7 +14,7 @@ import pytest
 import trimtab
 from certificates import Authority
 from harness.waiting import Deadline, eventually, pause
-from http_doors import DOORS, Aiohttp
+from http_doors import DOORS, Aiohttp, HttpxSync
 from trimtab.client.last_good import LastGood
 from trimtab.errors import ConfigError
 from trimtab.load_codec import encode
@@ -413,6 +415,36 @@ async def test_names_that_nobody_knows_do_not_add_up(door):
         clusters = client.transport._clusters
         assert len(list(clusters)) <= 64
         assert len(clusters._found) <= 64
+
+
+def test_names_that_nobody_knows_are_forgotten_while_other_threads_find_foreign_hosts():
+    with ControlPlane() as plane:
+        client = HttpxSync(hosts=["*.shop"], bootstrap=plane.bootstrap())
+        clusters = client.transport._clusters
+        over = threading.Event()
+
+        def elsewhere():
+            n = 0
+            while not over.is_set():
+                clusters.of("http", f"{n % 3000}.example", 80)
+                n += 1
+                if n % 3000 == 0:
+                    for n_old in range(3000):
+                        clusters._found.pop(("http", f"{n_old}.example", 80), None)
+
+        often = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        other = threading.Thread(target=elsewhere)
+        other.start()
+        try:
+            for n in range(400):
+                assert clusters.of("http", f"user{n}.shop", 80) is not None
+        finally:
+            over.set()
+            other.join()
+            sys.setswitchinterval(often)
+        assert len(list(clusters)) <= 64
+        client.transport.close()
 
 
 async def test_services_that_are_known_are_followed_however_many(servers, door):

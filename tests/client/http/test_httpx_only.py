@@ -2,6 +2,7 @@
 
 import asyncio
 
+import httpcore
 import httpx
 import httpx2
 import pytest
@@ -10,7 +11,11 @@ import trimtab.httpx
 import trimtab.httpx2
 from harness.waiting import Deadline, pause
 from http_doors import Httpx2Async, Httpx2Sync, HttpxAsync, HttpxSync
+from trimtab.balancer import Node
+from trimtab.client.http_pool_slots import free_slots
+from trimtab.client.httpx_pools import Pools
 from trimtab.errors import ConfigError
+from trimtab.model import Endpoint
 from trimtab.testing import ControlPlane
 
 SOME = pytest.mark.parametrize(
@@ -232,3 +237,44 @@ def test_a_transport_that_is_mounted_leaves_other_urls_to_proxies_of_the_environ
     with library.Client(mounts={pattern: balanced}) as client:
         assert client.get("http://orders.shop:8080/").json()["server"] == "a"
         assert client.get("http://elsewhere.test/").json()["server"] == "proxy"
+
+
+async def test_places_that_two_free_at_once_are_freed_once_and_nobody_s_error(servers):
+    async def cancel(event, _info):
+        if event == "connection.connect_tcp.complete":
+            asyncio.current_task().cancel()
+
+    url = f"http://{servers.open('a').target}/"
+    async with httpx.AsyncHTTPTransport() as pool:
+        for _ in range(3):
+            request = httpx.Request("GET", url, extensions={"trace": cancel, "timeout": {}})
+            given_up = asyncio.create_task(pool.handle_async_request(request))
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+        assert len(pool._pool.connections) == 3
+        await asyncio.gather(free_slots(pool), free_slots(pool))
+        assert pool._pool.connections == []
+
+
+def test_two_connections_that_a_server_leaves_at_once_make_one_new_pool():
+    lefts, made = [], []
+    node = Node(Endpoint("10.0.0.1", 80))
+
+    def meanwhile():  # another thread hears of the other connection
+        made.append(httpx.HTTPTransport(http2=True))
+        if len(made) == 2:
+            lefts[0]()
+        return made[-1]
+
+    def backend(plain, _late, left):
+        lefts.append(left)
+        return plain
+
+    pools = Pools(meanwhile, backend, httpcore.ReadTimeout)
+    node.transport = pools(node)
+    lefts[0]()
+    assert len(made) == 2
+    assert node.transport is made[1]
+    assert list(pools.leaving) == [made[0]]
+    for pool in made:
+        pool.close()
