@@ -6,6 +6,7 @@ from collections import Counter
 
 import h2.config
 import h2.connection
+import h2.errors
 import h2.events
 from hyperframe.frame import GoAwayFrame
 
@@ -19,15 +20,18 @@ class Http2Leaver:
         every: requests that it looks at on each connection before it leaves it.
         late_s: how long each answer takes, so that some are under way when it leaves [s].
         mute: whether it answers nothing any more once it has left, as servers built on h2 do.
+        refuses: whether it refuses each request and stays.
 
     Attributes:
         executions: how often each request was looked at, by its body or path.
         farewells: connections left.
         unread: requests that came too late for their connection.
+        refused: requests that it refused.
     """
 
-    def __init__(self, every, late_s=0.002, *, mute=False):
+    def __init__(self, every, late_s=0.002, *, mute=False, refuses=False):
         self.every, self.late_s, self.mute = every, late_s, mute
+        self.refuses, self.refused = refuses, 0
         self.executions = Counter()
         self.farewells = self.unread = 0
         self.port = 0
@@ -99,6 +103,10 @@ class _Connection(asyncio.Protocol):
 
     def _take(self, stream):
         server = self._server
+        if server.refuses:
+            server.refused += 1
+            self._h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+            return
         if self._last is not None:
             server.unread += 1
             return

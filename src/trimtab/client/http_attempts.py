@@ -45,13 +45,15 @@ class Broke(enum.Enum):
     """How an attempt without a response ended.
 
     UNREACHED: no connection came about, so nothing was sent. UNREAD: the server left the connection, and it
-    says that it has not looked at this request, or nothing of it was written. LOST: it broke after that.
+    says that it has not looked at this request, or nothing of it was written. REFUSED: it says so and stays.
+    LOST: the connection broke after the request was sent.
     TIMEOUT: no response in time. FAULTY: what came back was no HTTP. LOCAL: the caller's own doing
     (cancelled, pool full, bad request).
     """
 
     UNREACHED = enum.auto()
     UNREAD = enum.auto()
+    REFUSED = enum.auto()
     LOST = enum.auto()
     TIMEOUT = enum.auto()
     FAULTY = enum.auto()
@@ -66,6 +68,7 @@ class Broke(enum.Enum):
 _OUTCOMES = {
     Broke.UNREACHED: Outcome.UNREACHED,
     Broke.UNREAD: Outcome.CANCELLED,  # to leave a connection is no fault
+    Broke.REFUSED: Outcome.OVERLOADED,
     Broke.LOST: Outcome.FAILURE,
     Broke.TIMEOUT: Outcome.TIMEOUT,
     Broke.FAULTY: Outcome.FAILURE,
@@ -265,7 +268,7 @@ class HttpCall:
             end(broke.name)
         if broke is Broke.UNREACHED:
             return Ended(LOST, unsent=True)
-        if broke is Broke.UNREAD:  # its body has begun to be read
+        if broke in {Broke.UNREAD, Broke.REFUSED}:  # its body has begun to be read
             return Ended(LOST, unsent=self._repeatable)
         lost = broke in {Broke.LOST, Broke.FAULTY}
         return Ended(LOST if lost else _NO_STATUS, timed_out=own_time)

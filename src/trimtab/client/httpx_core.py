@@ -128,10 +128,12 @@ class Core:
 
     def _broken(
         self, cluster: HttpCluster, call: HttpCall, pick: Pick, end: End | None, request: Any,
-        error: Any, *, own_time: bool = False,
+        error: Any, pool: Any, *, own_time: bool = False,
     ) -> Tried:  # fmt: skip
-        """End a broken attempt."""
+        """End a broken attempt, which ``pool`` made."""
         broke = broke_of(self._library, error)
+        if broke is Broke.REFUSED and pick.node.transport is not pool:
+            broke = Broke.UNREAD  # that is how ``http2_farewell`` tells of what a server left
         pick.finish(broke.outcome)
         if broke in {Broke.UNREACHED, Broke.LOST}:
             cluster.rest(pick.node)
@@ -229,16 +231,17 @@ class AsyncCore(Core):
             pick = cluster.pick(None, wanted_labels())
         except NoEndpoints:
             return await self._from(cluster, self._call(cluster, request), request, None)
+        pool = pick.node.transport
         steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         try:
-            response = await pick.node.transport.handle_async_request(steered)
+            response = await pool.handle_async_request(steered)
         except self._library.TransportError as error:
             call = self._call(cluster, request)
             end = call.leaves(pick.node)
-            tried = self._broken(cluster, call, pick, end, request, error)
+            tried = self._broken(cluster, call, pick, end, request, error, pool)
         except BaseException:
             pick.finish(Outcome.CANCELLED)
-            await free_slots(pick.node.transport)
+            await free_slots(pool)
             raise
         else:
             if response.status_code < CLIENT_ERROR:
@@ -273,23 +276,24 @@ class AsyncCore(Core):
         except NoEndpoints:
             pick = await self._pick_later(cluster, call, request, key)
         end = call.leaves(pick.node)
+        pool = pick.node.transport
         steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         limit = call.attempt_s
         try:
             if limit is None:
-                response = await pick.node.transport.handle_async_request(steered)
+                response = await pool.handle_async_request(steered)
             else:
                 async with asyncio.timeout(limit):
-                    response = await pick.node.transport.handle_async_request(steered)
+                    response = await pool.handle_async_request(steered)
         except self._library.TransportError as error:
-            return self._broken(cluster, call, pick, end, request, error)
+            return self._broken(cluster, call, pick, end, request, error, pool)
         except TimeoutError:  # ours: the libraries' are transport errors
-            await free_slots(pick.node.transport)
+            await free_slots(pool)
             late = self._library.ReadTimeout(f"no answer within {limit:g} s")
-            return self._broken(cluster, call, pick, end, request, late, own_time=True)
+            return self._broken(cluster, call, pick, end, request, late, pool, own_time=True)
         except BaseException:
             _give_up(pick, end)
-            await free_slots(pick.node.transport)
+            await free_slots(pool)
             raise
         return self._answered(cluster, call, pick, end, response)
 
@@ -360,13 +364,14 @@ class SyncCore(Core):
             pick = cluster.pick(None, wanted_labels())
         except NoEndpoints:
             return self._from(cluster, self._call(cluster, request), request, None)
+        pool = pick.node.transport
         steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         try:
-            response = pick.node.transport.handle_request(steered)
+            response = pool.handle_request(steered)
         except self._library.TransportError as error:
             call = self._call(cluster, request)
             end = call.leaves(pick.node)
-            tried = self._broken(cluster, call, pick, end, request, error)
+            tried = self._broken(cluster, call, pick, end, request, error, pool)
         except BaseException:
             pick.finish(Outcome.CANCELLED)
             raise
@@ -401,12 +406,13 @@ class SyncCore(Core):
         except NoEndpoints:
             pick = self._pick_later(cluster, call, request, key)
         end = call.leaves(pick.node)
+        pool = pick.node.transport
         steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S, call.attempt_s)
         try:
-            response = pick.node.transport.handle_request(steered)
+            response = pool.handle_request(steered)
         except self._library.TransportError as error:
             own = isinstance(error, self._library.ReadTimeout) and steered.is_own_time("read")
-            return self._broken(cluster, call, pick, end, request, error, own_time=own)
+            return self._broken(cluster, call, pick, end, request, error, pool, own_time=own)
         except BaseException:
             _give_up(pick, end)
             raise

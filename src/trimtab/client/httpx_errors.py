@@ -39,7 +39,7 @@ def _broke_rules(library: Any, error: BaseException) -> Broke:
     below = error.__cause__  # httpcore's; it holds what h2 says: an event, or an error
     said: Any = below.args[0] if below is not None and below.args else None
     if getattr(said, "remote_reset", False) and said.error_code == REFUSED_STREAM:
-        return Broke.UNREAD
+        return Broke.REFUSED
     fault = said if isinstance(said, Exception) else below and below.__context__
     text = str(fault)
     if _NOT_WRITTEN in text:  # of this request: each has its own error, and sends headers once

@@ -108,3 +108,16 @@ async def test_what_a_mute_server_left_is_asked_elsewhere_within_the_caller_s_ti
     assert await load(client, 1, 30, "GET") == {}
     assert sum(server.farewells for server in servers) > 0
     await client.close()
+
+
+@ALL
+async def test_a_server_that_refuses_and_stays_counts_as_overloaded_and_is_left_to_the_others(
+    kind, leavers
+):
+    leavers(2, every=10**6)
+    servers = leavers(1, every=10**6, refuses=True)
+    client = client_of(kind, servers, timeout=30.0, policy="p2c")
+    assert await load(client, 1, 300, "POST") == {}
+    # Its fair share is a third of 300 and more; each refusal takes off a tenth of its success rate.
+    assert 0 < servers[-1].refused < 50
+    await client.close()

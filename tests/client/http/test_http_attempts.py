@@ -187,9 +187,11 @@ def test_what_reached_nobody_goes_elsewhere_whatever_it_is_but_not_for_ever():
 
 
 def test_what_the_server_has_not_looked_at_goes_again_whatever_it_is_unless_its_body_can_t():
-    assert after_break(call("POST"), Broke.UNREAD) == 0.0
-    assert after_break(call("POST", repeatable=False), Broke.UNREAD) is None
+    for broke in (Broke.UNREAD, Broke.REFUSED):
+        assert after_break(call("POST"), broke) == 0.0
+        assert after_break(call("POST", repeatable=False), broke) is None
     assert Broke.UNREAD.outcome is Outcome.CANCELLED
+    assert Broke.REFUSED.outcome is Outcome.OVERLOADED
 
 
 @pytest.mark.parametrize("broke", [Broke.TIMEOUT, Broke.LOCAL])
