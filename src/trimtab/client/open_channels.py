@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 
 from trimtab.balancer import Balancer
 from trimtab.client.watching import Closable
@@ -13,6 +13,8 @@ from trimtab.client.watching import Closable
 _lock = threading.Lock()
 _open: weakref.WeakSet[Balancer] = weakref.WeakSet()
 _past: dict[str, Past] = {}
+# A channel that is dropped closes wherever garbage is collected, so also where the lock is held.
+_closing: deque[Balancer] = deque()
 
 
 class Past:
@@ -68,16 +70,27 @@ class Listed:
             _open.add(balancer)
 
     def close(self) -> None:
-        """List it no more. Idempotent, from any thread."""
+        """List it no more. Idempotent, from any thread, never blocks; safe in finalisers."""
         balancer = self._balancer()
         if balancer is not None:
-            with _lock:
-                if balancer in _open:
-                    _open.discard(balancer)
-                    past = _past.setdefault(balancer.cluster, Past())
-                    past.add(balancer)
-                    past.keep(_targets_of(balancer.cluster))
+            _closing.append(balancer)
+            if _lock.acquire(blocking=False):
+                try:
+                    _settle()
+                finally:
+                    _lock.release()
         self._inner.close()
+
+
+def _settle() -> None:
+    """Count the channels that have closed; the caller holds the lock, and whoever reads calls this first."""
+    while _closing:
+        balancer = _closing.popleft()
+        if balancer in _open:
+            _open.discard(balancer)
+            past = _past.setdefault(balancer.cluster, Past())
+            past.add(balancer)
+            past.keep(_targets_of(balancer.cluster))
 
 
 def _targets_of(service: str) -> set[str]:
@@ -92,18 +105,21 @@ def _targets_of(service: str) -> set[str]:
 def open_channels() -> list[Balancer]:
     """By the services' names."""
     with _lock:
+        _settle()
         return sorted(_open, key=lambda each: each.cluster)
 
 
 def past_of(service: str) -> Past:
     """Of one service; an empty one if none of its channels has closed."""
     with _lock:
+        _settle()
         return _past.setdefault(service, Past())
 
 
 def pasts() -> dict[str, Past]:
     """By service: what its closed channels did."""
     with _lock:
+        _settle()
         return dict(_past)
 
 
@@ -111,6 +127,7 @@ def _in_child() -> None:
     """What there is belongs to the parent, who counts it; the child's own series begin with its channels."""
     _open.clear()
     _past.clear()
+    _closing.clear()
     _lock.release()
 
 

@@ -51,8 +51,7 @@ def told(end: End | None, run: Callable[..., Any], *given: Any) -> Any:
         answer = run(*given)
         status = "OK"
     except grpc.RpcError as error:
-        failed: Any = error
-        status = failed.code().name
+        status = error.code().name
         raise
     finally:
         end(status)
@@ -96,7 +95,8 @@ class Calls:
         native = self._natives.get(link)
         if native is None:
             if len(self._natives) > 2 * len(self._cluster.links) + 8:
-                self._natives = {k: v for k, v in self._natives.items() if not k.closed}
+                known = self._natives.copy()  # at once, as other threads add to it
+                self._natives = {k: v for k, v in known.items() if not k.closed}
             native = self._natives[link] = self._make(link.channel)
         return native
 
@@ -147,8 +147,8 @@ class Calls:
         except grpc.RpcError as error:
             code = error.code()
             outcome = _outcome(code, pick, error)
-            call_ended: Any = error
-            report = report_of(call_ended.trailing_metadata())
+            # Under a second name the error would hold this frame, which it holds, until garbage is collected.
+            report = report_of(error.trailing_metadata())  # type: ignore[arg-type]  # so are they typed
             if not self._leaves_again(outcome, _unsent):
                 raise
         finally:

@@ -84,8 +84,7 @@ def _ask(node: Node) -> tuple[LoadReport | None, bool]:
         probe: Any = node.transport.channel.unary_unary(PROBE, response_deserializer=decode_answer)
         report: LoadReport | None = probe(b"", timeout=TIMEOUT_S)
     except grpc.RpcError as error:
-        ended: Any = error
-        return None, ended.code() is grpc.StatusCode.UNIMPLEMENTED
+        return None, error.code() is grpc.StatusCode.UNIMPLEMENTED
     except ValueError:  # its channel was closed meanwhile
         return None, False
     return report, report is None
