@@ -10,6 +10,7 @@ import trimtab
 from doors.told import spec
 from harness.waiting import Deadline, eventually
 from trimtab.client.grpc_sync import BalancedChannel, missing_hook
+from trimtab.client.sync_cluster import SyncLink, ask_by_call
 from trimtab.model import Endpoint, Snapshot
 
 
@@ -144,3 +145,59 @@ def test_closing_ends_a_blocked_caller(ask, stub_of):
         assert not caller.is_alive()
     else:
         assert found == [grpc.StatusCode.CANCELLED]
+
+
+class Looked(SyncLink):
+    """One that tells when it is looked whether it is closed, or for its channel."""
+
+    looked = asked = staticmethod(lambda: None)
+
+    @property
+    def closed(self):
+        self.looked()
+        return True
+
+    @closed.setter
+    def closed(self, closed):
+        pass
+
+    @property
+    def channel(self):
+        self.asked()
+        return self.native
+
+    @channel.setter
+    def channel(self, channel):
+        self.native = channel
+
+
+def test_endpoints_that_have_left_are_forgotten_while_other_threads_begin_at_new_ones():
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def link():
+        native = grpc.insecure_channel("127.0.0.1:1")
+        return Looked(native, None, ask_by_call(native))
+
+    def begin():
+        begun.set()
+        goes_on.wait(5)
+
+    def meanwhile():
+        goes_on.set()
+        other.join(5)
+
+    with trimtab.insecure_channel("orders", endpoints=["127.0.0.1:1"]) as channel:
+        eventually(lambda: channel._cluster.links, within=5, what="the endpoint was taken up")
+        calls = channel.unary_unary("/a.B/Say")
+        new = link()
+        new.asked = begin
+        other = threading.Thread(target=calls.native, args=(new,))
+        other.start()
+        assert begun.wait(5)
+        left = [link() for _ in range(11)]
+        for each in left:
+            calls.native(each)
+        left[0].looked = meanwhile
+        calls.native(link())
+        assert not set(left) & set(calls._natives)
+        assert not other.is_alive()
