@@ -66,6 +66,35 @@ def test_an_endpoint_that_stays_keeps_its_node_and_its_statistics():
     assert pick.node.in_flight == 1
 
 
+class Refuses(RoundRobin):
+    """A user's own, with a bug."""
+
+    wrong = False
+
+    def update(self, nodes, now):
+        if self.wrong:
+            raise LookupError
+        super().update(nodes, now)
+
+
+def test_what_changed_while_the_strategy_raised_is_told_once_it_no_longer_does(monkeypatch):
+    strategy = Refuses(Random(1))
+    monkeypatch.setitem(policies._registry, "refuses", lambda _params, _random: strategy)
+    b = balancer(endpoint(1), endpoint(2), policy=PolicyConfig("refuses"))
+    first = b.nodes["10.0.0.1", 80]
+    strategy.wrong = True
+    for there in (3, 4):
+        with pytest.raises(LookupError):
+            b.update(snapshot(endpoint(2), endpoint(there)))
+    fourth = b.nodes["10.0.0.4", 80]
+    strategy.wrong = False
+    change = b.update(snapshot(endpoint(2), endpoint(4)))
+    assert change.added == (fourth,)
+    assert change.removed[0] is first
+    assert [node.endpoint.address for node in change.removed] == ["10.0.0.1", "10.0.0.3"]
+    assert b.update(snapshot(endpoint(2), endpoint(4))) == type(change)((), ())
+
+
 def test_a_pod_that_returns_at_the_same_address_starts_clean():
     b = balancer(endpoint(1))
     old = b.pick()

@@ -214,6 +214,7 @@ class Balancer:
         self._adopt(Stack(policy, random, zone, self._ask))
         self._lock: AbstractContextManager[Any] = lock or nullcontext()
         self._nodes: dict[tuple[str, int], Node] = {}
+        self._untold = Change((), ())  # of updates that a strategy of the user's own did not take
         self._candidates = 0
         self._members: list[Node] = []
         self._stale = False
@@ -277,8 +278,12 @@ class Balancer:
             self._nodes = nodes
             self._by_label = None
             self.snapshot = snapshot
+            before = self._untold
+            still = (node for node in before.added if nodes.get(node.endpoint.key) is node)
+            change = self._untold = Change((*still, *added), (*before.removed, *removed))
             self._refresh()
-            return Change(tuple(added), tuple(removed))
+            self._untold = Change((), ())
+            return change
 
     def _since(self, endpoint: Endpoint) -> float:
         """When a new node began to serve, by the balancer's clock.
