@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
@@ -15,9 +16,11 @@ from doors.loop import Loop
 from doors.servers import Servers
 from harness.waiting import Deadline, eventually
 from trimtab import Endpoint, LastGood, PolicyConfig, Snapshot
-from trimtab.client.fallback import Fallback
+from trimtab.client.fallback import Fallback, WithFallback
 from trimtab.client.last_good import LastGoodFile
 from trimtab.client.metrics import COUNTERS, text
+from trimtab.client.seats import Seated
+from trimtab.client.watching import Fixed
 from trimtab.errors import ConfigError
 from trimtab.testing import ControlPlane
 
@@ -281,3 +284,46 @@ def test_the_environment_names_a_directory_unless_the_caller_does():
     assert Fallback.of(SERVICE, None, "/a").last_good == LastGood("/a")
     assert Fallback.of(SERVICE, LastGood("/b"), "/a").last_good == LastGood("/b")
     assert Fallback.of(SERVICE, None, "").last_good is None
+
+
+class Slow:
+    """A watcher that takes its time: it waits for a lock, as a channel does for its balancer's."""
+
+    def __init__(self):
+        self.lock, self.told = threading.Lock(), threading.Event()
+
+    def updated(self, _snapshot):
+        self.told.set()
+        with self.lock:
+            pass
+
+    failed = updated
+
+
+def standing(watcher):
+    made = WithFallback(SERVICE, watcher, Fallback.of(SERVICE, ["10.0.0.9:80"], ""), lambda: 0.0)
+    made.start(lambda _: Fixed())
+    return made
+
+
+def seated(watcher):
+    made = Seated(watcher, "clients.shop:80", "10.0.0.8", None)
+    made.start(SERVICE, lambda _name, _watcher: Fixed())
+    return made
+
+
+@pytest.mark.parametrize("made_of", [standing, seated])
+def test_to_close_waits_for_no_watcher_since_a_finaliser_may_hold_what_that_waits_for(made_of):
+    before = COUNTERS.get("trimtab_client_fallback", SERVICE)
+    watcher = Slow()
+    made = made_of(watcher)
+    inside = threading.Thread(target=made.updated, args=(Snapshot(SERVICE, ()),))
+    closer = threading.Thread(target=made.close)
+    with watcher.lock:
+        inside.start()
+        assert watcher.told.wait(20)
+        closer.start()
+        closer.join(20)
+        assert not closer.is_alive()
+    inside.join(20)
+    assert COUNTERS.get("trimtab_client_fallback", SERVICE) == before

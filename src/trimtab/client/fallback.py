@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from trimtab.client.last_good import LastGood, LastGoodFile
@@ -31,7 +32,7 @@ _PATIENCE_S = 0.5  # at a start; a cold start with a last good list promises a f
 _SAVE_AFTER_S = 0.2  # changes of a rollout come in bursts
 
 _log = logging.getLogger("trimtab.client")
-_counting = threading.Lock()
+_counting = threading.RLock()  # a finaliser may come in between
 
 Given = str | Endpoint | LastGood
 
@@ -117,21 +118,37 @@ class WithFallback:
         return self._watch.origin if self._watch is not None else ""
 
     def close(self) -> None:
-        """See ``Watch``."""
-        with self._lock:
-            self._closed = True
-            for timer in (self._waiting, self._saving):
-                if timer is not None:
-                    timer.cancel()
-            self._end("")
+        """See ``Watch``. Waits for nobody: a finaliser may hold what a thread that is inside waits for."""
+        self._closed = True
+        self._let_go()
         if self._watch is not None:
             self._watch.close()
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        finally:
+            if self._closed:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """End what a closed one has begun; where a thread is inside, it does so as it leaves."""
+        if self._lock.acquire(blocking=False):
+            try:
+                for timer in (self._waiting, self._saving):
+                    if timer is not None:
+                        timer.cancel()
+                self._end("")
+            finally:
+                self._lock.release()
 
     # What the watch calls.
 
     def updated(self, snapshot: Snapshot) -> None:
         """See ``Watcher``."""
-        with self._lock:
+        with self._inside():
             if self._closed:
                 return
             if self._waiting is not None:
@@ -152,7 +169,7 @@ class WithFallback:
 
     def failed(self, reason: str) -> None:
         """See ``Watcher``."""
-        with self._lock:
+        with self._inside():
             if self._closed:
                 return
             if self._waiting is not None:
@@ -162,7 +179,7 @@ class WithFallback:
             self._watcher.failed(reason)
 
     def _silent(self) -> None:
-        with self._lock:
+        with self._inside():
             if not self._closed and not self._good and not self._active:
                 self._stand_in(f"no answer from the control plane within {_PATIENCE_S:g} s")
 
@@ -210,7 +227,7 @@ class WithFallback:
                 self._saving = _after(_SAVE_AFTER_S, self._save)
 
     def _save(self) -> None:
-        with self._lock:
+        with self._inside():
             snapshot, self._to_save, self._saving = self._to_save, None, None
         if snapshot is not None and self._file is not None:
             self._file.save(snapshot)

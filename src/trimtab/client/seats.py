@@ -65,12 +65,11 @@ class Seated:
         return self._main.origin if self._main is not None else ""
 
     def close(self) -> None:
-        """See ``Watch``."""
-        with self._lock:
-            self._closed = True
-            for watch in (self._main, self._peers):
-                if watch is not None:
-                    watch.close()
+        """See ``Watch``. Takes no lock: a finaliser may hold what a thread that does waits for."""
+        self._closed = True
+        for watch in (self._main, self._peers):
+            if watch is not None:
+                watch.close()
 
     def updated(self, snapshot: Snapshot) -> None:
         """See ``Watcher``."""
@@ -80,11 +79,16 @@ class Seated:
             self._last = snapshot
             wanted = wants_seat(self._policy or snapshot.policy)
             if wanted and self._peers is None and self._watch is not None:
-                self._peers = self._watch(self._service, _Peers(self))
+                self._ask_for_peers(self._watch)
             elif not wanted and self._peers is not None:
                 self._peers.close()
                 self._peers = self._seat = None
             self._watcher.updated(replace(snapshot, seat=self._seat))
+
+    def _ask_for_peers(self, watch: Callable[[str, Watcher], Watch]) -> None:
+        self._peers = watch(self._service, _Peers(self))
+        if self._closed:  # meanwhile, by who may not have seen it
+            self._peers.close()
 
     def failed(self, reason: str) -> None:
         """See ``Watcher``."""
