@@ -1,5 +1,6 @@
 """A blocking call over gRPC's C core: whatever goes in, what comes out is what gRPC's own function gives."""
 
+import functools
 import socket
 import threading
 from concurrent import futures
@@ -12,7 +13,7 @@ import trimtab
 from doors.scripted import message
 from harness.interrupting import interrupted
 from harness.waiting import eventually
-from trimtab.client.sync_exchange import exchange, missing_in_blocking
+from trimtab.client.sync_exchange import exchange, is_wrapped, missing_in_blocking
 
 METHOD = "/a.B/Say"
 CREDENTIALS = grpc.composite_channel_credentials(
@@ -120,6 +121,7 @@ CASES = {
 
 def test_this_grpcio_is_as_expected():
     assert missing_in_blocking() == ""
+    assert not is_wrapped()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -196,6 +198,27 @@ def test_a_caller_who_is_interrupted_leaves_nothing_in_flight_and_nothing_at_the
             native(channel)(b"hold", timeout=600)
         assert channel.trimtab.in_flight == 0
         assert server.ended.wait(10)
+
+
+def test_who_wraps_grpcs_functions_hears_of_blocking_calls(server, monkeypatch):
+    heard = []
+
+    def wrapping(own):
+        @functools.wraps(own)
+        def wrapped(calls, request, *given, **named):
+            heard.append(request)
+            return own(calls, request, *given, **named)
+
+        return wrapped
+
+    with grpc.insecure_channel(server.target) as channel:
+        kind = type(native(channel))
+    for name in ("__call__", "with_call"):
+        monkeypatch.setattr(kind, name, wrapping(getattr(kind, name)))
+    assert is_wrapped()
+    with trimtab.secure_channel("orders", CREDENTIALS, endpoints=[server.target]) as channel:
+        native(channel)(b"", timeout=10, wait_for_ready=True)
+    assert b"" in heard
 
 
 class Plugin(_observability.ObservabilityPlugin):

@@ -27,7 +27,7 @@ from trimtab.client.sync_calls import (
     single_threaded,
 )
 from trimtab.client.sync_cluster import AskState, SyncCluster, ask_by_call, ask_by_subscription
-from trimtab.client.sync_exchange import missing_in_blocking
+from trimtab.client.sync_exchange import is_wrapped, missing_in_blocking
 from trimtab.model import Locality, PolicyConfig
 
 _log = logging.getLogger("trimtab.client")
@@ -90,7 +90,7 @@ class BalancedChannel(grpc.Channel):
     def __init__(self, spec: ChannelSpec, ask: Callable[[grpc.Channel], AskState] = _ask) -> None:
         self._single_threaded = single_threaded(spec.options)
         # Public in one thing, public in all: the tests run over both.
-        self._private = _private and ask is ask_by_call
+        self._private = _private and ask is ask_by_call and not is_wrapped()
         self._cluster = SyncCluster(spec, ask)
         self._cluster.start()
 
