@@ -76,10 +76,13 @@ class Opaque(grpc.Channel):
     def close(self):
         self.__made.close()
 
+    def unary_unary(self, *given, **more):
+        return self.__made.unary_unary(*given, **more)
+
     def _none(self, *_given, **_more):
         raise NotImplementedError
 
-    subscribe = unsubscribe = unary_unary = unary_stream = stream_unary = stream_stream = _none
+    subscribe = unsubscribe = unary_stream = stream_unary = stream_stream = _none
     __enter__ = __exit__ = _none
 
 
@@ -90,9 +93,12 @@ def say(channel):
 def test_what_can_t_be_followed_is_logged_and_breaks_no_call(monkeypatch, caplog, servers):
     usual = grpc.insecure_channel
     target = servers.open("a").target
-    monkeypatch.setattr(grpc, "insecure_channel", lambda *a: Opaque(usual(*a)))
+    shared = Opaque(usual(target))
+    monkeypatch.setattr(grpc, "insecure_channel", lambda *_a: shared)
     with trimtab.insecure_channel("orders", endpoints=[target]) as channel:
         say(channel)
+    say(shared)  # it may be others', too
+    shared.close()
     (told,) = [r.getMessage() for r in caplog.records if r.name == "trimtab.client"]
     assert "has been replaced, and gives a Opaque" in told
     assert "channel to orders are not instrumented" in told

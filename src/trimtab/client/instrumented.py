@@ -50,10 +50,11 @@ def put_over(front: Any, channel: Any, service: str) -> grpc.Channel:
     over, below = None, front
     while isinstance(inner := getattr(below, "_channel", None), grpc.Channel):
         over, below = below, inner
+    if not is_native(below):  # nor is it ours to close: others may have it, too
+        _log.warning(_CANT_FOLLOW, "grpc.insecure_channel", type(below).__name__, service)
+        return channel  # type: ignore[no-any-return]
     below.close()
-    if over is None or not is_native(below):
-        if not is_native(below):
-            _log.warning(_CANT_FOLLOW, "grpc.insecure_channel", type(below).__name__, service)
+    if over is None:
         return channel  # type: ignore[no-any-return]
     over._channel = channel  # noqa: SLF001 - gRPC's and OpenTelemetry's interceptors have it there
     with contextlib.suppress(AttributeError):
