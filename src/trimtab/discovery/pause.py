@@ -8,9 +8,14 @@ import asyncio
 async def pause(seconds: float) -> None:
     """Let that much loop time pass."""
     loop = asyncio.get_running_loop()
-    passed = loop.create_future()
-    timer = loop.call_later(seconds, passed.set_result, None)
+    passed: asyncio.Future[None] = loop.create_future()
+    timer = loop.call_later(seconds, _end, passed)
     try:
         await passed
     finally:
         timer.cancel()
+
+
+def _end(passed: asyncio.Future[None]) -> None:
+    if not passed.done():  # else cancelled in the very turn in which it ends
+        passed.set_result(None)
