@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import gc
-import time
 import tracemalloc
 
 import aiohttp
 import pytest
 
+from loop_gaps import Gaps
 from plane import QueueSource, RawClient, get, running, updated
 from trimtab.model import Synced
 from trimtab.xds import type_urls
@@ -36,26 +36,6 @@ async def crowded(events):
             await stream.send(node=node, type_url=type_urls.CDS, resource_names_subscribe=["*"])
             await stream.read(within=30)
         yield plane
-
-
-class Gaps:
-    """How much processor time the event loop spends between two looks, at most [s]."""
-
-    def __init__(self):
-        self.longest = 0.0
-        self._loop = asyncio.get_running_loop()
-        self._last = None
-        self._look()
-
-    def _look(self):
-        now = time.thread_time()
-        if self._last is not None:
-            self.longest = max(self.longest, now - self._last)
-        self._last = now
-        self._next = self._loop.call_soon(self._look)
-
-    def stop(self):
-        self._next.cancel()
 
 
 async def read_and_forgotten(plane, path):

@@ -162,6 +162,7 @@ class XdsServer:
         self._refusing = 0
         self._load_interval_s = load_interval_s
         self.draining = False
+        self._encoding = asyncio.Lock()
         self._store = store
         self._counters = counters
         self._clock = clock
@@ -327,6 +328,7 @@ class XdsServer:
             clock=self._clock,
             rate=self._request_rate(),
             origins=self._store.origins,
+            encoding=self._encoding,
             subject=identity.subject if identity else "",
         )
         loop = asyncio.get_running_loop()

@@ -19,6 +19,7 @@ import grpc.aio
 from trimtab.control import metrics
 from trimtab.control.limits import RequestRate
 from trimtab.control.logs import printable
+from trimtab.discovery.pause import pause
 from trimtab.errors import ProtocolError
 from trimtab.telemetry import Counters
 from trimtab.xds import type_urls
@@ -80,6 +81,7 @@ class Stream:
         clock: loop time [s].
         rate: how often it may send requests.
         origins: by cluster, when its last change happened at its origin [s, loop time].
+        encoding: shared by all streams: who has it encodes, for one turn of the loop.
         subject: its verified identity, "" if it has proved none.
     """
 
@@ -95,12 +97,14 @@ class Stream:
         clock: Callable[[], float],
         rate: RequestRate,
         origins: Mapping[str, float],
+        encoding: asyncio.Lock,
         subject: str = "",
     ) -> None:
         self.number = number
         self.subject = subject
         self._rate = rate
         self._origins = origins
+        self._encoding = encoding
         self.session = session
         self.service = service
         self.transport = transport
@@ -228,14 +232,26 @@ class Stream:
         while not self._ending.done():
             await self._wake.wait()
             self._wake.clear()
-            while (message := self.session.next_response()) is not None:
-                self._count_events()
+            while True:
+                if not self.session.prepared:
+                    await self._prepare()
                 if self._ending.done():
                     return
+                message = self.session.next_response()
+                if message is None:
+                    break
+                self._count_events()
                 await self._send(message)
             if self._since is not None:
                 self._counters.observe(metrics.PUSH_SECONDS, self._clock() - self._since)
                 self._since = None
+
+    async def _prepare(self) -> None:
+        """Encode what many resources need, a part in each turn of the loop, whoever's it is."""
+        while not (self.session.prepared or self._ending.done()):
+            async with self._encoding:
+                self.session.prepare()
+                await pause(0)
 
     async def _send(self, message: bytes) -> None:
         self._writing_since = self._clock()

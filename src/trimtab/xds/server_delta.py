@@ -53,7 +53,8 @@ def build(stream: Stream, sub: Subscription) -> bytes | None:
     removed = list(sub.farewells)
     room = _ROOM - sum(map(len, removed))
     sub.farewells.clear()
-    while sub.dirty and room > 0:
+    most = sub.most_in_one
+    while sub.dirty and room > 0 and len(sent) < most:
         entry = sub.entries[next(iter(sub.dirty))]
         target = sub.target(entry)
         if target is not None and sub.is_new(entry, target):
@@ -72,7 +73,7 @@ def build(stream: Stream, sub: Subscription) -> bytes | None:
             errors.append(resource_error(entry.name, text))
             room -= len(text) + len(entry.name)
         entry.due = False
-        del sub.dirty[entry.name]
+        sub.looked_at(entry.name)
         if target is None:
             entry.gone()
             if not entry.explicit:

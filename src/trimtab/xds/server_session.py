@@ -20,6 +20,7 @@ from trimtab.xds.server_events import (
     Unserved,
 )
 from trimtab.xds.server_stream import Limits, Stream
+from trimtab.xds.server_subscription import SLICE
 
 __all__ = [
     "Acked",
@@ -112,6 +113,25 @@ class ServerSession:
             sub.patient = False
             sub.refresh()
         return self.changed(())
+
+    @property
+    def prepared(self) -> bool:
+        """Whether ``next_response`` has little to encode, as far as ``changed`` has noted it."""
+        for sub in self._stream.subscriptions.values():
+            # Asked before each response: most have one resource.
+            if len(sub.raw) > SLICE and not sub.prepared:
+                return not self._catalog.synced
+        return True
+
+    def prepare(self) -> None:
+        """Encode a bounded part of what ``next_response`` may need, so that it is quick.
+
+        To be called again and again, with turns for others in between, until it is ``prepared``.
+        """
+        for sub in self._stream.subscriptions.values():
+            if not sub.prepared:
+                sub.prepare()
+                return
 
     def next_response(self) -> bytes | None:
         """The next message to write; None if the client has everything.

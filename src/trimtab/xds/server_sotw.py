@@ -158,8 +158,8 @@ def _changed_only(stream: Stream, sub: Subscription) -> bytes | None:
             if alone:
                 room = 0
         entry.due = False
-        del sub.dirty[entry.name]
-        if room <= 0:
+        sub.looked_at(entry.name)
+        if room <= 0 or len(sent) == sub.most_in_one:
             break
     if not sent and not errors:
         return None
@@ -178,6 +178,7 @@ def _full_set(stream: Stream, sub: Subscription) -> bytes | None:
             errors.append(resource_error(name, text))
     removed = list(sub.farewells)
     sub.dirty.clear()
+    sub.raw.clear()
     sub.farewells.clear()
     sub.answer_due = False
     if not needed and not errors:

@@ -7,6 +7,7 @@ queued: a changed cluster marks names, and what to send is decided when a messag
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Iterable, Iterator
 
 from trimtab.xds import type_urls
@@ -18,6 +19,14 @@ from trimtab.xds.server_events import ResourceStatus
 MAX_MESSAGE = 3_500_000
 """Bytes of a response. Native gRPC resets the stream above 4 MiB and asks again, for ever."""
 
+MAX_ASSIGNMENTS = 2000
+"""In one response: to put more together holds up the other streams. Clusters are not so split: an
+Envoy begins to serve when it has the first response of them."""
+
+SLICE = 100
+"""Resources that are encoded in a row: about 10 ms, where each has ten endpoints."""
+
+_SLICE_BYTES = 64 << 10
 _MAX_OUTSTANDING = 1000  # responses without an answer that are remembered, per type
 _NEAR_TEXTS = 20  # unknown names per stream and type for which similar ones are looked up
 _REJECT_WHOLE = frozenset({ClientKind.ENVOY, ClientKind.OTHER})
@@ -41,6 +50,7 @@ class Subscription:
         self.farewells: dict[str, None] = {}  # to be reported as removed
         self.entries: dict[str, Entry] = {}
         self.dirty: dict[str, None] = {}  # ordered
+        self.raw: dict[str, None] = {}  # of them those that have not been prepared
         self.outstanding: dict[str, Sent] = {}
         self.nonce = ""  # of the last response
         self.ack_middle = b""  # what the client's ACKs have between version and nonce
@@ -67,7 +77,7 @@ class Subscription:
         entry.due = True
         entry.told = False
         entry.refused = ()  # who asks again gets an answer, even that one
-        self.dirty[name] = None
+        self._mark(name)
         return entry
 
     def drop(self, name: str) -> None:
@@ -77,7 +87,7 @@ class Subscription:
             return
         self.fresh = self.fresh and not entry.real
         self.explicit -= entry.explicit
-        self.dirty.pop(name, None)
+        self.looked_at(name)
         self._soft.pop(name, None)
         self._held.pop(name, None)
         self._unlink(entry)
@@ -94,7 +104,7 @@ class Subscription:
         self._expanded = False
         for name, entry in self.entries.items():
             entry.due = True
-            self.dirty[name] = None
+            self._mark(name)
 
     def leave_to_wildcard(self, name: str) -> None:
         """Unsubscribe from a name while the wildcard stays: it needs an answer in delta."""
@@ -105,7 +115,7 @@ class Subscription:
             entry.explicit = False
             self.explicit -= 1
             entry.due = True
-            self.dirty[name] = None
+            self._mark(name)
         else:
             self.drop(name)
             self.farewells[name] = None
@@ -136,7 +146,7 @@ class Subscription:
             if self.wildcard and self._expanded:
                 self._admit(cluster)
             for name in self._by_cluster.get(cluster, ()):
-                self.dirty[name] = None
+                self.dirty[name] = self.raw[name] = None
         self.refresh()
 
     def refresh(self) -> None:
@@ -149,7 +159,7 @@ class Subscription:
                 if cluster != entry.cluster:
                     self._unlink(entry)
                     self._link(entry, cluster)
-                    self.dirty[name] = None
+                    self._mark(name)
         if self.wildcard and not self._expanded and self._catalog.synced:
             self._expanded = True
             for name in self._catalog.wildcard(self.type_url, self._client):
@@ -160,6 +170,7 @@ class Subscription:
     def _release(self) -> None:
         """The catalog is complete: what nothing answers to is absent."""
         self.dirty.update(self._held)
+        self.raw.update(self._held)
         self._held.clear()
         if self._expanded:
             doubted = {n: v for n, v in self._initial.items() if self._doubts(n)}
@@ -183,16 +194,47 @@ class Subscription:
     # ---- what to send ----
 
     @property
+    def prepared(self) -> bool:
+        """Whether so little is left to encode that a response may do it."""
+        return len(self.raw) <= SLICE or self.waits
+
+    def prepare(self) -> None:
+        """Encode some of what waits; the catalog keeps it, for all streams with the same view.
+
+        What changes meanwhile is marked again, and so prepared again. Nothing is decided here:
+        whoever never calls this sends the same.
+        """
+        room = _SLICE_BYTES
+        for _ in range(min(SLICE, len(self.raw))):
+            name, _value = self.raw.popitem()
+            target = self.target(self.entries[name])
+            room -= 0 if target is None else len(target.body)
+            if room < 0:
+                break
+        if len(self.raw) <= SLICE:
+            self.raw = dict.fromkeys(self.raw)  # as small as it is again, for the stream's life
+
+    def looked_at(self, name: str) -> None:
+        """It is decided what of a name the client is sent now."""
+        self.dirty.pop(name, None)
+        self.raw.pop(name, None)
+
+    @property
     def waits(self) -> bool:
         """Whether no full set can be told yet: what it left out, the client would delete."""
         return self.full_set and not self._catalog.complete and not self.fresh
+
+    @property
+    def most_in_one(self) -> int:
+        """How many resources one response may have, however small they are."""
+        return MAX_ASSIGNMENTS if self.type_url == type_urls.EDS else sys.maxsize
 
     def hold_unknown(self) -> None:
         """Put aside the names that nothing answers to, as long as that may change by itself."""
         if self._catalog.complete:
             return
         for name in [n for n in self.dirty if not self.exists(self.entries[n])]:
-            del self.dirty[name]
+            self.looked_at(name)
             self._held[name] = None
 
     def target(self, entry: Entry) -> Resource | None:
@@ -304,7 +346,7 @@ class Subscription:
                     entry.good = target
             elif self.entries.get(entry.name) is entry and entry.sent == target.version:
                 entry.due = entry.alone = True
-                self.dirty[entry.name] = None
+                self._mark(entry.name)
         if removed and self._client.kind in _REJECT_WHOLE:
             self._tell_again(removed)
         return version, [entry for entry, _ in blamed]
@@ -318,7 +360,7 @@ class Subscription:
                 self.farewells[name] = None
             elif not entry.sent:
                 entry.due = True
-                self.dirty[name] = None
+                self._mark(name)
 
     def statuses(self) -> Iterator[ResourceStatus]:
         """Every name there is now, and what the client has of it when it is asked for."""
@@ -351,6 +393,9 @@ class Subscription:
 
     # ---- inside ----
 
+    def _mark(self, name: str) -> None:
+        self.dirty[name] = self.raw[name] = None
+
     def _admit(self, cluster: str) -> None:
         if cluster in self._catalog:
             for name in self._wildcard_of(cluster):
@@ -368,7 +413,7 @@ class Subscription:
             entry = self._insert(name)
             if version is not None:
                 entry.resume(version)
-        self.dirty[name] = None
+        self._mark(name)
 
     def _insert(self, name: str) -> Entry:
         entry = self.entries[name] = Entry(name)
