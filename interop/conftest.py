@@ -1,6 +1,15 @@
 """Clients of other languages, and a real API server; most parts are those of tests/native."""
 
-from harness.fixtures import addresses, backends, control_plane, limits, manifests, orders, started
+from harness.fixtures import (
+    addresses,
+    backends,
+    control_plane,
+    limits,
+    manifests,
+    orders,
+    servers_process,
+    started,
+)
 from harness.kube.fixtures import (
     bare_cluster,
     bare_session,
@@ -30,6 +39,7 @@ __all__ = [
     "manifests",
     "orders",
     "orders_pods",
+    "servers_process",
     "space",
     "started",
 ]
