@@ -266,7 +266,7 @@ def main() -> None:
         ports = json.loads(server.stdout.readline())
         os.sched_setaffinity(0, {cores[0]})
         aio, ratios = table(asyncio.run(measure_aio(ports, rounds_aio)))
-        sync, _ = table(asyncio.run(measure_sync(ports, rounds_sync)))
+        sync, blocking = table(asyncio.run(measure_sync(ports, rounds_sync)))
     finally:
         server.communicate()
     publish(
@@ -275,7 +275,8 @@ def main() -> None:
         f"the server on another. Ratios are within a round.\n\n"
         f"## asyncio, {BATCH} calls at once, {rounds_aio} rounds\n\n{aio}\n\n"
         f"{verdict(ratios)}\n\n"
-        f"## threads, one call after the other, {rounds_sync} rounds of {BATCH}\n\n{sync}",
+        f"## threads, one call after the other, {rounds_sync} rounds of {BATCH}\n\n{sync}\n\n"
+        f"{verdict(blocking)}",
         options.write,
         "grpcio",
     )
