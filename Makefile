@@ -172,6 +172,7 @@ bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables
 	@$(BIN)/python bench/push.py --rounds 25 --reporting 100 --write docs/results/push.md
 	@$(BIN)/python bench/crowd.py --write docs/results/crowd.md
 	@$(BIN)/python bench/scale.py --write docs/results/scale.md
+	@$(BIN)/python bench/scale.py --tls --write docs/results/tls.md
 	@$(BIN)/python bench/load_report_cost.py --write docs/results/load-report-cost.md
 	@$(BIN)/python bench/hedging.py --write docs/results/hedging.md
 	@$(BIN)/python bench/one_kill.py --write docs/results/one-kill.md
