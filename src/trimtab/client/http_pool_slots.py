@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from trimtab.client.http_discard import let_go_soon
+
 
 async def free_slots(transport: Any) -> None:
     """Take such connections out of the pool of one of httpx's transports, and let who waits have the places.
 
-    Does nothing where the pool is built otherwise: there is no public way to see it.
+    Does nothing where the pool is built otherwise: there is no public way to see it. What closing them raises is
+    not the request's end, and is logged.
     """
     pool = getattr(transport, "_pool", None)
     connections = getattr(pool, "_connections", None)
@@ -30,7 +33,11 @@ async def free_slots(transport: Any) -> None:
     if assign is not None and requests:
         left += assign()
     for connection in left:
-        await connection.aclose()
+        await let_go_soon(connection, _close)
+
+
+async def _close(connection: Any) -> None:
+    await connection.aclose()
 
 
 def _is_nobodys(connection: Any) -> bool:

@@ -288,9 +288,10 @@ class AsyncCore(Core):
         except self._library.TransportError as error:
             return self._broken(cluster, call, pick, end, request, error, pool)
         except TimeoutError:  # ours: the libraries' are transport errors
-            await free_slots(pool)
             late = self._library.ReadTimeout(f"no answer within {limit:g} s")
-            return self._broken(cluster, call, pick, end, request, late, pool, own_time=True)
+            tried = self._broken(cluster, call, pick, end, request, late, pool, own_time=True)
+            await free_slots(pool)
+            return tried
         except BaseException:
             _give_up(pick, end)
             await free_slots(pool)

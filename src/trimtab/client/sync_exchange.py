@@ -1,7 +1,7 @@
 """A blocking call of one request and one response, from gRPC's C core into the caller's hands in one function.
 
 gRPC's own way passes through nine functions and keeps, of each call, what only those that go on in other threads
-need (a condition, a set, a list of callbacks): a seventh of the call. This one asks the core for the same
+need (a condition, a set, a list of callbacks). This one asks the core for the same
 six operations; whatever does not end well is gRPC's own functions' to tell, so its errors are gRPC's.
 
 The names used are private to gRPC; ``missing_in_blocking`` says whether they are what this module expects.

@@ -146,7 +146,7 @@ class _Handover:
 
     gRPC asks under a lock of its own, and puts what it gets in the old one's place before it lets go.
     So while this pauses no handshake begins, and those that had just begun have the time to take hold
-    of the old pair, which takes them some 0.1 ms; then its end harms nobody. The pause has several
+    of the old pair; then its end harms nobody. The pause has several
     parts, so that a process that stood still for the whole of one (no CPU left) has the others.
 
     Args:

@@ -1,6 +1,7 @@
 """What httpx and httpx2 can and aiohttp can't: HTTP/2, and URLs of scheme xds."""
 
 import asyncio
+from types import SimpleNamespace
 
 import httpcore
 import httpx
@@ -170,6 +171,31 @@ async def test_a_request_that_is_cancelled_as_its_connection_is_made_costs_the_p
                 await given_up
         answer = await client.get("http://orders.shop/")
         assert answer.status_code == 200
+
+
+class Left:
+    """A connection that was given to a request and never begun."""
+
+    def __init__(self, problem=None):
+        self.problem, self.closed = problem, False
+
+    def is_idle(self):
+        return False
+
+    is_closed = is_available = is_idle
+
+    async def aclose(self):
+        self.closed = True
+        if self.problem:
+            raise self.problem
+
+
+async def test_a_connection_that_fails_to_close_neither_ends_the_request_nor_keeps_the_others():
+    left = [Left(OSError("broken")), Left()]
+    pool = SimpleNamespace(_connections=[*left], _requests=[])
+    await free_slots(SimpleNamespace(_pool=pool))
+    assert not pool._connections
+    assert all(connection.closed for connection in left)
 
 
 BOTH = pytest.mark.parametrize(
