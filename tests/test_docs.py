@@ -181,6 +181,29 @@ def test_every_metric_that_a_page_names_is_exported(page):
         assert f"`{name}`" in known, name
 
 
+RESULTS = ROOT / "docs" / "results"
+ROWS = [
+    pytest.param(row, id=row.split(" | ")[0].removeprefix("| "))
+    for row in (RESULTS / "README.md").read_text().splitlines()
+    if "**" in row and ".md)" in row
+]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_figure_of_the_index_of_results_is_in_a_page_of_its_row(row):
+    pages = "\n".join(
+        (RESULTS / name).read_text() for name in re.findall(r"\(([a-z-]+\.md)\)", row)
+    )
+    for figure in re.findall(r"\*\*(.+?)\*\*", row):
+        assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d.,]*\d)", pages), figure
+
+
+def test_every_result_is_in_the_index():
+    listed = (RESULTS / "README.md").read_text()
+    for page in RESULTS.glob("[a-z]*.md"):
+        assert f"({page.name})" in listed, page.name
+
+
 def test_the_changelog_knows_the_version():
     assert re.search(
         rf"## \[(Unreleased|{trimtab.__version__})\]", (ROOT / "CHANGELOG.md").read_text()
