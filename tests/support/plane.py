@@ -73,11 +73,11 @@ async def pause(seconds=0.005):
     await over.wait()
 
 
-async def eventually(look, *, within=5.0):
+async def eventually(look, *, within=5.0, every=0.005):
     """Wait until ``look()`` is true, and return it."""
     async with asyncio.timeout(within):
         while not (seen := look()):
-            await pause()
+            await pause(every)
     return seen
 
 

@@ -18,6 +18,7 @@ from trimtab.model import Removed, Synced, Updated
 
 SUPPORT = Path(__file__).parent.parent
 _WITHIN_S = 120
+_LOOK_EVERY_S = 0.05  # one costs the plane's loop milliseconds
 _SERVICE = "front.shop"
 _ZONES = {"sotw": "a", "delta": "b", "native": "c"}
 
@@ -40,14 +41,14 @@ class Feeding:
         await asyncio.to_thread(self._native.answer, within=_WITHIN_S, opened=len(fleets))
         everything = {node: {*fleets, clients.cluster} for node in self._nodes}
         everything["native"] = set(fleets)
-        await eventually(lambda: self._have(everything), within=_WITHIN_S)
+        await self._until(lambda: self._have(everything))
         self._source.put(Updated(front(seeds[-1] + 1)))
-        await eventually(lambda: self._settled() and self._have(everything), within=_WITHIN_S)
+        await self._until(lambda: self._settled() and self._have(everything))
         self._native.say(open=[])
         await asyncio.to_thread(self._native.answer, within=_WITHIN_S, opened=0)
         self._source.put(Removed(clients.cluster), *map(Removed, fleets))
         nothing = {node: set() for node in self._nodes}
-        await eventually(lambda: self._have(nothing), within=_WITHIN_S)
+        await self._until(lambda: self._have(nothing))
         assert not self.rejected(), self.rejected()
 
     def rejected(self):
@@ -57,6 +58,10 @@ class Feeding:
     def accepted(self):
         """How many responses were accepted, by type and client."""
         return dict(self._values(metrics.ACKS))
+
+    @staticmethod
+    async def _until(look):
+        await eventually(look, within=_WITHIN_S, every=_LOOK_EVERY_S)
 
     def _values(self, metric):
         return next(values for m, values in self._plane.counters if m.name == metric)
@@ -68,20 +73,31 @@ class Feeding:
 
     def _have(self, wanted):
         """Whether each node has accepted the endpoints of exactly these clusters."""
-        seen = {}
+        # Counted when it happens, so that nobody need look at every resource for errors.
+        assert not self.rejected(), f"{self.rejected()}: {self._errors()}"
+        sessions = {}
         for stream in self._plane.server.streams:
-            status = stream.session.status()
-            for resource in status:
-                said = f"{stream.session.client.node_id}: {resource.name}: {resource.error}"
-                assert not resource.error, said
             if stream.session.client is not None:
-                node = seen.setdefault(stream.session.client.node_id, set())
-                node.update(
-                    s.name
-                    for s in status
-                    if s.state == "acked" and s.type_url.endswith(".ClusterLoadAssignment")
-                )
-        return all(names == seen.get(node, set()) for node, names in wanted.items())
+                sessions.setdefault(stream.session.client.node_id, []).append(stream.session)
+        return all(self._names(sessions.get(node, ())) == names for node, names in wanted.items())
+
+    @staticmethod
+    def _names(sessions):
+        """The clusters of which endpoints have been accepted."""
+        return {
+            s.name
+            for session in sessions
+            for s in session.statuses()
+            if s.state == "acked" and s.type_url.endswith(".ClusterLoadAssignment")
+        }
+
+    def _errors(self):
+        return [
+            f"{stream.session.client.node_id}: {resource.name}: {resource.error}"
+            for stream in self._plane.server.streams
+            for resource in stream.session.statuses()
+            if resource.error
+        ]
 
 
 @contextlib.asynccontextmanager
