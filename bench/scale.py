@@ -26,6 +26,7 @@ from machine import publish
 from over_tls import server_side, switched
 from push import Child
 from reflector import Access
+from trimtab.control.collector import Collector
 from trimtab.control.config import Address
 from trimtab.control.serve import ControlPlane, ServeOptions
 from trimtab.discovery.kubernetes.source import Kubernetes
@@ -189,6 +190,11 @@ async def control_plane(api: int) -> None:
         xds=Address("127.0.0.1", 0), admin=Address("127.0.0.1", 0), security=server_side()
     )
     plane = ControlPlane(options)
+    with Collector(plane.counters, asyncio.get_running_loop().time):
+        await _measured(plane, api, begin)
+
+
+async def _measured(plane: ControlPlane, api: int, begin: float) -> None:
     await plane.start()
 
     def make(report, _counters):

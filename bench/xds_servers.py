@@ -23,6 +23,7 @@ import grpc
 import grpc.aio
 
 from over_tls import server_side
+from trimtab.control.collector import Collector
 from trimtab.control.config import Address
 from trimtab.control.serve import ControlPlane, ServeOptions
 from trimtab.control.server import _OPTIONS
@@ -94,6 +95,8 @@ class Ours:
             xds=Address("127.0.0.1", port), admin=Address("127.0.0.1", 0), security=server_side()
         )
         self._plane = ControlPlane(options)
+        self._collector = Collector(self._plane.counters, asyncio.get_running_loop().time)
+        self._collector.__enter__()  # as `trimtab serve` has it
         await self._plane.start()
         for at in range(len(self._fleet.clusters)):
             self._source.queue.put_nowait(Updated(self._fleet.snapshot(at)))
@@ -115,6 +118,7 @@ class Ours:
         self._following.cancel()
         await asyncio.gather(self._following, return_exceptions=True)
         await self._plane.stop()
+        self._collector.__exit__(None, None, None)
 
 
 class Bare:

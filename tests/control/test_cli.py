@@ -94,6 +94,18 @@ def test_serve_says_where_it_answers_and_is_ready_and_sigterm_ends_it_with_0(ser
     assert "Traceback" not in process.tail()
 
 
+def test_serve_watches_over_its_garbage_collector(serve, manifests):
+    manifests.write("large", "shop", [Pod(f"pod-{n}", 9001 + n) for n in range(3000)])
+    _, admin = serve().expect(READY, within=START_S).groups()
+
+    def pauses():
+        with urllib.request.urlopen(f"http://{admin}/metrics", timeout=5) as response:
+            found = response.read().decode()
+        return float(re.search(r"^trimtab_gc_pause_seconds_count (\S+)$", found, re.MULTILINE)[1])
+
+    eventually(lambda: pauses() > 0, within=10, what="a pause is told")
+
+
 def test_a_change_on_disk_is_seen_and_a_broken_file_keeps_the_last_good_state(serve, manifests):
     process = serve()
     _, admin = process.expect(READY, within=START_S).groups()

@@ -53,6 +53,7 @@ ADMIN_REFUSED = "trimtab_admin_refused_total"
 THROTTLED = "trimtab_requests_throttled_total"
 CONFIG_RELOADS = "trimtab_config_reloads_total"
 LOOP_LAG = "trimtab_event_loop_lag_seconds"
+GC_PAUSE = "trimtab_gc_pause_seconds"
 LOG_DROPPED = "trimtab_log_lines_dropped_total"
 ON_TRUST = "trimtab_clusters_on_trust"
 STATE_WRITES = "trimtab_state_writes_total"
@@ -137,6 +138,13 @@ METRICS: tuple[Metric, ...] = (
         LOOP_LAG,
         "histogram",
         "Seconds by which the event loop comes too late, looked at twice a second.",
+        (),
+        _LAG_BUCKETS_S,
+    ),
+    Metric(
+        GC_PAUSE,
+        "histogram",
+        "Seconds for which Python's garbage collector held up the process, each time.",
         (),
         _LAG_BUCKETS_S,
     ),

@@ -21,6 +21,7 @@ from trimtab.control.admin import Admin
 from trimtab.control.admin_gate import AdminGate
 from trimtab.control.authorization import Authorization
 from trimtab.control.certificate_end import CertificateEnd
+from trimtab.control.collector import Collector
 from trimtab.control.config import Address, Config, load_config, refuse_open
 from trimtab.control.jobs import Jobs
 from trimtab.control.last_known import LastKnown, StateOptions
@@ -302,6 +303,14 @@ async def serve(
         JobError: a background job did.
     """
     plane = ControlPlane(options)
+    with Collector(plane.counters, asyncio.get_running_loop().time):
+        await _run(plane, sources, announce)
+
+
+async def _run(
+    plane: ControlPlane, sources: Sequence[NamedFactory], announce: Callable[[str], None]
+) -> None:
+    options = plane.options
     signals = _Signals()
     await plane.start()
     names = ", ".join(name for name, _ in sources)
