@@ -147,6 +147,24 @@ def test_the_lean_view_obeys_the_rules_of_grpc_and_envoy(snap):
     assert sum(g.load_balancing_weight.value for g in message.endpoints) <= MAX_WEIGHT
 
 
+@pytest.mark.parametrize("largest", [999_999, MAX_WEIGHT])
+def test_a_ring_stays_small_however_uneven_the_weights_are(largest):
+    weights = (1, 3, *[largest] * 10)
+    endpoints = [Endpoint(f"10.0.0.{i}", 9, weight=w) for i, w in enumerate(weights, 1)]
+
+    def shares(policy):
+        snap = Snapshot("orders.shop:8080", tuple(endpoints), PolicyConfig.of(policy))
+        (group,) = official(encoded(snap, View.LEAN)).endpoints
+        sent = [e.load_balancing_weight.value for e in group.lb_endpoints]
+        assert sum(sent) == group.load_balancing_weight.value <= MAX_WEIGHT
+        return [weight / sum(sent) for weight in sent]
+
+    # Envoy's ring: a point at least for the smallest of these.
+    assert min(shares("random")) < 1 / 9_000_000
+    assert min(shares("ring_hash")) > 1 / 66_000
+    assert shares("ring_hash") == pytest.approx(shares("random"), abs=2 / 65_536)
+
+
 @given(snapshots())
 def test_fragments_kept_from_an_earlier_snapshot_change_nothing(snap):
     for view in View:

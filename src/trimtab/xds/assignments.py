@@ -14,10 +14,11 @@ import enum
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import ceil
 
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-from trimtab.model import MAX_WEIGHT, Endpoint, Health, Locality, Snapshot
+from trimtab.model import MAX_WEIGHT, Endpoint, Health, Locality, PolicyConfig, Snapshot
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
 from trimtab.xds.cluster_policy import Json
@@ -29,6 +30,10 @@ MAX_BODY = 3_400_000
 
 _PARTS = 1_000_000  # a locality's weight is its share in so many parts, where there are shares
 _ONLY_IF_NONE = 1_000_000  # percent: Envoy leaves a priority when one usable in 10,000 is left
+
+_RING_POINTS = 65_536
+"""Envoy's ring has a point for the smallest weight, so as many as that goes into the sum. Left alone it grows
+to 8 million, of which the making takes two seconds of Envoy's main thread at every change."""
 
 _OVERHEAD = 512  # bytes for names and framing, and per locality
 
@@ -116,10 +121,10 @@ def assignment_resource(
         groups = {(int(at.zone != outlook.zone), at): group for (_, at), group in groups.items()}
         message.policy.overprovisioning_factor.value = _ONLY_IF_NONE
     priorities = sorted({priority for priority, _ in groups})
-    smaller = _shown_weights(shown) if view is View.LEAN else {}
+    sent = _shown_weights(shown, snapshot.policy) if view is View.LEAN else {}
     parts = _parts(groups, outlook) if view is View.LEAN and outlook else {}
     for (priority, locality), members in sorted(groups.items()):
-        weights = [smaller.get(e.weight, e.weight) for e in members]
+        weights = [sent.get(e.weight, e.weight) for e in members]
         weight = parts.get(locality) or min(sum(weights), MAX_WEIGHT)
         message.endpoints.append(
             wire.LocalityLbEndpoints(
@@ -203,13 +208,22 @@ def _grouped(endpoints: Iterable[Endpoint]) -> dict[tuple[int, Locality], list[E
     return groups
 
 
-def _shown_weights(endpoints: Sequence[Endpoint]) -> dict[int, int]:
-    """Smaller weights where the sum would not fit into 32 bits, which gRPC and Envoy refuse."""
+def _shown_weights(endpoints: Sequence[Endpoint], policy: PolicyConfig | None) -> dict[int, int]:
+    """What stands for each weight, where they can't be sent as they are.
+
+    Larger ones where a ring would have many more than ``_RING_POINTS`` points; smaller ones where
+    the sum would not fit into 32 bits, which gRPC and Envoy refuse.
+    """
     total = sum(e.weight for e in endpoints)
-    if total <= MAX_WEIGHT:
+    least = ceil(total / _RING_POINTS) if policy and policy.name == "ring_hash" else 1
+    if least == 1 and total <= MAX_WEIGHT:
         return {}
+    weights = {e.weight: max(e.weight, least) for e in endpoints}
+    total = sum(weights[e.weight] for e in endpoints)
+    if total <= MAX_WEIGHT:
+        return weights
     room = MAX_WEIGHT - len(endpoints)
-    return {e.weight: max(1, e.weight * room // total) for e in endpoints}
+    return {asked: max(1, weight * room // total) for asked, weight in weights.items()}
 
 
 def _parts(
