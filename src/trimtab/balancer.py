@@ -170,8 +170,13 @@ class Balancer:
         lock: held for the length of one decision and never over I/O. An ``RLock``, since a finaliser that
             ends a pick may run in the middle of a decision of its own thread; where there is one thread
             too, since Python's own stand-in for a lock costs four function calls per request. None: none.
+        report_of: makes a load report of what a door puts into ``ends``; None: that is one, or None.
 
     Attributes:
+        ends: successes that have yet to be counted: the pick, when it ended, and what the server said. A
+            door that is told of ends between other work puts them here in place of calling ``finish``: many at
+            once, just before the next choice, take a third of the time, since what they need is in the
+            processor's caches then. Whoever asks this balancer for anything finds them counted.
         reads_reports: whether load reports of successes make a difference to the policy.
         hash_key: the metadata that holds a request's key, "": none does; None: no key is wanted.
         probing: whether the policy wants probes: ``take_probes`` after every pick.
@@ -196,6 +201,7 @@ class Balancer:
         policy: PolicyConfig | None = None,
         stalled: Callable[[Node], None] | None = None,
         lock: AbstractContextManager[Any] | None = None,
+        report_of: Callable[[Any], LoadReport | None] | None = None,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
@@ -207,6 +213,8 @@ class Balancer:
         self._past: dict[str, int] = {}
         self._crossings = ZoneCrossings(zone)
         self.dropped: deque[Pick] = deque()
+        self.ends: deque[tuple[Pick, float, Any]] = deque()
+        self._report_of = report_of
         self._fixed = policy
         self._config = policy
         self._tell_stalled = stalled
@@ -237,6 +245,7 @@ class Balancer:
     def update(self, snapshot: Snapshot) -> Change:
         """Take a new snapshot. Nodes of endpoints that stay are kept with all they learnt."""
         with self._lock:
+            self._settle()
             self._follow_policy(snapshot.policy)
             self._follow_zones(snapshot.zones)
             self._whole = snapshot
@@ -322,6 +331,7 @@ class Balancer:
         """Whether ``pick`` would find a node."""
         if self._stale:
             with self._lock:
+                self._settle()
                 self._refresh()
         return self._candidates > 0
 
@@ -343,6 +353,8 @@ class Balancer:
             NoEndpoints: no endpoint may get a request; the text says why.
         """
         with self._lock:
+            if self.ends:
+                self._settle()
             if labels:
                 return self._pick_among(labels, key)
             if self._stale:
@@ -491,6 +503,7 @@ class Balancer:
     def reaches(self, labels: Labels) -> tuple[bool, bool]:
         """Whether ``pick`` would find a node with these labels, and one that is connected."""
         with self._lock:
+            self._settle()
             selection = self._selection(labels)
             if selection is None:
                 return False, False
@@ -499,25 +512,38 @@ class Balancer:
     def finish(self, pick: Pick, outcome: Outcome, report: LoadReport | None = None) -> None:
         """End a pick of this balancer; the same as ``pick.finish``."""
         with self._lock:
-            if not pick.open:  # two threads may both have found it open
-                return
-            pick.open = False
-            node = pick.node
-            node.in_flight -= 1
-            now = self._clock()
-            latency = now - pick.started
-            node.seconds += latency
-            if outcome is not SUCCESS and outcome in _ERRORS:
-                if outcome in _BAD and self._slept_since(pick.started, now):
-                    outcome = CANCELLED
-                else:
-                    node.errors += 1
-            if type(pick) is Pick:
-                self._learn(node, outcome, latency, now, report)
-            elif isinstance(pick, LabelledPick):
-                pick.selection.done(pick.selected, outcome, latency, now, report)
-            if self._leaving and not node.in_flight:
-                self._leaving.discard(node)
+            if self.ends:
+                self._settle()
+            self._end(pick, outcome, self._clock(), report)
+
+    def _settle(self) -> None:
+        """Count the ``ends``, each as of its time."""
+        while self.ends:
+            pick, ended, said = self.ends.popleft()
+            report: LoadReport | None = None
+            if said is not None and self.reads_reports:
+                report = said if self._report_of is None else self._report_of(said)
+            self._end(pick, SUCCESS, ended, report)
+
+    def _end(self, pick: Pick, outcome: Outcome, now: float, report: LoadReport | None) -> None:
+        if not pick.open:  # two threads may both have found it open
+            return
+        pick.open = False
+        node = pick.node
+        node.in_flight -= 1
+        latency = now - pick.started
+        node.seconds += latency
+        if outcome is not SUCCESS and outcome in _ERRORS:
+            if outcome in _BAD and self._slept_since(pick.started, now):
+                outcome = CANCELLED
+            else:
+                node.errors += 1
+        if type(pick) is Pick:
+            self._learn(node, outcome, latency, now, report)
+        elif isinstance(pick, LabelledPick):
+            pick.selection.done(pick.selected, outcome, latency, now, report)
+        if self._leaving and not node.in_flight:
+            self._leaving.discard(node)
 
     def beat(self) -> None:
         """This process is awake. A door that says so every ``BEAT_S`` seconds makes pauses visible.
@@ -573,6 +599,7 @@ class Balancer:
     def probed(self, node: Node, report: LoadReport) -> None:
         """An endpoint answered a probe."""
         with self._lock:
+            self._settle()
             now = self._clock()
             if self._stack.prober is not None:
                 self._stack.prober.probed(node, report, now)
@@ -582,6 +609,7 @@ class Balancer:
     def alive(self, node: Node) -> None:
         """A silent node has given a sign of life."""
         with self._lock:
+            self._settle()
             now = self._clock()
             if self._stack.stalls is not None:
                 self._stack.stalls.alive(node, now)
@@ -591,6 +619,7 @@ class Balancer:
     def is_silent(self, node: Node) -> bool:
         """Whether a node has been found silent, and has not given a sign of life since."""
         with self._lock:
+            self._settle()
             stalls = self._stack.stalls
             if stalls is not None and node in stalls.silent:
                 return True
@@ -622,17 +651,20 @@ class Balancer:
     def describe(self) -> str:
         """What the policy has to tell people: its tokens, how it splits zones; "" if nothing."""
         with self._lock:
+            self._settle()
             return self._stack.describe()
 
     def cost(self, node: Node) -> str:
         """What the policy would compare a node by now, for people; "" if it has nothing to tell."""
         with self._lock:
+            self._settle()
             return self._stack.cost(node, self._clock())
 
     @property
     def ejections(self) -> int:
         """How often an endpoint was ejected, since the policy or its parameters changed last."""
         with self._lock:
+            self._settle()
             # A copy: see ``is_silent``.
             stacks = [self._stack, *(each.stack for each in list(self._selections.values()))]
             return sum(stack.ejection.ejections for stack in stacks if stack.ejection is not None)
@@ -717,12 +749,16 @@ class Balancer:
     @property
     def nodes(self) -> Mapping[tuple[str, int], Node]:
         """The nodes of the last snapshot, by address and port."""
+        if self.ends:
+            with self._lock:
+                self._settle()
         return self._nodes
 
     @property
     def in_flight(self) -> int:
         """Requests in flight, those on nodes that have left included."""
         with self._lock:
+            self._settle()
             return sum(n.in_flight for n in self._nodes.values()) + sum(
                 n.in_flight for n in self._leaving
             )

@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from trimtab.attempt import report_of
 from trimtab.balancer import BEAT_S, Balancer, Node, Pick
 from trimtab.client import observing
 from trimtab.client.aio_probes import AioProbes
@@ -109,6 +110,7 @@ class AioCluster:
             policy=spec.policy,
             stalled=self._question,
             lock=self._lock,
+            report_of=report_of,
         )
         self.clock = clock
         self.closed_text = _CLOSED

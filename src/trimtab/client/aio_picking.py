@@ -137,8 +137,10 @@ class Picker:
     """
 
     __slots__ = (
+        "_clock",
         "_closed",
         "_cluster",
+        "_end_soon",
         "_finish",
         "_links",
         "_observer",
@@ -153,6 +155,8 @@ class Picker:
         self._links = cluster.links
         self._pick = cluster.balancer.pick
         self._finish = cluster.balancer.finish
+        self._end_soon = cluster.balancer.ends.append
+        self._clock = cluster.clock
         self._observer = cluster.observer
         self._closed = False
         self.repeats = cluster.attempts is not None
@@ -216,19 +220,17 @@ class Picker:
             return _OVER
         status = call._status  # noqa: SLF001 - the hook
         code: int = status.code()
+        if code and self._cluster.deciding:  # it is garbage, and collected just now
+            self._cluster.on_loop(self._ended, pick)
+            return code
+        pick.call = None  # leave no cycle
+        outcome = SUCCESS
         if code:
-            if self._cluster.deciding:  # it is garbage, and collected just now
-                self._cluster.on_loop(self._ended, pick)
-                return code
             lost = code == _UNAVAILABLE and self._is_unreached(pick, call)
             outcome = Outcome.UNREACHED if lost else outcome_of(code, call)
-            report = report_of(status.trailing_metadata())
+            self._finish(pick, outcome, report_of(status.trailing_metadata()))
         else:
-            outcome = SUCCESS
-            reads = self._cluster.balancer.reads_reports
-            report = report_of(status.trailing_metadata()) if reads else None
-        pick.call = None  # leave no cycle
-        self._finish(pick, outcome, report)
+            self._end_soon((pick, self._clock(), status.trailing_metadata()))
         link = pick.transport
         link.open.discard(pick)
         if link.leaving:
