@@ -53,6 +53,29 @@ async def test_the_first_envoy_of_many_clusters_holds_nobody_up(delta, many):
     assert gaps.longest < MOST_S
 
 
+@pytest.mark.parametrize("agent", ["envoy", "trimtab"])
+async def test_a_cluster_of_sixty_thousand_endpoints_holds_nobody_up(agent):
+    many = range(1, 60_001)
+    source = QueueSource(updated("orders", *many), Synced())
+    async with running(source) as plane, RawClient(plane.xds_address) as client:
+        await plane.store.synced.wait()
+        after = updated("orders", *many[1:], 60_001)
+        gc.collect()
+        gc.disable()
+        gaps = Gaps()
+        try:
+            stream = client.sotw(agent=agent)
+            await stream.hello(type_url=type_urls.EDS, resource_names=["orders.shop:8080"])
+            first = await stream.read(within=60)
+            source.put(after)
+            await stream.ack(first, resource_names=["orders.shop:8080"])
+            await stream.read(within=60)
+        finally:
+            gaps.stop()
+            gc.enable()
+    assert gaps.longest < MOST_S
+
+
 async def test_a_stream_that_ends_in_the_middle_encodes_no_more_and_others_get_theirs():
     events = [updated(f"service-{n}", 1) for n in range(4000)]
     async with (

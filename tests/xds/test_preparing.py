@@ -1,9 +1,8 @@
 """What many resources need is encoded beforehand, a bounded part at a time, and nothing else changes."""
 
-import sys
-
 import pytest
 
+from encodings_count import Encodings
 from trimtab.model import Endpoint, PolicyConfig, Synced
 from trimtab.xds.assignments import assignment_resource
 from trimtab.xds.resources import cluster_resource
@@ -42,30 +41,12 @@ def subscribed(made, *, delta, type_url, names=NAMES):
     return peer
 
 
-class Encodings:
-    """How many resources are encoded while it is entered."""
-
-    _codes = frozenset((cluster_resource.__code__, assignment_resource.__code__))
-
-    def __enter__(self):
-        self.count = 0
-        self._before = sys.getprofile()
-        sys.setprofile(self._note)
-        return self
-
-    def __exit__(self, *_):
-        sys.setprofile(self._before)
-
-    def _note(self, frame, event, _argument):
-        self.count += event == "call" and frame.f_code in self._codes
-
-
 def prepared(peer):
     """Prepare all; how much each step encoded."""
     peer.session.changed(())  # as after each request
     steps = []
     while not peer.session.prepared:
-        with Encodings() as encoded:
+        with Encodings(cluster_resource, assignment_resource) as encoded:
             peer.session.prepare()
         steps.append(encoded.count)
     return steps
@@ -76,7 +57,7 @@ def drained(peer):
     responses, most = [], 0
     while True:
         most = max([most, *prepared(peer)])
-        with Encodings() as encoded:
+        with Encodings(cluster_resource, assignment_resource) as encoded:
             response = peer.get()
         most = max(most, encoded.count)
         if response is None:

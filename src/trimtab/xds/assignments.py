@@ -11,8 +11,7 @@ repeated addresses (gRFC A27).
 from __future__ import annotations
 
 import enum
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from math import ceil
 
@@ -35,7 +34,8 @@ _RING_POINTS = 65_536
 """Envoy's ring has a point for the smallest weight, so as many as that goes into the sum. Left alone it grows
 to 8 million, of which the making takes two seconds of Envoy's main thread at every change."""
 
-_OVERHEAD = 512  # bytes for names and framing, and per locality
+OVERHEAD = 512
+"""Bytes for names and framing, and per locality."""
 
 
 class View(enum.Enum):
@@ -50,7 +50,6 @@ _HEALTH = {
     Health.DRAINING: wire.LbEndpoint.DRAINING,
     Health.UNHEALTHY: wire.LbEndpoint.UNHEALTHY,
 }
-_RANK = {Health.READY: 0, Health.DRAINING: 1, Health.UNHEALTHY: 2}
 
 
 class Fragments:
@@ -78,10 +77,10 @@ class Fragments:
     def __len__(self) -> int:
         return len(self._known)
 
-    def keep_only(self, endpoints: Iterable[Endpoint]) -> None:
+    def keep_only(self, endpoints: Collection[Endpoint]) -> None:
         """Forget endpoints that left, once they outnumber those that stayed."""
-        kept = {(e.address, e.port) for e in endpoints}
-        if len(self._known) > 2 * len(kept):
+        if len(self._known) > 2 * len(endpoints):
+            kept = {(e.address, e.port) for e in endpoints}
             self._known = {key: known for key, known in self._known.items() if key in kept}
 
 
@@ -121,7 +120,7 @@ def assignment_resource(
         groups = {(int(at.zone != outlook.zone), at): group for (_, at), group in groups.items()}
         message.policy.overprovisioning_factor.value = _ONLY_IF_NONE
     priorities = sorted({priority for priority, _ in groups})
-    sent = _shown_weights(shown, snapshot.policy) if view is View.LEAN else {}
+    sent = shown_weights(shown, snapshot.policy, view)
     parts = _parts(groups, outlook) if view is View.LEAN and outlook else {}
     for (priority, locality), members in sorted(groups.items()):
         weights = [sent.get(e.weight, e.weight) for e in members]
@@ -143,42 +142,6 @@ def assignment_resource(
         )
     fragments.keep_only(shown)
     return resource(type_urls.EDS, name, message, salt=salt, view=view.value)
-
-
-def subset(
-    snapshot: Snapshot, view: View, fragments: Fragments, seat: str, *, room: int = MAX_BODY
-) -> list[Endpoint]:
-    """As many endpoints as fit into one message, different ones for each client.
-
-    Rendezvous hashing: a client keeps its endpoints while others come and go, every replica chooses
-    the same, and over many clients each endpoint is chosen equally often. Usable ones go first.
-
-    Args:
-        snapshot: of a cluster that is too large.
-        view: see the module.
-        fragments: for the sizes.
-        seat: what tells the client from others: its node id.
-        room: bytes that the encoded resource may have.
-    """
-    key = hashlib.blake2b(seat.encode(), digest_size=32).digest()
-
-    def score(endpoint: Endpoint) -> tuple[int, int, bytes]:
-        digest = hashlib.blake2b(endpoint.target.encode(), digest_size=8, key=key).digest()
-        return _RANK[endpoint.health], endpoint.priority, digest
-
-    chosen: list[Endpoint] = []
-    localities: set[tuple[int, Locality]] = set()
-    room -= _OVERHEAD
-    for endpoint in sorted(endpoints_of(snapshot, view), key=score):
-        room -= len(fragments.of(endpoint, endpoint.weight)) + 4
-        if (endpoint.priority, endpoint.locality) not in localities:
-            localities.add((endpoint.priority, endpoint.locality))
-            room -= _OVERHEAD
-        if room < 0:
-            break
-        chosen.append(endpoint)
-    chosen.sort(key=lambda e: e.key)
-    return chosen
 
 
 def _each_address_once(endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
@@ -208,12 +171,16 @@ def _grouped(endpoints: Iterable[Endpoint]) -> dict[tuple[int, Locality], list[E
     return groups
 
 
-def _shown_weights(endpoints: Sequence[Endpoint], policy: PolicyConfig | None) -> dict[int, int]:
+def shown_weights(
+    endpoints: Sequence[Endpoint], policy: PolicyConfig | None, view: View
+) -> dict[int, int]:
     """What stands for each weight, where they can't be sent as they are.
 
     Larger ones where a ring would have many more than ``_RING_POINTS`` points; smaller ones where
     the sum would not fit into 32 bits, which gRPC and Envoy refuse.
     """
+    if view is View.FULL:
+        return {}
     total = sum(e.weight for e in endpoints)
     least = ceil(total / _RING_POINTS) if policy and policy.name == "ring_hash" else 1
     if least == 1 and total <= MAX_WEIGHT:

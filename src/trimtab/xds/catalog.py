@@ -59,6 +59,7 @@ class Catalog:
         self.names = NameTable(aliases)
         self.responses = Responses()
         self._clusters: dict[str, ClusterViews] = {}
+        self._large: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
         self._surroundings = Surroundings(self._snapshots)
         self._departed = NameTable(aliases)
@@ -105,6 +106,25 @@ class Catalog:
         """As ``get``, for a name whose cluster is known already."""
         known = self._clusters.get(cluster)
         return None if known is None else known.get(type_url, name, client, self._surroundings)
+
+    def is_prepared(self, cluster: str | None, name: str, client: Client) -> bool:
+        """Whether ``get_of`` has an assignment at once, as far as its cluster's size goes."""
+        if cluster is None or cluster not in self._large:
+            return True
+        return self._clusters[cluster].made(name, client, self._surroundings)
+
+    def prepare(self, cluster: str | None, client: Client) -> bool:
+        """Do a bounded part of what an assignment of a cluster needs. Whether that was the last."""
+        return (
+            cluster is None
+            or cluster not in self._large
+            or self._clusters[cluster].prepare(client.view)
+        )
+
+    @property
+    def any_large(self) -> bool:
+        """Whether any cluster is so large that its assignments are prepared."""
+        return bool(self._large)
 
     def ready_pods(self, service: ServiceName) -> Mapping[str, int]:
         """A Service's ready pods by zone, as clients of others; empty if there are none."""
@@ -199,11 +219,16 @@ class Catalog:
                 _name(self.names, snapshot)
                 self._renamed()
             known.replace(snapshot)
+        if self._clusters[cluster].is_large:
+            self._large.add(cluster)
+        else:
+            self._large.discard(cluster)
         return self._surround(cluster, snapshot)
 
     def _remove(self, cluster: str) -> frozenset[str]:
         if self._clusters.pop(cluster, None) is None:
             return frozenset()
+        self._large.discard(cluster)
         snapshot = self._snapshots.pop(cluster)
         _name(self._departed, snapshot)
         self._departures[cluster] = snapshot.service

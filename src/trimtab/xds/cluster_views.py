@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from trimtab.model import Endpoint, Repeatable, Snapshot
 from trimtab.xds import type_urls
-from trimtab.xds.assignments import MAX_BODY, Fragments, View, assignment_resource, subset
+from trimtab.xds.assignments import MAX_BODY, Fragments, View, assignment_resource
+from trimtab.xds.large_assignment import LARGE, SEATS, LargeAssignment, seat_of
 from trimtab.xds.resources import (
     EdsSource,
     Resource,
@@ -25,7 +26,7 @@ from trimtab.xds.zone_views import (
     outlook,
 )
 
-_MAX_SUBSETS = 8  # per cluster: each is as large as a message may be
+_MAX_SUBSETS = SEATS  # per cluster: each is as large as a message may be
 _MAX_SOURCED = 32  # per cluster: clients choose the names in their EDS sources
 
 
@@ -34,6 +35,7 @@ class ClusterViews:
 
     __slots__ = (
         "_capacity",
+        "_large",
         "_zones",
         "assignments",
         "cluster",
@@ -53,8 +55,9 @@ class ClusterViews:
         self.static: dict[tuple[str, str, bool], Resource] = {}
         self.sourced: dict[tuple[str, EdsSource], Resource] = {}  # CDS, with an EDS source
         self.assignments: dict[tuple[str, View, Vantage | None], Resource] = {}
-        self.subsets: dict[tuple[str, View, Vantage | None, str], Resource] = {}
+        self.subsets: dict[tuple[str, View, Vantage | None, int], Resource] = {}
         self.fragments = {view: Fragments(view) for view in View}
+        self._large: dict[View, LargeAssignment] = {}
         self._zones: str | None = None
         self._capacity: Mapping[str, int] | None = None
 
@@ -68,6 +71,23 @@ class ClusterViews:
         self._capacity = None
         self.assignments.clear()
         self.subsets.clear()
+        self._large.clear()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its assignments are to be prepared before they are asked for."""
+        return len(self.snapshot.endpoints) > LARGE
+
+    def prepare(self, view: View) -> bool:
+        """Do a bounded part of what assignments in this view need. Whether that was the last."""
+        return not self.is_large or self._large_in(view).step()
+
+    def _large_in(self, view: View) -> LargeAssignment:
+        found = self._large.get(view)
+        if found is None:
+            found = LargeAssignment(self.snapshot, view, self.fragments[view])
+            self._large[view] = found
+        return found
 
     def forget_clients(self) -> None:
         """Some client Service has changed: what hangs on how many clients there are."""
@@ -134,21 +154,29 @@ class ClusterViews:
     def _assignment(self, name: str, client: Client, surroundings: Surroundings) -> Resource:
         view = client.view
         vantage = None if client.place is None else self._vantage(client, surroundings)
-        found = self.assignments.get((name, view, vantage))
-        if found is None:
-            found = self._encoded(name, view, vantage, surroundings)
-            self.assignments[name, view, vantage] = found
-        if len(found.body) <= MAX_BODY:
+        key = (name, view, vantage)
+        found = self.assignments.get(key)
+        if found is None and not (self.is_large and self._large_in(view).exceeds):
+            found = self.assignments[key] = self._encoded(*key, surroundings)
+        if found is not None and len(found.body) <= MAX_BODY:
             return found
-        key = (name, view, vantage, client.node_id)
-        part = self.subsets.get(key)
+        part_key = (*key, seat_of(client.node_id))
+        part = self.subsets.get(part_key)
         if part is None:
-            chosen = subset(self.snapshot, view, self.fragments[view], client.node_id)
-            part = self._encoded(name, view, vantage, surroundings, chosen)
+            large = self._large_in(view)
+            part = self._encoded(
+                *key, surroundings, large.subset(part_key[-1]) if large.exceeds else None
+            )
             if len(self.subsets) >= _MAX_SUBSETS:
                 self.subsets.pop(next(iter(self.subsets)))
-            self.subsets[key] = part
+            self.subsets[part_key] = part
         return part
+
+    def made(self, name: str, client: Client, surroundings: Surroundings) -> bool:
+        """Whether the assignment that a client is sent under a name is encoded already."""
+        vantage = None if client.place is None else self._vantage(client, surroundings)
+        key = (name, client.view, vantage)
+        return key in self.assignments or (*key, seat_of(client.node_id)) in self.subsets
 
     def _encoded(
         self,

@@ -119,7 +119,7 @@ class ServerSession:
         """Whether ``next_response`` has little to encode, as far as ``changed`` has noted it."""
         for sub in self._stream.subscriptions.values():
             # Asked before each response: most have one resource.
-            if len(sub.raw) > SLICE and not sub.prepared:
+            if (len(sub.raw) > SLICE or self._catalog.any_large) and not sub.prepared:
                 return not self._catalog.synced
         return True
 

@@ -196,7 +196,14 @@ class Subscription:
     @property
     def prepared(self) -> bool:
         """Whether so little is left to encode that a response may do it."""
-        return len(self.raw) <= SLICE or self.waits
+        return self.waits or (len(self.raw) <= SLICE and not self._any_unprepared())
+
+    def _any_unprepared(self) -> bool:
+        """Whether the endpoints of a large cluster are still to be encoded."""
+        if self.type_url != type_urls.EDS or not self._catalog.any_large:
+            return False
+        prepared, client = self._catalog.is_prepared, self._client
+        return any(not prepared(self.entries[name].cluster, name, client) for name in self.raw)
 
     def prepare(self) -> None:
         """Encode some of what waits; the catalog keeps it, for all streams with the same view.
@@ -207,7 +214,13 @@ class Subscription:
         room = _SLICE_BYTES
         for _ in range(min(SLICE, len(self.raw))):
             name, _value = self.raw.popitem()
-            target = self.target(self.entries[name])
+            entry = self.entries[name]
+            if self.type_url == type_urls.EDS and not self._catalog.prepare(
+                entry.cluster, self._client
+            ):
+                self.raw[name] = None  # goes on with it the next time
+                return
+            target = self.target(entry)
             room -= 0 if target is None else len(target.body)
             if room < 0:
                 break

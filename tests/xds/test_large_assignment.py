@@ -1,0 +1,180 @@
+"""A cluster of very many endpoints is made ready in steps, and served in subsets where it must."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encodings_count import Encodings
+from trimtab.model import Endpoint, Health, Locality, Synced
+from trimtab.xds.assignments import Fragments, View, _lb_endpoint, assignment_resource
+from trimtab.xds.catalog import Client
+from trimtab.xds.large_assignment import LARGE, SEATS, LargeAssignment, seat_of
+from xds_peer import EDS, Plane, service, snapshot
+
+STEP = 2000  # endpoints
+
+
+def pods(count, **facts):
+    return [Endpoint(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", 9000, **facts) for i in range(count)]
+
+
+def large(endpoints, room, view=View.FULL):
+    made = LargeAssignment(snapshot(*endpoints), view, Fragments(view), room=room)
+    assert made.exceeds
+    return made
+
+
+def test_every_endpoint_is_in_as_many_subsets_as_any_other_give_or_take_two():
+    many = pods(5000)
+    found = large(many, room=60_000)
+    subsets = [found.subset(seat) for seat in range(SEATS)]
+    counts = Counter(e.key for subset in subsets for e in subset)
+    mean = sum(map(len, subsets)) / len(many)
+    assert 4 < mean < SEATS - 4
+    assert all(abs(counts[e.key] - mean) <= 2 for e in many)
+
+
+def test_who_comes_or_goes_moves_the_ends_of_subsets_and_nothing_else():
+    many = pods(5000)
+    before, after = large(many, room=60_000), large(many[:2500] + many[2501:], room=60_000)
+    for seat in range(SEATS):
+        was, now = ({e.key for e in found.subset(seat)} for found in (before, after))
+        assert len(was - now) <= 1
+        assert len(now - was) <= 1
+
+
+def test_usable_endpoints_go_first():
+    ready, draining = pods(1500), pods(4000, health=Health.DRAINING)[1500:]
+    found = large([*ready, *draining], room=60_000)
+    for seat in range(SEATS):
+        subset = found.subset(seat)
+        assert set(ready) <= set(subset)
+        assert len(subset) > len(ready)
+
+
+def test_node_ids_spread_over_the_seats():
+    taken = Counter(seat_of(f"orders-7d9f8b6c5-{n:05d}") for n in range(16_000))
+    # Binomial: 1,000 each, give or take five times sqrt(1000 * 15 / 16).
+    assert len(taken) == SEATS
+    assert all(abs(count - 1000) < 155 for count in taken.values())
+
+
+LOCALITIES = st.builds(Locality, zone=st.sampled_from(["a", "b"]))
+ENDPOINTS = st.builds(
+    Endpoint,
+    st.integers(1, 250).map("10.0.0.{}".format),
+    st.just(80),
+    LOCALITIES,
+    st.text("n", max_size=200),
+    st.sampled_from(Health),
+    priority=st.integers(0, 2),
+)
+
+
+@given(
+    st.lists(ENDPOINTS, max_size=40, unique_by=lambda e: e.key),
+    st.integers(600, 6000),
+    st.sampled_from(View),
+    st.integers(0, SEATS - 1),
+)
+def test_a_subset_fits_into_its_room(endpoints, room, view, seat):
+    snap, fragments = snapshot(*endpoints), Fragments(view)
+    found = LargeAssignment(snap, view, fragments, room=room)
+    part = found.subset(seat) if found.exceeds else None
+    whole = assignment_resource("c", snap, fragments, view, salt="", endpoints=part)
+    assert len(whole.body) <= room
+
+
+# ---- as a stream has it ----
+
+ORDERS = service()
+MANY = pods(9000)
+
+
+@pytest.fixture(params=["lean", "full"])
+def peer(request):
+    plane = Plane()
+    plane.update(snapshot(*MANY, of=ORDERS))
+    plane.apply(Synced())
+    found = plane.sotw("envoy" if request.param == "lean" else "trimtab")
+    found.plane = plane
+    return found
+
+
+def steps(peer):
+    """Prepare all that waits; how many endpoints each step encodes."""
+    peer.session.changed(())
+    found = []
+    while not peer.session.prepared:
+        with Encodings(_lb_endpoint) as encoded:
+            peer.session.prepare()
+        found.append(encoded.count)
+    return found
+
+
+def told(peer):
+    (body,) = peer.get().resources
+    return body.SerializeToString()
+
+
+def expected(peer, endpoints):
+    anew = Plane()
+    anew.update(snapshot(*endpoints, of=ORDERS))
+    return anew.catalog.get(EDS, ORDERS.cluster, Client(kind=peer.session.client.kind)).body
+
+
+def test_no_step_encodes_more_than_a_part_and_the_answer_is_the_same(peer):
+    peer.ask(EDS, ORDERS.cluster)
+    found = steps(peer)
+    assert sum(found) == len(MANY)
+    assert max(found) == STEP
+    with Encodings(_lb_endpoint, assignment_resource) as encoded:
+        answer = told(peer)
+    assert encoded.count == 0
+    assert answer == expected(peer, MANY)
+
+
+def test_who_does_not_prepare_is_told_the_same(peer):
+    peer.ask(EDS, ORDERS.cluster)
+    assert told(peer) == expected(peer, MANY)
+
+
+def test_a_change_in_the_middle_is_in_the_answer_and_nothing_is_encoded_twice(peer):
+    peer.ask(EDS, ORDERS.cluster)
+    for _ in range(3):
+        peer.session.prepare()
+    changed = [*MANY[1:], Endpoint("10.9.9.9", 9000)]
+    peer.plane.update(snapshot(*changed, of=ORDERS))
+    assert sum(steps(peer)) == len(MANY) - 3 * STEP + 1
+    assert told(peer) == expected(peer, changed)
+
+
+def test_weights_that_are_sent_as_others_are_prepared_as_those(peer):
+    heavy = [Endpoint(e.address, e.port, weight=2**20 + n % 3) for n, e in enumerate(MANY)]
+    peer.plane.update(snapshot(*heavy, of=ORDERS))  # their sum does not fit into 32 bits
+    peer.ask(EDS, ORDERS.cluster)
+    assert sum(steps(peer)) == len(MANY)
+    with Encodings(_lb_endpoint) as encoded:
+        assert told(peer) == expected(peer, heavy)
+    assert encoded.count == len(MANY)  # by the catalog that is compared with
+
+
+def test_others_with_the_same_view_have_nothing_to_prepare(peer):
+    second = peer.plane.sotw(peer.node.user_agent_name)
+    for one in (peer, second):
+        one.ask(EDS, ORDERS.cluster)
+    assert steps(peer)
+    assert not steps(second)
+    assert told(second) == expected(second, MANY)
+
+
+def test_a_cluster_that_is_large_no_more_is_encoded_at_once(peer):
+    peer.plane.update(snapshot(*MANY[:LARGE], of=ORDERS))
+    peer.ask(EDS, ORDERS.cluster)
+    assert not steps(peer)
+    peer.plane.update(snapshot(*MANY[: LARGE + 1], of=ORDERS))
+    assert steps(peer)
+    peer.plane.remove(ORDERS.cluster)
+    assert not steps(peer)
