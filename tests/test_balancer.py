@@ -95,6 +95,25 @@ def test_what_changed_while_the_strategy_raised_is_told_once_it_no_longer_does(m
     assert b.update(snapshot(endpoint(2), endpoint(4))) == type(change)((), ())
 
 
+def test_a_connection_that_the_strategy_raised_at_is_told_it_again_with_the_first_request_after_a_beat(
+    monkeypatch,
+):
+    strategy = Refuses(Random(1))
+    monkeypatch.setitem(policies._registry, "refuses", lambda _params, _random: strategy)
+    b = balancer(endpoint(1), endpoint(2), policy=PolicyConfig("refuses"))
+    strategy.wrong = True
+    b.set_connected(b.nodes["10.0.0.1", 80], connected=True)
+    with pytest.raises(LookupError):
+        b.pick()
+    assert taken(b) == {"10.0.0.1", "10.0.0.2"}  # what it knows; not every request fails
+    b.beat()
+    with pytest.raises(LookupError):
+        b.pick()
+    strategy.wrong = False
+    b.beat()
+    assert taken(b) == {"10.0.0.1"}
+
+
 def test_a_pod_that_returns_at_the_same_address_starts_clean():
     b = balancer(endpoint(1))
     old = b.pick()

@@ -226,6 +226,9 @@ class Balancer:
         self._candidates = 0
         self._members: list[Node] = []
         self._stale = False
+        self._untaken = (
+            False  # a strategy of the user's own raised when it was given the candidates
+        )
         self._whole: Snapshot | None = None
         self._round = 0
         self._selections: dict[Labels, Selection[Node]] = {}
@@ -550,7 +553,12 @@ class Balancer:
 
         What ends badly after a pause of our own (deadlines that passed, connections that servers gave
         up) says nothing of the endpoints, and counts as cancelled.
+
+        Candidates that a strategy raised at are given to it again then, with the next request: the others
+        go by what it knows, and a strategy that always raises costs one request a beat.
         """
+        if self._untaken:
+            self._stale = True
         now = self._clock()
         if self._late(now):
             self._woke = now
@@ -719,6 +727,7 @@ class Balancer:
 
     def _refresh(self) -> None:
         self._stale = False
+        self._untaken = True
         self._round += 1
         usable = [node for node in self._nodes.values() if node.usable]
         connected = [node for node in usable if node.connected]
@@ -726,6 +735,7 @@ class Balancer:
         self._candidates = len(candidates)
         self._members = candidates
         self._stack.outer.update(candidates, self._clock())
+        self._untaken = False
 
     def why_empty(self, labels: Labels | None = None) -> str:
         """Why a pick finds nothing, in words for the caller."""
