@@ -43,6 +43,20 @@ def test_what_fails_for_ever_keeps_a_small_share():
     assert nodes[0].share == LEAST
 
 
+@pytest.mark.parametrize(("failures", "least_s", "most_s"), [(1, 11.0, 12.0), (100, 17.0, 18.0)])
+def test_one_request_at_a_time_leaves_an_endpoint_that_failed_alone_until_that_is_forgotten(
+    failures, least_s, most_s
+):
+    nodes, bias = fleet()
+    for _ in range(failures):
+        bias.done(nodes[0], Outcome.FAILURE, 0.01, 0.0, None)
+    steps = range(2000)  # of 10 ms; a round of choices takes ten of them
+    chosen = [step * 0.01 for step in steps if bias.pick(step * 0.01) is nodes[0]]
+    assert least_s < chosen[0] < most_s
+    fair = (20.0 - chosen[0]) / 0.01 / len(nodes)
+    assert len(chosen) == pytest.approx(fair, abs=2)  # each round has it once as the first of two
+
+
 def test_the_share_comes_back_with_successes_and_with_time():
     nodes, bias = fleet()
     for _ in range(10):

@@ -4,6 +4,9 @@ Formula: draw two endpoints, take the one with the smaller cost; ties go to the 
     goes round all of them in a random order, anew each time; the second is any other one.
     cost = in_flight [requests] / weight [relative capacity, >= 1]
     cost = (in_flight / weight + 1) / share, where the two have different shares (``policies.shares``)
+    Where both are idle the greater share always wins, so a client with one request at a time leaves one
+    that failed alone until that is forgotten. To let chance give it its share then meets more failures: an
+    endpoint that fails in part would go on getting a part of the requests.
 Order: a client with little in flight meets ties only, and at random those make some endpoints busier than
 others; in rounds each is first as often as any other (steps of a random size without a common divisor).
 Weights: each draw is proportional to weight, so an idle client spreads in proportion, and a busy
