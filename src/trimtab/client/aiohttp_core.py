@@ -130,8 +130,10 @@ class Middleware:
             aiohttp.ClientError: aiohttp's own, of the last attempt.
         """
         url = request.url
+        if request.proxy is not None:
+            return await handler(request)
         cluster = self._clusters.of(url.scheme, url.host or "", url.explicit_port)
-        if cluster is None or request.proxy is not None:
+        if cluster is None:
             return await handler(request)
         given_up = _GIVEN_UP.get()
         if given_up is not None:

@@ -31,6 +31,7 @@ from trimtab.policies.selection import Labels
 
 _LEAST_REST_S = 0.5
 _MOST_REST_S = 10.0
+_ARRIVES_S = 10.0  # whoever has found a cluster waits for its endpoints by then
 
 
 class Unknown(NoEndpoints):
@@ -87,6 +88,8 @@ class HttpCluster:
         self._backoffs: dict[Node, Backoff] = {}
         self.left: deque[Node] = deque()
         self._waiters: set[Callable[[], None]] = set()
+        self._expected_until = self.clock() + _ARRIVES_S
+        self._forgotten = False
         self._failure = ""
         self._watch: Watch = Fixed()
         self._reporting: Closable = Fixed()
@@ -237,10 +240,16 @@ class HttpCluster:
             self.left.clear()
             return [node.transport for node in nodes if node.transport is not None]
 
-    def add_waiter(self, wake: Callable[[], None]) -> None:
-        """Call ``wake``, from any thread, when something is told of the endpoints."""
+    def add_waiter(self, wake: Callable[[], None]) -> bool:
+        """Call ``wake``, from any thread, when something is told of the endpoints.
+
+        Returns:
+            False if nothing will ever be: the cluster is ``forgotten``.
+        """
         with self.lock:
+            self._expected_until = 0.0
             self._waiters.add(wake)
+            return not self._forgotten
 
     def remove_waiter(self, wake: Callable[[], None]) -> None:
         """Call it no more."""
@@ -257,8 +266,21 @@ class HttpCluster:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nothing was ever told of its endpoints, and nobody waits for them."""
-        return self.balancer.snapshot is None and not self._waiters
+        """Whether nothing was ever told of its endpoints, and nobody waits for them or is about to."""
+        return (
+            self.balancer.snapshot is None
+            and not self._waiters
+            and bool(self._failure or self.clock() >= self._expected_until)
+        )
+
+    def forget(self) -> bool:
+        """As ``close``, if it ``is_unknown`` still. Whether it is."""
+        with self.lock:
+            if not self.is_unknown:
+                return False
+            self._forgotten = True
+        self.close()
+        return True
 
     def abandon(self) -> None:
         """As ``close``; takes no lock, so that a finaliser may call it in the middle of anything."""

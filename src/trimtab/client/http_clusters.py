@@ -126,11 +126,11 @@ class HttpClusters:
         """Follow the oldest of those that were never heard of no more, if there are too many."""
         unknown = [(name, c) for name, c in self._clusters.items() if c.is_unknown]
         for name, cluster in unknown[: max(0, len(unknown) - _MOST_UNKNOWN + 1)]:
-            del self._clusters[name]
             found = self._found.copy()  # other threads go on finding foreign hosts
             for place in [place for place, its in found.items() if its is cluster]:
                 del self._found[place]
-            cluster.close()
+            if cluster.forget():
+                del self._clusters[name]
 
     def _make(self, name: str) -> HttpCluster:
         fixed = self._names.endpoints(name)

@@ -23,7 +23,8 @@ async def pick_soon(
         been: where the request has been.
 
     Raises:
-        Unknown: none became known in time.
+        Unknown: none became known in time, or the cluster was forgotten just before: so many have
+            been asked for since, that nobody knows.
         NoEndpoints: nobody can be asked; the text says why.
     """
     labels = wanted_labels()
@@ -37,7 +38,7 @@ async def pick_soon(
     def wake() -> None:
         loop.call_soon_threadsafe(told.set)
 
-    cluster.add_waiter(wake)
+    followed = cluster.add_waiter(wake)
     try:
         async with asyncio.timeout(patience):
             while True:
@@ -46,6 +47,8 @@ async def pick_soon(
                     return cluster.pick(key, labels, been)
                 except Unknown as error:
                     last = error
+                if not followed:
+                    raise last
                 await told.wait()
     except TimeoutError:
         raise last from None
@@ -63,7 +66,7 @@ def pick_blocking(
     except Unknown as error:
         last = error
     told = threading.Event()
-    cluster.add_waiter(told.set)
+    followed = cluster.add_waiter(told.set)
     until = None if patience is None else cluster.clock() + patience
     try:
         while True:
@@ -73,7 +76,7 @@ def pick_blocking(
             except Unknown as error:
                 last = error
             left = None if until is None else until - cluster.clock()
-            if (left is not None and left <= 0.0) or not told.wait(left):
+            if not followed or (left is not None and left <= 0.0) or not told.wait(left):
                 raise last from None
     finally:
         cluster.remove_waiter(told.set)
