@@ -53,11 +53,17 @@ class ConnectivityCallbacks:
 
     def _tell(self) -> None:
         """Under the lock: start a thread if there is something to tell and none is at it."""
-        if not self._telling and self._next() is not None:
+        if self._telling or self._next() is None:
+            return
+        thread = threading.Thread(target=self._tell_all, name="trimtab-connectivity", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # At a limit of threads, or as the interpreter ends. The caller may be the thread that
+            # all channels hear their endpoints from.
+            _log.warning("connectivity callbacks hear of this with the next change: %s", error)
+        else:
             self._telling = True
-            threading.Thread(
-                target=self._tell_all, name="trimtab-connectivity", daemon=True
-            ).start()
 
     def _next(self) -> int | None:
         state = self._connectivity
