@@ -239,3 +239,15 @@ async def test_the_command_line_asks_with_a_token_and_trusts_the_authority_that_
         token.write_text("two\nlines")
         with pytest.raises(ConfigError, match="one line"):
             await asked(address, token, ca)
+
+
+async def test_the_command_line_takes_certificates_without_key_identifiers(files, static, tmp_path):
+    authority = Authority(bare=True)
+    write(files, *authority.issue())
+    (tmp_path / "token").write_text("alice")
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    async with running(source(), security=static) as plane:
+        server = AdminServer(
+            f"https://{plane.admin_address}", tmp_path / "token", tmp_path / "ca.pem"
+        )
+        assert "clusters" in await asyncio.to_thread(ask, server, "/api/v1/clusters")

@@ -20,19 +20,37 @@ def _pem(key):
     )
 
 
+def _usage(*named):
+    known = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+        "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return x509.KeyUsage(**{usage: usage in named for usage in known})
+
+
 class Authority:
     """One certificate authority.
+
+    Args:
+        name: its common name.
+        issuer: who vouches for it; None: itself.
+        bare: neither key identifiers nor key usage, in any certificate, as EKS' of some years.
 
     Attributes:
         pem: its own certificate.
     """
 
-    def __init__(self, name="test authority"):
+    def __init__(self, name="test authority", *, issuer=None, bare=False):
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
-        builder = self._builder(self._name, self._key.public_key())
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-        self.pem = self._signed(builder)
+        self._bare = bare
+        issuer = issuer or self
+        builder = issuer._builder(self._name, self._key.public_key())
+        length = None if issuer is self else 0
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=length), True)
+        if not bare:
+            builder = builder.add_extension(_usage("key_cert_sign", "crl_sign"), True)
+        self.pem = issuer._signed(builder)
 
     def issue(self, *, spiffe=None, name="leaf", address="127.0.0.1", names=(), valid=None):
         """A chain and its key, for an address and localhost, for a SPIFFE id, or for these names.
@@ -60,7 +78,7 @@ class Authority:
     def _builder(self, subject, public_key, ago=dt.timedelta(), valid=None):
         now = dt.datetime.now(dt.UTC) - ago
         begin, end = valid or (now - dt.timedelta(minutes=5), now + dt.timedelta(hours=1))
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
@@ -69,6 +87,11 @@ class Authority:
             .not_valid_before(begin)
             .not_valid_after(end)
         )
+        if self._bare:
+            return builder
+        own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        its = x509.SubjectKeyIdentifier.from_public_key(public_key)
+        return builder.add_extension(own, False).add_extension(its, False)
 
     def _signed(self, builder):
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

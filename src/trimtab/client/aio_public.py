@@ -182,7 +182,7 @@ class PublicChannel(Face, grpc.aio.Channel):
     def __init__(
         self, spec: ChannelSpec, interceptors: Sequence[grpc.aio.ClientInterceptor] | None
     ) -> None:
-        loop = _working_loop()
+        loop = asyncio.get_event_loop()  # the running one, or the one that will run
         self.open: set[Any] = set()
         self._intercepted = bool(interceptors) or aio_is_replaced(spec.credentials)
         self._closing = False
@@ -305,14 +305,6 @@ class PublicChannel(Face, grpc.aio.Channel):
     def __del__(self) -> None:
         if not getattr(self, "_closing", True):  # unset if __init__ raised
             self._cluster.abandon()
-
-
-def _working_loop() -> asyncio.AbstractEventLoop:
-    """The running loop, or the one that will run, as ``grpc.aio`` chooses."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.get_event_loop_policy().get_event_loop()
 
 
 def _outcome(pick: Pick, call: Any) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from trimtab.errors import ConfigError, TransportError, TrimtabError
+from trimtab.tls_trust import trusting
 
 _TIMEOUT_S = 10.0
 _NOT_ADMIN = (
@@ -43,7 +44,7 @@ class AdminServer:
         host, port, has_tls = _parse(self.address)
         if has_tls:
             try:
-                context = ssl.create_default_context(cafile=self.ca)
+                context = trusting(cafile=self.ca)
             except OSError as error:  # ssl.SSLError is one
                 raise ConfigError(f"--ca {self.ca}: {error}; give a PEM file") from None
             return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)

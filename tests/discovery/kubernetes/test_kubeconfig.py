@@ -15,6 +15,7 @@ import trustme
 import yaml
 from aiohttp import web
 
+from certificates import Authority
 from fake_api import FakeApi, View
 from fake_api.view import until
 from kube import endpoint_slice, service
@@ -488,6 +489,18 @@ async def test_a_certificate_of_the_named_authority_is_trusted(
         else {"certificate-authority": "ca.crt"}
     )
     _, view = await reading(certificates.context(), tmp_path, cluster=cluster)
+    await until(lambda: view.synced, lambda: view.reason)
+
+
+async def test_certificates_without_key_identifiers_are_trusted_as_kubectl_trusts_them(
+    reading, tmp_path
+):
+    authority = Authority(bare=True)
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    (tmp_path / "server.pem").write_bytes(b"".join(authority.issue()))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server.pem")
+    _, view = await reading(context, tmp_path, cluster={"certificate-authority": "ca.crt"})
     await until(lambda: view.synced, lambda: view.reason)
 
 

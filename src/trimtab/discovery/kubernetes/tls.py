@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.errors import DiscoveryError
+from trimtab.tls_trust import trusting
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Tls:
 
     def _make(self, authority: bytes | None, pair: tuple[bytes, bytes] | None) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cadata=_text(authority))
+            context = trusting(cadata=_text(authority))
         except (ssl.SSLError, ValueError) as error:
             field = self._authority.field if self._authority else ""
             raise DiscoveryError(
