@@ -1,6 +1,7 @@
 """The interceptors, on real servers: every arity, every end, both doors."""
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -201,6 +202,35 @@ async def test_a_call_that_its_caller_leaves_is_no_longer_in_flight(on_loop, sha
     await asyncio.to_thread(eventually, lambda: load.in_flight == 1, within=5, what="one held")
     held.cancel()
     await asyncio.to_thread(eventually, lambda: load.in_flight == 0, within=5, what="none held")
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+async def test_a_stream_of_a_thread_on_the_loop_that_its_caller_leaves_is_no_longer_in_flight(how):
+    let_go = threading.Event()
+
+    def held(_request, _context):
+        yield b"first"
+        let_go.wait(20)
+
+    reports = aio.LoadReports()
+    server = grpc.aio.server(ThreadPoolExecutor(3), interceptors=[reports])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.add_generic_rpc_handlers((service({"unary_stream": held}),))
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = channel.unary_stream("/Test/unary_stream")
+        for _ in range(3):
+            call = stub(b"", timeout=0.5 if how == "deadline" else None)
+            assert await call.read() == b"first"
+            assert reports.load.in_flight == 1
+            if how == "cancel":
+                call.cancel()
+            await asyncio.to_thread(
+                eventually, lambda: reports.load.in_flight == 0, within=5, what="it went"
+            )
+    let_go.set()
+    await server.stop(None)
+    assert reports.load.totals() == (3, 0)
 
 
 async def test_what_else_is_in_the_server_is_said(on_loop):

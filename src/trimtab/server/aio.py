@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from functools import wraps
@@ -108,13 +109,9 @@ class LoadReports(grpc.aio.ServerInterceptor):
     def _in_thread_streaming(self, behavior: Any) -> Any:
         @wraps(behavior)
         def reporting(request: Any, context: Any) -> Iterator[Any]:
-            call = _ThreadCall(self.load, context, False, self._costs)
-            try:
-                yield from behavior(request, call)
-            except BaseException as ended:
-                call.finish(raised=ended)
-                raise
-            call.finish()
+            # Called on the loop, in the call's own task; the messages are made in a thread.
+            call = _ThreadStream(self.load, context, asyncio.current_task())
+            return call.messages(behavior, request, costs=self._costs)
 
         return reporting
 
@@ -209,3 +206,35 @@ class _ThreadCall(_AnyCall):
         own = tuple(trailing_metadata) or self._own
         self._context.abort(code, details, self._end(own, code, None))
         raise AssertionError("abort returned")
+
+
+class _ThreadStream(_ThreadCall):
+    """Of one that answers by a stream. It ends with its call's task, even if its thread never does.
+
+    gRPC lets a thread wait for ever that has a message for a call which was cancelled (grpc/grpc#28999).
+    """
+
+    __slots__ = ("_ending",)
+
+    def __init__(self, load: ServerLoad, context: Any, task: asyncio.Task[Any] | None) -> None:
+        super().__init__(load, context, False, False)
+        self._ending = threading.Lock()  # the task ends on the loop
+        if task is not None:
+            task.add_done_callback(self._gone)
+
+    def messages(self, behavior: Any, request: Any, *, costs: bool) -> Iterator[Any]:
+        """The handler's, in its thread."""
+        self._costs = collect_costs() if costs else None
+        try:
+            yield from behavior(request, self)
+        except BaseException as ended:
+            self.finish(raised=ended)
+            raise
+        self.finish()
+
+    def _end(self, own: Metadata, code: object, ended: BaseException | None) -> Metadata:
+        with self._ending:
+            return super()._end(own, code, ended)
+
+    def _gone(self, _task: asyncio.Task[Any]) -> None:
+        self._end((), None, GeneratorExit())
