@@ -109,6 +109,32 @@ def test_no_endpoint_has_more_than_the_bound():
     assert sum(n.in_flight > 0 for n in nodes) == 8  # as many as the bound needs
 
 
+def test_the_bound_holds_however_often_it_was_asked_for_nothing():
+    nodes = [node(i) for i in range(10)]
+    made = ring(nodes, bound=1.25)
+    for _ in range(1000):  # a judge asks for another one, and takes that
+        made.pick(0.0, "the same key")
+    for i in range(1, 401):
+        which = made.pick(0.0, "the same key")
+        which.in_flight += 1
+        assert which.in_flight <= 1.25 * i / 10 + 1
+
+
+def test_the_bound_holds_however_many_requests_got_their_endpoint_without_it():
+    nodes = [node(i) for i in range(10)]
+    made = ring(nodes, bound=1.25)
+    owner = made.pick(0.0, "a key")
+    for n in nodes:
+        n.in_flight = 5
+    owner.in_flight = 10
+    for _ in range(1000):  # new endpoints', and further attempts'
+        made.done(nodes[0], Outcome.SUCCESS, 0.01, 0.0, None)
+    for _ in range(len(nodes) + 1):
+        made.pick(0.0, "a key")
+    # The owner has 10, which is above 1.25 x (55 + 12) / 10.
+    assert made.pick(0.0, "a key") is not owner
+
+
 def test_an_endpoint_that_fails_takes_fewer_of_its_keys():
     nodes = [node(i) for i in range(10)]
     made = ring(nodes)

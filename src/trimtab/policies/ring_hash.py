@@ -45,7 +45,7 @@ class RingHash:
     divides_shares = True
     ignores_reports = True
     __slots__ = ("_all_there", "_bound", "_hashes", "_in_flight", "_made_of", "_nodes", "_owners", "_p2c", "_points",
-                 "_there", "_unit", "_weight", "hash_key")  # fmt: skip
+                 "_there", "_unit", "_until_counted", "_weight", "hash_key")  # fmt: skip
 
     def __init__(
         self, random: Random, *, points: int = 100, bound: float = 1.25, hash_key: str = ""
@@ -63,6 +63,7 @@ class RingHash:
         self._owners: list[Node] = []
         self._weight = 1.0
         self._in_flight = 0
+        self._until_counted = 0
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; O(n), and O(points * n) when there are others than before."""
@@ -80,6 +81,12 @@ class RingHash:
             self._unit = unit
             self._make()
         self._all_there = len(self._made_of) == len(self._nodes)
+        self._count()
+
+    def _count(self) -> None:
+        """Take what is in flight anew: not every choice of a request is its last, or even asked of this."""
+        self._until_counted = len(self._nodes)
+        self._in_flight = sum(node.in_flight for node in self._nodes)
 
     def _make(self) -> None:
         self._made_of = {node: node.endpoint.weight for node in self._nodes}
@@ -93,6 +100,9 @@ class RingHash:
 
     def pick(self, now: float, key: str | None = None) -> Node:
         """O(log n), and O(n) when many are at their bound."""
+        self._until_counted -= 1
+        if self._until_counted < 0:
+            self._count()
         self._in_flight += 1
         if key is None:
             return self._p2c.pick(now)
