@@ -13,6 +13,7 @@ from trimtab.client.subscriber import (
     FALLBACK_AFTER_S,
     KEEPALIVE_S,
     LINGER_S,
+    MOST_RELEASED,
     POLITE_KEEPALIVE_S,
     SILENCE_S,
     Subscriber,
@@ -621,3 +622,25 @@ def test_after_whatever_happened_every_watcher_ends_with_the_truth_from_the_firs
     truth = planes[0].catalog.clusters()["orders.shop:8080"]
     assert all(world.seen[watcher][-1] == truth for watcher in watching)
     assert streams(*planes) == ([1, 0] if watching else [0, 0])
+
+
+def test_names_that_nobody_knows_leave_nothing_behind():
+    w = World(Plane(snapshot("10.0.0.1")))
+    for i in range(500):
+        w.watch("a", f"user{i}.shop:80")
+        w.unwatch("a", f"user{i}.shop:80")
+    assert not w.subscriber._names
+
+
+def test_of_the_names_that_nobody_watches_any_more_the_last_ones_keep_their_state():
+    named = [f"orders{i}.shop:8080" for i in range(MOST_RELEASED + 3)]
+    w = World(Plane(*(snapshot("10.0.0.1", service=f"orders{i}") for i in range(len(named)))))
+    kept = w.watch("it stays", named[0])
+    for name in named:
+        w.watch("a", name)
+        w.unwatch("a", name)
+    assert list(w.subscriber._names) == [named[0], *named[3:]]
+    assert len(kept) == 1
+    w.unwatch("it stays", named[0])
+    w.watch("again", named[0])
+    assert w.seen["again"] == kept

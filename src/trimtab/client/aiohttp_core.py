@@ -120,6 +120,7 @@ class Middleware:
             retry=retry,
             retries=retries,
             hash_key=hash_key,
+            closes=False,  # the session's connector has the connections
         )
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

@@ -50,12 +50,20 @@ class HttpCluster:
         spec: what the caller asked for.
         pool: makes the pool of an endpoint.
         plans: what may run more than once.
+        closes: whether pools are to be closed.
 
     Raises:
         ConfigError: the policy is unknown or has a bad parameter.
     """
 
-    def __init__(self, spec: ChannelSpec, pool: Callable[[Node], Any], plans: HttpPlans) -> None:
+    def __init__(
+        self,
+        spec: ChannelSpec,
+        pool: Callable[[Node], Any],
+        plans: HttpPlans,
+        *,
+        closes: bool = True,
+    ) -> None:
         self.clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
         self.wall = time.time  # noqa: TID251 - as above
         self.lock = threading.RLock()
@@ -83,6 +91,7 @@ class HttpCluster:
         self._spec = spec
         self.key_function = spec.hash_key
         self._pool = pool
+        self._closes = closes
         self.tls = False
         self.alone = False
         self._backoffs: dict[Node, Backoff] = {}
@@ -117,7 +126,9 @@ class HttpCluster:
                 self.balancer.set_connected(node, True)
             for node in change.removed:
                 self._backoffs.pop(node, None)
-                self.left.append(node)
+                # Without a pool, and without a request that may yet make one, there is nothing to close.
+                if self._closes and (node.transport is not None or node.in_flight):
+                    self.left.append(node)
             waiters = list(self._waiters)
         for wake in waiters:
             wake()

@@ -31,6 +31,7 @@ class HttpClusters:
 
     Args:
         pool: makes the pool of an endpoint.
+        closes: whether pools are to be closed.
 
     Raises:
         ConfigError: a wrong host, or ``fallback``, ``retry``, ``retries`` or ``hash_key`` is of another form.
@@ -50,8 +51,10 @@ class HttpClusters:
         retry: Retry | None,
         retries: Mapping[str, Retry] | None,
         hash_key: KeyFunction | None,
+        closes: bool = True,
     ) -> None:
         self._pool = pool
+        self._closes = closes
         self._names = HttpNames(hosts, endpoints)
         self._fallback = _checked(fallback)
         self._plans = HttpPlans(retry, retries)
@@ -144,7 +147,7 @@ class HttpClusters:
             fallback=self._fallback_of(name),
             **self._arguments,
         )
-        cluster = HttpCluster(spec, self._pool, self._plans)
+        cluster = HttpCluster(spec, self._pool, self._plans, closes=self._closes)
         cluster.start()
         return cluster
 

@@ -11,7 +11,8 @@ Servers stand in order of preference (after gRFC A71):
   latter is ours, since endpoints are perishable.
 * A better server takes over at its first verdict on any watched name; the others are then closed.
 
-Last good state is never dropped. A name that comes back after nobody watched it for longer than
+Last good state is never dropped, but for names that nobody watches: of those the ``MOST_RELEASED``
+that were watched last keep it. A name that comes back after nobody watched it for longer than
 ``LINGER_S`` is asked first, and shown its old state only if no server answers: by then its
 addresses may belong to other pods.
 """
@@ -35,6 +36,7 @@ from trimtab.xds.client_session import Absent, ClientSession, Rejected, Resolved
 
 LINGER_S = 30.0
 FALLBACK_AFTER_S = 10.0
+MOST_RELEASED = 256  # names that nobody watches, whose last good state is kept
 SILENCE_S = 15.0  # the resource timer of native gRPC (A57)
 KEEPALIVE_S = 10.0
 POLITE_KEEPALIVE_S = 330.0  # gRPC servers forbid pings more often than every 300 s by default
@@ -114,6 +116,7 @@ class Subscriber(Generic[W]):
         self._new_session = session
         self._links = [_Link(server, Backoff(random), due=now) for server in bootstrap.servers]
         self._names: dict[str, _Name[W]] = {}
+        self._released: dict[str, None] = {}  # those that nobody watches, the oldest first
         self._streams_opened = 0
         self._idle_since: float | None = now
         self.finished = False
@@ -127,6 +130,7 @@ class Subscriber(Generic[W]):
         """Somebody wants ``name``, and is told at once what is known of it."""
         entry = self._names.setdefault(name, _Name())
         if not entry.watchers:
+            self._released.pop(name, None)
             entry.asked = now
             entry.silence_told = False
             if now - entry.released > LINGER_S:
@@ -150,10 +154,21 @@ class Subscriber(Generic[W]):
         if entry.watchers:
             return
         entry.released = now
+        self._release(name, entry)
         for _, stream in self._live():
             stream.session.unwatch(name)
         if not any(self._watched()):
             self._idle_since = now
+
+    def _release(self, name: str, entry: _Name[W]) -> None:
+        """Nobody watches it now: keep its last good state, and of all such names those of the latest."""
+        if entry.snapshot is None:
+            del self._names[name]
+            return
+        self._released[name] = None
+        if len(self._released) > MOST_RELEASED:
+            oldest = next(iter(self._released))
+            del self._released[oldest], self._names[oldest]
 
     def received(self, number: int, response: bytes, now: float) -> None:
         """A stream brought a response. What breaks the protocol costs that stream, no more."""

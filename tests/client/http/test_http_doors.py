@@ -21,7 +21,7 @@ from trimtab.client.last_good import LastGood
 from trimtab.errors import ConfigError, NoEndpoints
 from trimtab.load_codec import encode
 from trimtab.load_report import LoadReport
-from trimtab.model import Endpoint, PolicyConfig
+from trimtab.model import Endpoint, PolicyConfig, Snapshot
 from trimtab.testing import ControlPlane
 
 URL = "http://orders.shop:8080"
@@ -409,6 +409,22 @@ async def test_a_client_that_was_dropped_unclosed_follows_nobody(servers):
                 within=30,
                 what=f"{kind.__name__}: nobody follows",
             )
+
+
+async def test_pods_that_came_and_went_do_not_add_up(door, servers):
+    server = servers.open("a")
+    client = door(endpoints=fixed(server.target))
+    await client.send("GET", URL + "/")
+    (cluster,) = client.transport._clusters
+    for i in range(50):
+        for traffic in (True, False):
+            pod = Endpoint("127.0.0.1", server.port, uid=f"{i} {traffic}")
+            cluster.updated(Snapshot("orders.shop:8080", (pod,)))
+            if traffic:
+                await client.send("GET", URL + "/")
+    assert len(cluster.left) <= 2  # whose pools the next request closes
+    await client.send("GET", URL + "/")
+    assert not cluster.left
 
 
 async def test_names_that_nobody_knows_do_not_add_up(door):
