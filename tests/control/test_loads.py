@@ -123,6 +123,21 @@ def test_what_is_older_than_a_minute_counts_in_totals_only():
     assert scene.counters.get(metrics.LOAD_REQUESTS, ORDERS, "z1", "127.0.0.1:1", "envoy") == 600
 
 
+def test_what_no_longer_exists_is_forgotten_though_nobody_reads_what_is_added_up():
+    scene = Scene(1)
+    for i in range(100):
+        service = f"job{i}"
+        scene.catalog.apply(Updated(snapshot(service, 2)))
+        scene.report(2, 10, cluster=f"{service}.shop:8080")
+        # Refused; its cluster was looked at all the same.
+        scene.report(99, 10, cluster=f"{service}.shop:8080")
+        scene.catalog.apply(Removed(f"{service}.shop:8080"))
+        scene.clock.now += 10
+        scene.report(1, 10)
+    tables = (scene.loads._first, scene.loads._places, scene.loads._totals)
+    assert max(map(len, tables)) <= 60 / 10 + 2  # those of the last minute, and the one that stays
+
+
 def test_unknown_clusters_and_endpoints_leave_no_trace_but_a_count():
     scene = Scene(1)
     scene.report(1, 5, cluster="nosuch.shop:8080")

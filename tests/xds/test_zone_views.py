@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.model import MAX_WEIGHT, Endpoint, Health, Locality, PolicyConfig, Synced
-from trimtab.xds import type_urls
-from trimtab.xds.zone_views import RESERVE, ServiceName
+from trimtab.xds import type_urls, zone_views
+from trimtab.xds.zone_views import RESERVE, Place, ServiceName, Surroundings
 from xds_peer import CDS, EDS, Plane, node, opened, service, snapshot
 
 ORDERS = "orders.shop:8080"
@@ -349,3 +349,57 @@ def test_a_locality_s_share_is_divided_by_capacity_among_those_of_one_zone():
     }
     assert weights["e", "a"] == pytest.approx(3 * weights["w", "a"], rel=1e-4)
     assert weights["r", "b"] == pytest.approx(5_000, abs=1)
+
+
+def look(surroundings, service, node=""):
+    place = Place("" if node else "a", node, ServiceName(service, "shop"))
+    return surroundings.vantage(ORDERS, place, "prefer", own_client=True)
+
+
+def test_however_many_names_clients_made_up_who_comes_later_is_told_of(monkeypatch):
+    monkeypatch.setattr(zone_views, "_MAX_HOPED", 10)
+    monkeypatch.setattr(zone_views, "_MAX_NODES", 10)
+    there = {ORDERS: snapshot(*pods(EVEN))}
+    surroundings = Surroundings(there)
+    surroundings.changed(ORDERS, None, there[ORDERS])
+    for i in range(100):
+        look(surroundings, f"job-{i}")
+        look(surroundings, f"job-{i}", f"spot-node-{i}")
+    look(surroundings, "front")
+    look(surroundings, "front", "node-1")
+    for cluster, more in (("front.shop:8080", {}), ("other.shop:8080", {"node": "node-1"})):
+        of = service(cluster.partition(".")[0])
+        there[cluster] = snapshot(*pods({"a": 1}, **more), of=of)
+        assert ORDERS in surroundings.changed(cluster, None, there[cluster])
+    kept = (surroundings._hoped, surroundings._sought, surroundings._pods)
+    assert max(map(len, kept)) <= 10
+
+
+def test_a_client_is_told_of_its_service_s_first_pods_however_the_service_came_about():
+    there = {}
+    surroundings = Surroundings(there)
+    empty, ready = (snapshot(*pods(counts), of=service("front")) for counts in ({}, {"a": 2}))
+    for _ in range(3):
+        look(surroundings, "front")  # before there is such a Service
+        there["front.shop:8080"] = empty
+        assert not surroundings.changed("front.shop:8080", None, empty)
+        look(surroundings, "front")
+        there["front.shop:8080"] = ready
+        assert ORDERS in surroundings.changed("front.shop:8080", empty, ready)
+        del there["front.shop:8080"]
+        look(surroundings, "front")
+        there.clear()
+        surroundings.changed("front.shop:8080", ready, None)
+
+
+def test_who_looked_while_the_service_had_no_pods_is_told_of_those_of_the_next_one():
+    there = {}
+    surroundings = Surroundings(there)
+    empty, ready = (snapshot(*pods(counts), of=service("front")) for counts in ({}, {"a": 2}))
+    there["front.shop:8080"] = empty
+    surroundings.changed("front.shop:8080", None, empty)
+    look(surroundings, "front")
+    there.clear()
+    surroundings.changed("front.shop:8080", empty, None)
+    there["front.shop:8080"] = ready
+    assert ORDERS in surroundings.changed("front.shop:8080", None, ready)

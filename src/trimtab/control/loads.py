@@ -125,6 +125,7 @@ class Loads:
         self._totals: dict[Row, _Sums] = {}
         self._first: dict[str, float] = {}  # by cluster: when the first report began
         self._stretches: deque[_Stretch] = deque()
+        self._tidied = clock()
         # Of each cluster the addresses and zones, for the snapshot that they belong to.
         self._places: dict[str, tuple[Snapshot, Mapping[str, str], frozenset[str]]] = {}
 
@@ -168,6 +169,8 @@ class Loads:
 
     def _present(self, now: float) -> _Stretch:
         self._forget(now)
+        if now - self._tidied >= WINDOW_S:  # nobody need ever read what is added up here
+            self._drop_gone()
         if not self._stretches or now - self._stretches[-1].since >= _SLICE_S:
             self._stretches.append(_Stretch(now))
         return self._stretches[-1]
@@ -178,6 +181,7 @@ class Loads:
 
     def _drop_gone(self) -> None:
         """Forget endpoints and clusters that no longer exist."""
+        self._tidied = self._clock()
         clusters = self._catalog.clusters()
         for row in list(self._totals):
             if row.cluster not in clusters:
@@ -186,9 +190,9 @@ class Loads:
             zones, known = self._known(row.cluster)
             if row.address not in zones if row.address else row.zone not in known:
                 del self._totals[row]
-        for cluster in [c for c in self._first if c not in clusters]:
-            del self._first[cluster]
-            self._places.pop(cluster, None)
+        for table in (self._first, self._places):
+            for cluster in [c for c in table if c not in clusters]:
+                del table[cluster]
 
     def rates(self) -> dict[Row, Rate]:
         """What each row came to over the last minute."""

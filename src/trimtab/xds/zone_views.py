@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from trimtab.errors import ConfigError
 from trimtab.model import Health, PolicyConfig, ServicePort, Snapshot
 from trimtab.policies.stack import zone_mode
 from trimtab.policies.zone_split import UNKNOWN, Shares, with_reserve, zone_split
 
+K = TypeVar("K")
+
 RESERVE = 0.01
 """Of the requests of clients that can't spill over by load: it goes everywhere by capacity, so that
 where the own zone's endpoints fail the client knows the others, and in good proportion."""
 
-_MAX_SERVICES = 10_000  # names that clients made up
+_MAX_HOPED = 10_000  # names of Services that don't exist: clients made them up, or are early
 _MAX_NODES = 100_000
 
 
@@ -157,6 +159,7 @@ class Surroundings:
         self._ports: dict[ServiceName, set[str]] = {}
         self._pods: dict[ServiceName, Mapping[str, int]] = {}
         self._readers: dict[ServiceName, set[str]] = {}
+        self._hoped: dict[ServiceName, set[str]] = {}  # readers of Services that don't exist
         self._nodes: dict[str, str] | None = None  # None: nobody has asked yet
         self._unread: set[str] = set()
         self._sought: dict[str, set[str]] = {}
@@ -176,9 +179,13 @@ class Surroundings:
             if not ports:
                 del self._ports[service]
             before = self._pods.pop(service, {})
-            if service in self._readers and self.pods(service) != before:
+            waiting = [table for table in (self._readers, self._hoped) if service in table]
+            if waiting and self.pods(service) != before:
                 # Who still wants it asks again.
-                touched |= self._readers.pop(service)
+                touched.update(*(table.pop(service) for table in waiting))
+            elif not ports:
+                for reader in self._readers.pop(service, ()):  # it had no pods, and may come again
+                    _note(self._hoped, service, reader, _MAX_HOPED)
         if self._nodes is not None:
             self._unread.add(cluster)
         if new is not None and self._sought:
@@ -191,7 +198,9 @@ class Surroundings:
         """A Service's ready pods by zone; empty if there are none, or no such Service."""
         known = self._pods.get(service)
         if known is None:
-            ports = (self._snapshots[c] for c in sorted(self._ports.get(service, ())))
+            if service not in self._ports:
+                return {}
+            ports = (self._snapshots[c] for c in sorted(self._ports[service]))
             counts = [pods_of(snapshot) for snapshot in ports]
             # All ports of a Service have the same pods, but for one that some pods don't name.
             known = max(counts, key=lambda count: sum(count.values()), default={})
@@ -233,8 +242,10 @@ class Surroundings:
         zone: str,
         visible: Callable[[ServicePort | None], bool] | None,
     ) -> ServiceName | None:
-        if service in self._readers or len(self._readers) < _MAX_SERVICES:
+        if service in self._ports:
             self._readers.setdefault(service, set()).add(cluster)
+        else:
+            _note(self._hoped, service, cluster, _MAX_HOPED)
         if zone not in self.pods(service):
             return None
         if visible is not None:
@@ -251,8 +262,8 @@ class Surroundings:
         if node not in self._nodes:
             self._read_nodes()
         zone = self._nodes.get(node)
-        if zone is None and (node in self._sought or len(self._sought) < _MAX_NODES):
-            self._sought.setdefault(node, set()).add(cluster)
+        if zone is None:
+            _note(self._sought, node, cluster, _MAX_NODES)
         return zone or ""
 
     def _read_nodes(self) -> None:
@@ -264,6 +275,16 @@ class Surroundings:
                 if node and zone and self._nodes.setdefault(node, zone) != zone:
                     self._nodes[node] = ""  # two clusters of pods have a node of that name
         self._unread.clear()
+
+
+def _note(table: dict[K, set[str]], key: K, cluster: str, most: int) -> None:
+    """Add to a table of what clients say; the oldest makes room, since most of it never comes true."""
+    known = table.get(key)
+    if known is None:
+        if len(table) >= most:
+            del table[next(iter(table))]
+        known = table[key] = set()
+    known.add(cluster)
 
 
 def _services(*snapshots: Snapshot | None) -> set[ServiceName]:
