@@ -289,6 +289,9 @@ class Balancer:
                     self._leaving.add(node)
             self._nodes = nodes
             self._by_label = None
+            # What is known of labels that nobody has any more is known of endpoints that have left.
+            for labels in [each for each in self._selections if not self.having(each)]:
+                del self._selections[labels]
             self.snapshot = snapshot
             before = self._untold
             still = (node for node in before.added if nodes.get(node.endpoint.key) is node)
