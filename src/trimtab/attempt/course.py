@@ -42,6 +42,7 @@ class Ended:
         unsent: it provably reached no server.
         pushback: when the server wants the next one [s from now]; negative: never.
         timed_out: its own time was up (``Course.attempt_timeout``), not the request's.
+        spent: the request can't be sent again: it is a stream of which not all messages are kept.
     """
 
     code: int
@@ -49,6 +50,7 @@ class Ended:
     unsent: bool = False
     pushback: float | None = None
     timed_out: bool = False
+    spent: bool = False
 
 
 class Course:
@@ -138,7 +140,7 @@ class Course:
             return self._final()
         if self.committed or self._late(now):
             return self._final()
-        if end.unsent and self._unsent < MOST_UNSENT:
+        if end.unsent and not end.spent and self._unsent < MOST_UNSENT:
             self._unsent += 1
             self.running += 1
             return Verdict.AGAIN
@@ -149,7 +151,7 @@ class Course:
         refused = end.pushback is not None and end.pushback < 0.0
         if retryable or refused:
             self._budget.failed()
-        if refused:
+        if refused or end.spent:
             self._stop()
         elif not retryable:
             return self._final()

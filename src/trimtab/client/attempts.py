@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from trimtab.attempt import (
+    BUFFER_BYTES,
     NO_PLANS,
     Budget,
     Course,
@@ -16,6 +17,7 @@ from trimtab.attempt import (
     LatencyQuantile,
     MethodPlans,
     Plan,
+    Recording,
     plans_of,
     pushback_of,
 )
@@ -76,10 +78,18 @@ class Attempts:
         plans: by method.
         random: for the pauses.
         balancer: of the channel; knows what is in flight.
+        buffer_bytes: how much of a request that is a stream is kept for further attempts.
     """
 
-    def __init__(self, plans: MethodPlans, random: Random, balancer: Balancer) -> None:
+    def __init__(
+        self,
+        plans: MethodPlans,
+        random: Random,
+        balancer: Balancer,
+        buffer_bytes: int = BUFFER_BYTES,
+    ) -> None:
         self._plans = plans
+        self.buffer_bytes = buffer_bytes
         self._repeatable: Repeatable | None = None
         self._told = NO_PLANS
         self._known: dict[str, Plan] = {}
@@ -159,15 +169,17 @@ class Request:
     Attributes:
         course: what may follow.
         been: where it has been.
+        recording: what was sent of it, if it is a stream; None: it is one message, which is there.
     """
 
-    __slots__ = ("_begin", "_deadline", "_latency", "been", "course")
+    __slots__ = ("_begin", "_deadline", "_latency", "been", "course", "recording")
 
     def __init__(
         self, course: Course, begin: float, deadline: float | None, latency: LatencyQuantile | None
     ) -> None:
         self.course = course
         self.been: list[Node] = []
+        self.recording: Recording | None = None
         self._begin = begin
         self._deadline = deadline
         self._latency = latency
@@ -177,11 +189,27 @@ class Request:
         """Whether a further attempt may leave while one is under way."""
         return self.course.hedges
 
+    @property
+    def committed(self) -> bool:
+        """Whether the attempt that runs is the last one, whatever comes of it."""
+        recording = self.recording
+        return self.course.committed or (recording is not None and not recording.repeatable)
+
     def opened(self, now: float) -> None:
         """The first message of a stream has come: it is the caller's, and there is no other attempt."""
         if self._latency is not None:
             self._latency.record(now - self._begin)
+        self.commit()
+
+    def commit(self) -> None:
+        """The caller has seen an answer begin: there is no other attempt."""
         self.course.commit()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Nothing is sent again."""
+        if self.recording is not None:
+            self.recording.commit()
 
     def ended(self, now: float, code: int, trailing: Any, *, unsent: bool = False) -> Ended:
         """How an attempt ended.
@@ -202,4 +230,5 @@ class Request:
             unsent=unsent,
             pushback=None if good else pushback_of(trailing),
             timed_out=code == _DEADLINE_EXCEEDED and in_time,
+            spent=not good and self.recording is not None and not self.recording.rewind(),
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from trimtab.attempt import NO_PLANS, MethodPlans, Plan, Retry, parse
+from trimtab.attempt import BUFFER_BYTES, NO_PLANS, MethodPlans, Plan, Retry, parse
 from trimtab.client.attempts import Attempts
 from trimtab.client.bootstrap import ZONE_VARIABLE, Bootstrap, load
 from trimtab.client.connections import ONE, Connections
@@ -37,6 +37,7 @@ Fallbacks = LastGood | Iterable[Given]
 BootstrapSource = str | Mapping[str, Any] | Bootstrap
 
 LAST_GOOD_VARIABLE = "TRIMTAB_LAST_GOOD"
+_BUFFER_OPTION = "grpc.per_rpc_retry_buffer_size"
 _NEVER_MS = 2**31 - 1
 _PONG_MS = 5_000
 _CONNECT_MS = 2_000
@@ -64,6 +65,7 @@ class ChannelSpec:
         health: what endpoints' health services are asked for; None: nothing.
         hash_key: says the key of a request, where the policy wants one; None: nobody.
         connections: how many to each endpoint, and for how long.
+        buffer_bytes: how much of a request that is a stream is kept for further attempts.
     """
 
     target: str
@@ -81,6 +83,7 @@ class ChannelSpec:
     health: str | None = None
     hash_key: KeyFunction | None = None
     connections: Connections = ONE
+    buffer_bytes: int = BUFFER_BYTES
 
     @classmethod
     def of(
@@ -137,6 +140,7 @@ class ChannelSpec:
             health=watched_name(plans.rest, health, f"channel {target!r}"),
             hash_key=checked(hash_key, f"channel {target!r}"),
             connections=Connections.of(connections, os.environ, f"channel {target!r}"),
+            buffer_bytes=_buffer_bytes(target, options),
         )
 
     @property
@@ -156,7 +160,7 @@ class ChannelSpec:
         """The rules of further attempts; None: nothing may ever run more than once."""
         if self.endpoints is not None and not self.plans:
             return None
-        return Attempts(self.plans, random, balancer)
+        return Attempts(self.plans, random, balancer, self.buffer_bytes)
 
     def watch(self, watcher: Watcher) -> Watch:
         """Begin to tell ``watcher`` of the endpoints; see ``watching.watch``."""
@@ -209,6 +213,16 @@ def _plans(
         own = {name: replace(p, retry=p.retry or retry) for name, p in plans.plans.items()}
         plans = replace(plans, plans={"": Plan(retry), **own})
     return plans, options
+
+
+def _buffer_bytes(target: str, options: Options | None) -> int:
+    """What is kept of a request that is a stream: gRPC's own option and default."""
+    found = dict(options or ()).get(_BUFFER_OPTION, BUFFER_BYTES)
+    if type(found) is not int or found < 0:
+        raise ConfigError(
+            f"channel {target!r}: {_BUFFER_OPTION}={found!r} is not a number of bytes, such as 262144"
+        )
+    return found
 
 
 def _zone(
