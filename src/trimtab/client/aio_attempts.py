@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -17,6 +17,8 @@ from trimtab.attempt import Verdict
 from trimtab.client.attempts import Attempts, Request, Visit, trail
 from trimtab.client.observing import End, Observer, plain
 from trimtab.client.unreached import unreached
+
+_Run = TypeVar("_Run", bound="Run")
 
 
 class Declared:
@@ -41,12 +43,20 @@ class Declared:
         self._service = service
         self._observer = observer
 
-    def run_of(self, kind: type[Run], continuation: Any, details: Any, request: Any) -> Run | None:
+    def run_of(
+        self,
+        kind: type[_Run],
+        continuation: Any,
+        details: Any,
+        request: Any,
+        *,
+        overlap: bool = True,
+    ) -> _Run | None:
         """A request that may run more than once; None: nothing was declared of its method."""
         method = details.method.decode() if isinstance(details.method, bytes) else details.method
         if not self._attempts.declares(method):
             return None
-        state = self._attempts.begin(method, details.timeout, self._clock())
+        state = self._attempts.begin(method, details.timeout, self._clock(), overlap=overlap)
         return kind(state, self._clock, continuation, details, request)
 
     def told(self, method: Any) -> End:
@@ -54,6 +64,34 @@ class Declared:
         if self._observer is None:
             return _nobody
         return self._observer.call(self._service, plain(method))
+
+    async def ended_call(self, run: Run, method: Any) -> Any:
+        """The call that ends a request which has one response; who watches is told."""
+        end = self.told(method)
+        status = "CANCELLED"
+        try:
+            call = await run.to_its_end()
+            status = (await call.code()).name
+        except grpc.aio.AioRpcError as error:
+            status = error.code().name
+            raise
+        finally:
+            end(status)
+        return call
+
+    async def opened_call(self, run: Run, method: Any) -> Any:
+        """The call that has the first message of a response that is a stream; who watches is told."""
+        end = self.told(method)
+        try:
+            opened = await run.to_its_end()
+        except grpc.aio.AioRpcError as error:
+            end(error.code().name)
+            raise
+        except BaseException:
+            end("CANCELLED")
+            raise
+        opened.end = end
+        return opened
 
 
 def _nobody(_status: str) -> None:
@@ -70,19 +108,9 @@ class Retrying(Declared, grpc.aio.UnaryUnaryClientInterceptor):
         run = self.run_of(Run, continuation, client_call_details, request)
         if run is None:
             return await continuation(client_call_details, request)
-        if self._observer is None:
+        if self._observer is None:  # a coroutine more would cost every call some 2 µs
             return await run.to_its_end()
-        end = self.told(client_call_details.method)
-        status = "CANCELLED"
-        try:
-            call = await run.to_its_end()
-            status = (await call.code()).name
-        except grpc.aio.AioRpcError as error:
-            status = error.code().name
-            raise
-        finally:
-            end(status)
-        return call
+        return await self.ended_call(run, client_call_details.method)
 
 
 class Run:

@@ -9,8 +9,10 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from trimtab.attempt import KeepingSerializer
 from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster
+from trimtab.client.aio_request_attempts import RetryingExchanges, RetryingRequests
 from trimtab.client.aio_stream_attempts import RetryingStreams
 from trimtab.client.aio_waiting import Waiting
 from trimtab.client.attempts import Attempts
@@ -19,12 +21,17 @@ from trimtab.client.request_labels import wanted_labels
 
 def missing_in_calls(native: Any) -> str:
     """The first private name of gRPC's multicallables that ``Gate`` misses; "" if there is none."""
-    for kind in ("UnaryUnaryMultiCallable", "UnaryStreamMultiCallable"):
-        found = getattr(native, kind, None)
-        for name in ("_interceptors", "_method"):
+    for kind in ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream"):
+        found = getattr(native, f"{kind}MultiCallable", None)
+        for name in ("_interceptors", "_method", "_request_serializer"):
             if found is None or name not in found.__init__.__code__.co_names:
-                return f"grpc.aio._channel.{kind}.{name}"
+                return f"grpc.aio._channel.{kind}MultiCallable.{name}"
     return ""
+
+
+RETRYING = (Retrying, RetryingStreams, RetryingRequests, RetryingExchanges)
+"""What makes further attempts, by arity, as gRPC orders its lists."""
+_STREAMED = 2  # the first one whose request is a stream
 
 
 class Interceptors(list[Any]):
@@ -63,7 +70,7 @@ class Gate:
         self._once = lists
         self._again: list[Interceptors] = []
         self._attempts: Attempts | None = None
-        self._made: tuple[weakref.WeakSet[Any], ...] = (weakref.WeakSet(), weakref.WeakSet())
+        self._made: tuple[weakref.WeakSet[Any], ...] = tuple(weakref.WeakSet() for _ in RETRYING)
 
     def start(self, cluster: AioCluster) -> None:
         """Nothing can leave yet."""
@@ -71,14 +78,14 @@ class Gate:
         self._attempts = attempts = cluster.attempts
         if attempts is not None:
             told = (attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
-            for own, kind in zip(self._once, (Retrying, RetryingStreams), strict=False):
+            for own, kind in zip(self._once, RETRYING, strict=True):
                 self._again.append(Interceptors([*own, kind(*told), waiting]))
             cluster.followed = self._sort
         for interceptors in self._once:
             interceptors.append(waiting)
 
     def made(self, arity: int, calls: Any) -> Any:
-        """A multicallable of one request: 0 with one response, 1 with a stream of them."""
+        """A multicallable was made; ``arity`` is the place of its list."""
         if self._attempts is not None:
             self._made[arity].add(calls)
             self._place(self._attempts, arity, calls)
@@ -96,6 +103,10 @@ class Gate:
         # The caller's own interceptors may name another method; what holds for that one is asked below them.
         again = attempts.any if len(once) > 1 else attempts.declares(calls._method.decode())  # noqa: SLF001
         calls._interceptors = self._again[arity] if again else once  # noqa: SLF001 - the hook
+        if arity >= _STREAMED:
+            serializer = calls._request_serializer  # noqa: SLF001 - likewise
+            plain = serializer.plain if isinstance(serializer, KeepingSerializer) else serializer
+            calls._request_serializer = KeepingSerializer(plain) if again else plain  # noqa: SLF001 - likewise
 
     def clear(self) -> None:
         """Let calls through to where they are refused."""

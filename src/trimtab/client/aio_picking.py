@@ -324,6 +324,14 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
         """See ``grpc.aio.Channel``."""
         return self._gate.made(1, super().unary_stream(*given, **more))
 
+    def stream_unary(self, *given: Any, **more: Any) -> Any:
+        """See ``grpc.aio.Channel``."""
+        return self._gate.made(2, super().stream_unary(*given, **more))
+
+    def stream_stream(self, *given: Any, **more: Any) -> Any:
+        """See ``grpc.aio.Channel``."""
+        return self._gate.made(3, super().stream_stream(*given, **more))
+
     def forked(self) -> None:
         """See ``forking.Copied``: each call fails at once, since the loop is the parent's, too."""
         self._picker.forked()

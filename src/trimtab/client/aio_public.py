@@ -20,13 +20,12 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from trimtab.attempt import outcome_of_grpc, report_of
+from trimtab.attempt import KeepingSerializer, outcome_of_grpc, report_of
 from trimtab.balancer import Pick
-from trimtab.client.aio_attempts import Retrying
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
+from trimtab.client.aio_interceptors import RETRYING
 from trimtab.client.aio_now import now_of
-from trimtab.client.aio_stream_attempts import RetryingStreams
 from trimtab.client.aio_waiting import Continuation, Details, Waiting, method_of
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import joined
@@ -77,7 +76,7 @@ class PublicCalls:
 
     def __call__(self, *request: Any, **more: Any) -> Any:
         """Begin a call; the arguments are those of ``grpc.aio``'s multicallables."""
-        if self._channel.direct(self._method if self._arity.startswith("unary") else None):
+        if self._channel.direct(self._method):
             return self.place(self._method, *request, **more)
         token = _placing.set(self)
         try:
@@ -200,7 +199,7 @@ class PublicChannel(Face, grpc.aio.Channel):
         retrying: list[grpc.aio.ClientInterceptor] = []
         if cluster.attempts is not None:
             told = (cluster.attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
-            retrying = [Retrying(*told), RetryingStreams(*told)]
+            retrying = [kind(*told) for kind in RETRYING]
         all_interceptors = [*(interceptors or ()), *retrying, *placing]
         self.front = public_aio_channel(
             spec.service, spec.credentials, spec.options, spec.compression, all_interceptors
@@ -213,18 +212,14 @@ class PublicChannel(Face, grpc.aio.Channel):
         self.cluster.closed_text = FORKED
         self._closing = True
 
-    def direct(self, method: str | None) -> bool:
-        """Whether a call can go straight to an endpoint.
-
-        Args:
-            method: None: of one whose request is a stream, which runs once whatever is declared.
-        """
+    def direct(self, method: str) -> bool:
+        """Whether a call can go straight to an endpoint."""
         if self._closing:
             raise grpc.aio.UsageError(self.cluster.closed_text)
         attempts = self._cluster.attempts
         if self._intercepted:
             return False
-        if method is not None and attempts is not None and attempts.declares(method):
+        if attempts is not None and attempts.declares(method):
             return False
         return self._cluster.availability.ready(wanted_labels())
 
@@ -258,7 +253,7 @@ class PublicChannel(Face, grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         """See ``grpc.aio.Channel``."""
-        codec = (request_serializer, response_deserializer, _registered_method)
+        codec = (self._keeping(request_serializer), response_deserializer, _registered_method)
         return PublicCalls(self, "stream_unary", method, codec)
 
     def stream_stream(
@@ -269,8 +264,11 @@ class PublicChannel(Face, grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         """See ``grpc.aio.Channel``."""
-        codec = (request_serializer, response_deserializer, _registered_method)
+        codec = (self._keeping(request_serializer), response_deserializer, _registered_method)
         return PublicCalls(self, "stream_stream", method, codec)
+
+    def _keeping(self, serializer: Any) -> Any:
+        return serializer if self._cluster.attempts is None else KeepingSerializer(serializer)
 
     async def close(self, grace: float | None = None) -> None:
         """Let calls in flight end within ``grace`` seconds, cancel the rest. Idempotent.

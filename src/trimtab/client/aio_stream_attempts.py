@@ -2,8 +2,7 @@
 
 An attempt is held until its first message; that one wins, and its call is the caller's from there on.
 Until then gRPC's chain of interceptors holds the caller's object, so one that he drops is cancelled when
-the first message comes. Calls whose request is a stream have one attempt: gRPC takes from the caller's
-iterator as soon as a call begins, and nobody could give that back.
+the first message comes. Where the request is a stream, too, see ``aio_request_attempts``.
 """
 
 from __future__ import annotations
@@ -31,43 +30,31 @@ class RetryingStreams(Declared, grpc.aio.UnaryStreamClientInterceptor):
         self, continuation: Any, client_call_details: Any, request: Any
     ) -> Any:
         """Make attempts until one has its first message, or is the request's end."""
-        run = self.run_of(_StreamRun, continuation, client_call_details, request)
+        run = self.run_of(StreamRun, continuation, client_call_details, request)
         if run is None:
             return await continuation(client_call_details, request)
-        end = self.told(client_call_details.method)
-        try:
-            opened = await run.to_its_end()
-        except grpc.aio.AioRpcError as error:
-            end(error.code().name)
-            raise
-        except BaseException:
-            end("CANCELLED")
-            raise
-        opened.end = end
-        return opened
+        return await self.opened_call(run, client_call_details.method)
 
 
-class _StreamRun(Run):
+class StreamRun(Run):
     """Like its base; an attempt has ended for it when its first message is there."""
 
     async def attempt(self, visit: Visit) -> OpenedStream:
         """Raises ``AioRpcError`` if there was neither a message nor a good end."""
-        call = None
-        course = self.state.course
+        limit = self.state.course.first_message_s
         try:
-            async with asyncio.timeout(course.first_message_s):
-                call = await self.sent(visit, course.left(self.clock()))
-                messages = call.__aiter__()
-                return OpenedStream(call, await anext(messages, _NOTHING), messages)
+            async with asyncio.timeout(limit):
+                return await self.opened(visit)
         except TimeoutError:
-            if call is not None:
-                call.cancel()
-            raise grpc.aio.AioRpcError(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                grpc.aio.Metadata(),
-                grpc.aio.Metadata(),
-                f"no message within the attempt's {course.first_message_s} s",
-            ) from None
+            raise too_late(limit) from None
+
+    async def opened(self, visit: Visit) -> OpenedStream:
+        """The same, without a time of its own."""
+        call = None
+        try:
+            call = await self.sent(visit, self.state.course.left(self.clock()))
+            messages = call.__aiter__()
+            return OpenedStream(call, await anext(messages, _NOTHING), messages)
         except asyncio.CancelledError:
             if call is not None:
                 call.cancel()
@@ -79,6 +66,16 @@ class _StreamRun(Run):
             return await super().verdict(call, error, visit)
         self.state.opened(self.clock())
         return Verdict.FINAL
+
+
+def too_late(limit_s: float | None) -> grpc.aio.AioRpcError:
+    """The end of an attempt whose own time was up."""
+    return grpc.aio.AioRpcError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata(),
+        f"no message within the attempt's {limit_s} s",
+    )
 
 
 class OpenedStream(grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]  # generic in stubs only

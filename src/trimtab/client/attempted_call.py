@@ -1,4 +1,4 @@
-"""Blocking stubs' calls that return at once, with further attempts: ``future()`` and streamed responses.
+"""Blocking stubs' calls that return at once, with further attempts: ``future()`` and streams.
 
 Attempts begin where the last one ended: in gRPC's thread that says so, in the thread that iterates, or in
 that of ``Alarms`` after a pause. Nothing here waits but ``next``. What gRPC calls back refers to an
@@ -43,7 +43,8 @@ class Run:
         clock: seconds, monotonic.
         alarms: for pauses and hedges.
         begin: begins an attempt with its timeout [s].
-        stream: whether the response is one: then an attempt's own time is that until its first message.
+        stream: whether the response or the request is one: then an attempt's own time is that until its
+            first message, or until there can be no other attempt.
         end: to be told the status; None: nobody asks.
     """
 
@@ -111,14 +112,31 @@ class Run:
         self._settle(call, others)
         return True
 
+    def commit(self, call: Any) -> bool:
+        """The caller sees an attempt's answer begin: no other one follows; False if it has ended."""
+        with self._lock:
+            if (
+                self._over
+                or call is self._expired
+                or all(each is not call for each, _ in self._running)
+            ):
+                return False
+            self._state.commit()
+            return True
+
+    def under_way(self) -> Any:
+        """The attempt that runs, of those that follow one another; waits while there is none; None: it is over."""
+        with self._news:
+            self._news.wait_for(lambda: self._over or self._running)
+            return None if self._over else self._running[0][0]
+
     def read(self) -> Any:
-        """The attempt to read from; waits while there is none; None: it is over.
+        """The same, to read from.
 
         Who reads says what came of it, by ``open`` or ``ended``: a message may come with the end.
         """
-        with self._news:
-            self._news.wait_for(lambda: self._over or self._running)
-            self._read = None if self._over else self._running[0][0]
+        with self._lock:
+            self._read = self.under_way()
             return self._read
 
     def _called_back(self, call: Any) -> None:
@@ -197,8 +215,8 @@ class Run:
         with self._lock:
             if self._over or not any(each is call for each, _ in self._running):
                 return
-            if self._alarms.closed.is_set():
-                return  # the channel ends it, and its time is not up
+            if self._alarms.closed.is_set() or self._state.committed:
+                return  # the channel ends it, and its time is not up; or its answer is the caller's
             self._expired = call  # a stream's attempts follow one another
         call.cancel()
 
@@ -246,6 +264,7 @@ class Run:
         running = [call for call, _ in self._running]
         self._running = []
         self._last = self._read = self._expired = None
+        self._state.let_go()
         self._news.notify_all()
         return running
 
@@ -353,3 +372,27 @@ class AttemptedStream(AttemptedCall):
                 continue
             if self._run.open(call):
                 self._first.append(message)
+
+
+class _HeadersCommit(AttemptedCall):
+    """A request that is a stream may hang on the response's headers: who asks for them gets an attempt's own."""
+
+    def initial_metadata(self) -> Any:
+        """Blocks until an attempt has them, which is the last one then, or until the end."""
+        while self.waiting:
+            call = self._run.under_way()
+            if call is None:
+                break
+            found = call.initial_metadata()
+            if call.is_active() and self._run.commit(call):
+                return found
+            self._run.ended(call)
+        return UnsettledCall.initial_metadata(self)
+
+
+class AttemptedRequests(_HeadersCommit):
+    """A call whose request is a stream, and whose response is not."""
+
+
+class AttemptedExchange(_HeadersCommit, AttemptedStream):
+    """A call of which both are streams."""

@@ -75,8 +75,8 @@ def insecure_channel(
         fallback: whom to call while the control plane says nothing, or has no endpoint: a list of
             ``"host:port"``, ``Endpoint`` and at most one ``LastGood``. ``TRIMTAB_LAST_GOOD`` names a
             directory for every channel.
-        retry: declares calls safe to run more than once, and says when to; not those whose request is
-            a stream. By method in the service config (``grpc.service_config``), whose word goes first.
+        retry: declares calls safe to run more than once, and says when to. By method in the service
+            config (``grpc.service_config``), whose word goes first.
         health: watch each endpoint's health by gRPC's own health service: the name that it knows, "" for
             the server as a whole. One that is not SERVING gets no new requests.
         hash_key: a function of the method, the metadata and the request (None where it is a stream), which

@@ -10,14 +10,20 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from trimtab.attempt import Retry
+from trimtab.attempt import KeepingSerializer, Retry
 from trimtab.balancer import Balancer
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
 from trimtab.client.connections import Connections
 from trimtab.client.instrumented import front_of, put_over
 from trimtab.client.kill_switch import disabled, native
 from trimtab.client.request_key import KeyFunction
-from trimtab.client.sync_attempts import Declared, RetryingUnaryStream, RetryingUnaryUnary
+from trimtab.client.sync_attempts import (
+    Declared,
+    RetryingStreamStream,
+    RetryingStreamUnary,
+    RetryingUnaryStream,
+    RetryingUnaryUnary,
+)
 from trimtab.client.sync_calls import (
     Calls,
     StreamStream,
@@ -147,7 +153,7 @@ class BalancedChannel(grpc.Channel):
     ) -> StreamUnary:
         """See ``grpc.Channel``."""
         return self._made(
-            StreamUnary,
+            StreamUnary if self._cluster.attempts is None else RetryingStreamUnary,
             "stream_unary",
             method,
             request_serializer,
@@ -164,7 +170,7 @@ class BalancedChannel(grpc.Channel):
     ) -> StreamStream:
         """See ``grpc.Channel``."""
         return self._made(
-            StreamStream,
+            StreamStream if self._cluster.attempts is None else RetryingStreamStream,
             "stream_stream",
             method,
             request_serializer,
@@ -183,6 +189,9 @@ class BalancedChannel(grpc.Channel):
         *,
         drop_counts: bool = False,
     ) -> _Kind:
+        if issubclass(kind, Declared) and kind.streams:
+            request_serializer = KeepingSerializer(request_serializer)
+
         def make(channel: grpc.Channel) -> Any:
             return getattr(channel, arity)(
                 method, request_serializer, response_deserializer, _registered_method=registered
@@ -268,8 +277,8 @@ def insecure_channel(
         fallback: whom to call while the control plane says nothing, or has no endpoint: a list of
             ``"host:port"``, ``Endpoint`` and at most one ``LastGood``. ``TRIMTAB_LAST_GOOD`` names a
             directory for every channel.
-        retry: declares calls safe to run more than once, and says when to; not those whose request is
-            a stream. By method in the service config (``grpc.service_config``), whose word goes first.
+        retry: declares calls safe to run more than once, and says when to. By method in the service
+            config (``grpc.service_config``), whose word goes first.
         health: watch each endpoint's health by gRPC's own health service: the name that it knows, "" for
             the server as a whole. One that is not SERVING gets no new requests.
         hash_key: a function of the method, the metadata and the request (None where it is a stream), which

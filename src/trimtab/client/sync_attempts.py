@@ -1,12 +1,12 @@
 """The methods of blocking stubs that may run more than once: retries and hedges.
 
-Calls that block make their attempts in the caller's thread; those that return at once, see
-``attempted_call``. Calls whose request is a stream have one attempt: gRPC takes from the caller's iterator
-as soon as a call begins, and nobody could give that back.
+Calls that block make their attempts in the caller's thread; for those that return at once, see
+``attempted_call``. Calls whose request is a stream are all made in that way; see ``recorded_requests``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -17,12 +17,23 @@ from trimtab.attempt.course import MOST_UNSENT
 from trimtab.client.attempted_call import (
     CHANNEL_CLOSED,
     AttemptedCall,
+    AttemptedExchange,
+    AttemptedRequests,
     AttemptedStream,
     Run,
     ends_without,
 )
 from trimtab.client.attempts import Attempts, Request, Visit, trail
-from trimtab.client.sync_calls import Calls, Metadata, UnaryStream, UnaryUnary, told
+from trimtab.client.recorded_requests import RecordedRequests
+from trimtab.client.sync_calls import (
+    Calls,
+    Metadata,
+    StreamStream,
+    StreamUnary,
+    UnaryStream,
+    UnaryUnary,
+    told,
+)
 from trimtab.client.unreached import end_of
 
 _Face = TypeVar("_Face", bound=AttemptedCall)
@@ -43,14 +54,24 @@ class Declared(Calls):
         cluster = self._cluster
         clock = cluster.clock
         now = clock()
-        stream = issubclass(kind, AttemptedStream)
+        stream = self.streams or issubclass(kind, AttemptedStream)
         state = self.attempts.begin(self.method, timeout, now, overlap=not stream)
         left = state.course.left(now)
+
+        def begin(left: float | None) -> Any:
+            return self.begin(how, request, left, *rest)
+
+        def begin_recorded(left: float | None) -> Any:
+            return self.begin(how, requests.attempt(), left, *rest)
+
+        if self.streams:
+            requests = RecordedRequests(request, self.attempts.buffer_bytes)
+            state.recording = requests.recording
         run = Run(
             state,
             clock,
             cluster.alarms,
-            lambda left: self.begin(how, request, left, *rest),
+            begin_recorded if self.streams else begin,
             stream=stream,
             end=self._told(),
         )
@@ -262,3 +283,78 @@ class RetryingUnaryStream(Declared, UnaryStream):
             wait_for_ready,
             compression,
         )
+
+
+class RetryingStreamUnary(Declared, StreamUnary):
+    """A method whose request is a stream: attempts one after the other, each from the first message on."""
+
+    def __call__(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The response. Raises ``grpc.RpcError``, that of the last attempt."""
+        how = (timeout, metadata, credentials, wait_for_ready, compression)
+        if not self.attempts.declares(self.method):
+            return super().__call__(request_iterator, *how)
+        return self._waited_for(request_iterator, *how)[0]
+
+    def with_call(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The response and the attempt that gave it. Raises ``grpc.RpcError``."""
+        how = (timeout, metadata, credentials, wait_for_ready, compression)
+        if not self.attempts.declares(self.method):
+            return super().with_call(request_iterator, *how)
+        return self._waited_for(request_iterator, *how)
+
+    def future(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The call, which is a future of the response."""
+        how = (timeout, metadata, credentials, wait_for_ready, compression)
+        if not self.attempts.declares(self.method):
+            return super().future(request_iterator, *how)
+        return self.returned(AttemptedRequests, "future", request_iterator, *how)
+
+    def _waited_for(self, *given: Any) -> tuple[Any, Any]:
+        call = self.returned(AttemptedRequests, "future", *given)
+        try:
+            return call.result(), call
+        finally:
+            call.cancel()  # KeyboardInterrupt and the like: nobody waits any more
+
+
+class RetryingStreamStream(Declared, StreamStream):
+    """A method of which both are streams: attempts until the response's first message, one after the other."""
+
+    def __call__(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: Metadata = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """The call, which is an iterator of the responses."""
+        how = (timeout, metadata, credentials, wait_for_ready, compression)
+        if not self.attempts.declares(self.method):
+            return super().__call__(request_iterator, *how)
+        return self.returned(AttemptedExchange, "__call__", request_iterator, *how)

@@ -16,6 +16,12 @@ class Echo(echo_pb2_grpc.EchoServicer):
     def Count(self, request, context):
         yield echo_pb2.Reply(server="victim")
         sys.stdin.read()
+    def Gather(self, requests, context):
+        for request in requests:
+            print("got", request.text, flush=True)
+    def Talk(self, requests, context):
+        self.Gather(requests, context)
+        yield echo_pb2.Reply(server="victim")
 server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
 echo_pb2_grpc.add_EchoServicer_to_server(Echo(), server)
 port = server.add_insecure_port("127.0.0.1:" + sys.argv[2])
