@@ -41,6 +41,24 @@ $(OLDEST)/.ready: pyproject.toml
 	@$(OLDEST)/bin/python -m pip install -q --disable-pip-version-check -e . $$($(PYTHON) -c '$(AS_OLD_AS_ALLOWED)')
 	@touch $@
 
+# Another Python than that of the tests, for what depends on it: the light install, gRPC's private names and
+# both doors over them, the HTTP doors, how processes fork and end, TLS, the control plane.
+PYTHON_VERSION ?= 3.13
+ANOTHER := $(CACHE)/python-$(PYTHON_VERSION)
+ON_ANOTHER := tests/test_light_install.py tests/test_exports.py tests/test_tls_trust.py tests/attempt \
+  $(addprefix tests/client/,test_sync_exchange.py test_aio_unsent.py test_doors.py \
+    test_many_loops.py test_collected_calls.py test_fork.py test_process_end.py http/test_http_doors.py) \
+  tests/discovery/kubernetes/test_kubeconfig.py tests/control/test_admin_gate.py tests/control/test_server.py
+
+$(ANOTHER)/.ready: pyproject.toml
+	@python=$$(.ci/find-python $(PYTHON_VERSION)); rm -rf $(ANOTHER); mkdir -p $(CACHE); $$python -m venv $(ANOTHER)
+	@$(ANOTHER)/bin/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.PHONY: test-python
+test-python: $(ANOTHER)/.ready ## What depends on the Python, on another: PYTHON_VERSION=3.13
+	@PYTHONDONTWRITEBYTECODE= $(ANOTHER)/bin/python -m pytest $(ON_ANOTHER) $(TEST_ARGS)
+
 # Node and npm are the machine's; where there are none, those from PyPI.
 NODE := $(CACHE)/node
 NODE_VERSION := 24.19.0
