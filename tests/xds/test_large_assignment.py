@@ -11,7 +11,7 @@ from trimtab.model import Endpoint, Health, Locality, Synced
 from trimtab.xds.assignments import Fragments, View, _lb_endpoint, assignment_resource
 from trimtab.xds.catalog import Client
 from trimtab.xds.large_assignment import LARGE, SEATS, LargeAssignment, seat_of
-from xds_peer import EDS, Plane, service, snapshot
+from xds_peer import EDS, Plane, name_of, opened, service, snapshot
 
 STEP = 2000  # endpoints
 
@@ -149,6 +149,32 @@ def test_a_change_in_the_middle_is_in_the_answer_and_nothing_is_encoded_twice(pe
     peer.plane.update(snapshot(*changed, of=ORDERS))
     assert sum(steps(peer)) == len(MANY) - 3 * STEP + 1
     assert told(peer) == expected(peer, changed)
+
+
+def test_a_cluster_that_changes_in_the_middle_again_and_again_is_sent_all_the_same(peer):
+    peer.ask(EDS, ORDERS.cluster)
+    for turn in range(9):
+        content = [*MANY, Endpoint(f"10.9.9.{turn}", 9000)]
+        peer.plane.update(snapshot(*content, of=ORDERS))
+        peer.session.prepare()
+        if peer.session.prepared:
+            break
+    assert turn <= 3
+    assert told(peer) == expected(peer, content)
+
+
+def test_of_many_that_change_all_the_time_each_is_sent_as_it_is_ready(peer):
+    services = [service(f"s{number}") for number in range(5)]
+    peer.plane.update(*(snapshot(*MANY, of=of) for of in services))
+    peer.ask(EDS, *(of.cluster for of in services))
+    sent = []
+    for turn in range(5):
+        assert len(steps(peer)) <= len(MANY) / STEP + 3  # of one
+        (body,) = peer.get().resources
+        sent.append(name_of(opened(body)))
+        after = [snapshot(*MANY, Endpoint(f"10.9.9.{turn}", 9000), of=of) for of in services]
+        peer.plane.update(*after)
+    assert sorted(sent) == [of.cluster for of in services]
 
 
 def test_weights_that_are_sent_as_others_are_prepared_as_those(peer):

@@ -27,6 +27,7 @@ from trimtab.xds.zone_views import (
 )
 
 _MAX_SUBSETS = SEATS  # per cluster: each is as large as a message may be
+_MOST_DISCARDED = 2
 _MAX_SOURCED = 32  # per cluster: clients choose the names in their EDS sources
 
 
@@ -35,6 +36,7 @@ class ClusterViews:
 
     __slots__ = (
         "_capacity",
+        "_discarded",
         "_large",
         "_zones",
         "assignments",
@@ -58,6 +60,7 @@ class ClusterViews:
         self.subsets: dict[tuple[str, View, Vantage | None, int], Resource] = {}
         self.fragments = {view: Fragments(view) for view in View}
         self._large: dict[View, LargeAssignment] = {}
+        self._discarded: dict[View, int] = {}  # in a row, of these, before they were done
         self._zones: str | None = None
         self._capacity: Mapping[str, int] | None = None
 
@@ -71,6 +74,8 @@ class ClusterViews:
         self._capacity = None
         self.assignments.clear()
         self.subsets.clear()
+        for view, large in self._large.items():
+            self._discarded[view] = 0 if large.done else self._discarded.get(view, 0) + 1
         self._large.clear()
 
     @property
@@ -79,8 +84,16 @@ class ClusterViews:
         return len(self.snapshot.endpoints) > LARGE
 
     def prepare(self, view: View) -> bool:
-        """Do a bounded part of what assignments in this view need. Whether that was the last."""
-        return not self.is_large or self._large_in(view).step()
+        """Do a bounded part of what assignments in this view need. Whether that was the last.
+
+        Where the cluster changes more quickly than that, all is done at once every third time.
+        """
+        if not self.is_large:
+            return True
+        large = self._large_in(view)
+        if self._discarded.get(view, 0) >= _MOST_DISCARDED:
+            large.finish()
+        return large.step()
 
     def _large_in(self, view: View) -> LargeAssignment:
         found = self._large.get(view)

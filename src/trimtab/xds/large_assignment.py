@@ -69,11 +69,20 @@ class LargeAssignment:
             return True
         return False
 
+    def finish(self) -> None:
+        """Do all of it."""
+        while not self.step():
+            pass
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self._rings is not None
+
     @property
     def exceeds(self) -> bool:
         """Whether it does not fit into one message; does what is left to do."""
-        while not self.step():
-            pass
+        self.finish()
         return bool(self._rings)
 
     def subset(self, seat: int) -> list[Endpoint]:

@@ -196,14 +196,21 @@ class Subscription:
     @property
     def prepared(self) -> bool:
         """Whether so little is left to encode that a response may do it."""
-        return self.waits or (len(self.raw) <= SLICE and not self._any_unprepared())
+        return self.waits or (len(self.raw) <= SLICE and self.next_is_ready)
 
-    def _any_unprepared(self) -> bool:
-        """Whether the endpoints of a large cluster are still to be encoded."""
+    @property
+    def next_is_ready(self) -> bool:
+        """Whether the first that waits is encoded, if its cluster is large.
+
+        Of large ones only that is prepared, and it begins a response: where many change all the time,
+        each is so sent as soon as it can be.
+        """
+        return not self.dirty or self._is_ready(next(iter(self.dirty)))
+
+    def _is_ready(self, name: str) -> bool:
         if self.type_url != type_urls.EDS or not self._catalog.any_large:
-            return False
-        prepared, client = self._catalog.is_prepared, self._client
-        return any(not prepared(self.entries[name].cluster, name, client) for name in self.raw)
+            return True
+        return self._catalog.is_prepared(self.entries[name].cluster, name, self._client)
 
     def prepare(self) -> None:
         """Encode some of what waits; the catalog keeps it, for all streams with the same view.
@@ -211,16 +218,18 @@ class Subscription:
         What changes meanwhile is marked again, and so prepared again. Nothing is decided here:
         whoever never calls this sends the same.
         """
+        first = next(iter(self.dirty))
+        if not self._is_ready(first):
+            entry = self.entries[first]
+            if self._catalog.prepare(entry.cluster, self._client):
+                self.target(entry)
+            return
         room = _SLICE_BYTES
         for _ in range(min(SLICE, len(self.raw))):
             name, _value = self.raw.popitem()
-            entry = self.entries[name]
-            if self.type_url == type_urls.EDS and not self._catalog.prepare(
-                entry.cluster, self._client
-            ):
-                self.raw[name] = None  # goes on with it the next time
-                return
-            target = self.target(entry)
+            if not self._is_ready(name):
+                continue  # its turn comes
+            target = self.target(self.entries[name])
             room -= 0 if target is None else len(target.body)
             if room < 0:
                 break
