@@ -52,6 +52,24 @@ async def test_a_sotw_client_gets_its_endpoints_and_each_change(source):
         assert second.nonce != first.nonce
 
 
+async def test_a_stream_at_rest_holds_one_task_less_than_one_that_is_written_to(source):
+    def writers():
+        return [task for task in asyncio.all_tasks() if task.get_name() == "writing a stream"]
+
+    async with running(source) as plane, RawClient(plane.xds_address) as client:
+        stream = client.sotw()
+        await stream.hello(type_url=EDS, resource_names=[ORDERS])
+        await stream.ack(await stream.read(), resource_names=[ORDERS])
+        await eventually(lambda: not writers())
+        (served,) = plane.server.streams
+        assert served.changed([ORDERS], 0.0)
+        assert served.changed([ORDERS], 0.0)
+        assert len(writers()) == 1
+        await eventually(lambda: not writers())
+        source.put(updated("orders", 3))
+        assert assignments(await stream.read()) == {ORDERS: [3]}
+
+
 async def test_a_delta_client_gets_its_endpoints_each_change_and_the_removal(source):
     async with running(source) as plane, RawClient(plane.xds_address) as client:
         stream = client.delta()

@@ -114,7 +114,7 @@ class Stream:
         self._call = call
         self._counters = counters
         self._clock = clock
-        self._wake = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None  # while there is something to write
         self._since: float | None = None
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
@@ -127,15 +127,15 @@ class Stream:
     async def run(self) -> Ending:
         """Read and write until the end, and say how it ended."""
         reader = asyncio.create_task(self._guard(self._read()))
-        writer = asyncio.create_task(self._guard(self._write()))
         try:
             ending = await self._ending
-            self._wake.set()  # an idle writer ends now, a busy one after its message
-            await asyncio.wait((writer,), timeout=_LAST_WRITE_S)
+            if self._writer is not None:
+                await asyncio.wait((self._writer,), timeout=_LAST_WRITE_S)
             return ending
         finally:
             reader.cancel()
-            writer.cancel()
+            if self._writer is not None:
+                self._writer.cancel()
 
     @property
     def write_pending(self) -> bool:
@@ -172,13 +172,13 @@ class Stream:
         if concerned:
             if self._since is None:
                 self._since = since
-            self._wake.set()
+            self._go_on()
         return concerned
 
     def believe(self) -> None:
         """What the client has and nobody here has heard of by now is gone."""
         if not self._ending.done() and self.session.believe():
-            self._wake.set()
+            self._go_on()
 
     def end(self, ending: Ending) -> None:
         """End the stream; the first reason stands."""
@@ -223,15 +223,19 @@ class Stream:
                 # Not read, it waits in the transport, and in the end with the client.
                 self._counters.add(metrics.THROTTLED)
                 await asyncio.wait((self._ending,), timeout=wait_s)
-            self.session.receive(request, self._clock())
+            asks = self.session.receive(request, self._clock())
             self._count_events()
-            if self.session.changed(()):
-                self._wake.set()
+            if asks and self.session.changed(()):
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Write what is due, unless that is under way: a stream at rest holds no task for it."""
+        if self._writer is None:
+            work = self._guard(self._write())
+            self._writer = asyncio.create_task(work, name="writing a stream")
 
     async def _write(self) -> None:
-        while not self._ending.done():
-            await self._wake.wait()
-            self._wake.clear()
+        try:
             while True:
                 if not self.session.prepared:
                     await self._prepare()
@@ -245,6 +249,8 @@ class Stream:
             if self._since is not None:
                 self._counters.observe(metrics.PUSH_SECONDS, self._clock() - self._since)
                 self._since = None
+        finally:
+            self._writer = None
 
     async def _prepare(self) -> None:
         """Encode what many resources need, a part in each turn of the loop, whoever's it is."""

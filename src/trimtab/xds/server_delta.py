@@ -19,8 +19,11 @@ _ROOM = MAX_MESSAGE - 4096  # bytes for resources, errors and removed names in a
 _FRAME = 64  # bytes around a resource
 
 
-def receive(stream: Stream, raw: bytes) -> None:
+def receive(stream: Stream, raw: bytes) -> bool:
     """Take in a DeltaDiscoveryRequest.
+
+    Returns:
+        Whether more than an ACK.
 
     Raises:
         ProtocolError: it breaks a rule or a limit; the stream must end.
@@ -34,15 +37,15 @@ def receive(stream: Stream, raw: bytes) -> None:
         stream.check_count(len(part))
     sub = stream.subscription(request.type_url, request.node if request.HasField("node") else None)
     if sub is None:
-        return
+        return False
+    error = request.error_detail if request.HasField("error_detail") else None
     if request.response_nonce:
-        stream.answered(
-            sub,
-            request.response_nonce,
-            request.error_detail if request.HasField("error_detail") else None,
-        )
+        stream.answered(sub, request.response_nonce, error)
+    first = not sub.started
     # Changes of the subscription count whatever the nonce: they are not repeated.
     _subscribe(stream, sub, request)
+    names = request.resource_names_subscribe or request.resource_names_unsubscribe
+    return first or error is not None or bool(names)
 
 
 def build(stream: Stream, sub: Subscription) -> bytes | None:

@@ -76,19 +76,22 @@ class ServerSession:
         """Who is at the other end; None before the first request."""
         return self._stream.client
 
-    def receive(self, request: bytes, now: float = 0.0) -> None:
+    def receive(self, request: bytes, now: float = 0.0) -> bool:
         """Take in a request.
 
         Args:
             request: as it came.
             now: when [s, any steady clock]; ``ResourceStatus.since`` is in the same terms.
 
+        Returns:
+            Whether it was more than an ACK, so that ``next_response`` may have something.
+
         Raises:
             ProtocolError: it breaks a rule or a limit. End the stream with INVALID_ARGUMENT.
         """
         self._stream.check_size(request)
         self._stream.now = now
-        self._receive(self._stream, request)
+        return self._receive(self._stream, request)
 
     def changed(self, clusters: Collection[str]) -> bool:
         """Note that clusters changed (``Catalog.apply`` says which).

@@ -7,6 +7,7 @@ leaving out means nothing there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from trimtab.xds import type_urls
 from trimtab.xds import wire_pb2 as wire
@@ -18,11 +19,15 @@ from trimtab.xds.server_stream import Stream, resource_error
 from trimtab.xds.server_subscription import MAX_MESSAGE, Subscription
 
 _ROOM = MAX_MESSAGE - 4096  # bytes for resources and errors in a response
+_FIELDS_KEPT = 128
 _NOTHING = content_version(b"")  # the version of a full set without resources
 
 
-def receive(stream: Stream, raw: bytes) -> None:
+def receive(stream: Stream, raw: bytes) -> bool:
     """Take in a DiscoveryRequest.
+
+    Returns:
+        Whether more than an ACK.
 
     Raises:
         ProtocolError: it breaks a rule or a limit; the stream must end.
@@ -30,25 +35,26 @@ def receive(stream: Stream, raw: bytes) -> None:
     for sub in stream.subscriptions.values():
         if _is_plain_ack(sub, raw):
             stream.answered(sub, next(iter(sub.outstanding)), None)
-            return
+            return False
     request = parsed(wire.DiscoveryRequest, raw)
     stream.check_count(len(request.resource_names))
     found = stream.subscription(
         request.type_url, request.node if request.HasField("node") else None
     )
     if found is None:
-        return
+        return False
     nonce = request.response_nonce
     if nonce and found.nonce:
         # Stale: answered before, and not the last. A response that still waits for its answer is
         # not, though another one followed it: under steady change new names would starve.
         if nonce != found.nonce and nonce not in found.outstanding:
-            return
+            return False
         stream.answered(
             found, nonce, request.error_detail if request.HasField("error_detail") else None
         )
     _subscribe(stream, found, request)
     _remember_ack(found, request, raw)
+    return True
 
 
 def build(stream: Stream, sub: Subscription) -> bytes | None:
@@ -117,19 +123,17 @@ def _is_plain_ack(sub: Subscription, raw: bytes) -> bool:
     if not sub.ack_middle or not sub.outstanding:
         return False
     nonce = next(iter(sub.outstanding))
-    head, tail = _version_field(sub.outstanding[nonce].version), _nonce_field(nonce)
-    return (
-        len(raw) == len(head) + len(sub.ack_middle) + len(tail)
-        and raw.endswith(tail)
-        and raw.startswith(head)
-        and raw.startswith(sub.ack_middle, len(head))
-    )
+    version = sub.outstanding[nonce].version
+    return raw == _version_field(version) + sub.ack_middle + _nonce_field(nonce)
 
 
+# A change brings the same two from all streams.
+@lru_cache(maxsize=_FIELDS_KEPT)
 def _version_field(version: str) -> bytes:
     return wire.DiscoveryRequest(version_info=version).SerializeToString()
 
 
+@lru_cache(maxsize=_FIELDS_KEPT)
 def _nonce_field(nonce: str) -> bytes:
     return wire.DiscoveryRequest(response_nonce=nonce).SerializeToString()
 

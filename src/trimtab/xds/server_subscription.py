@@ -56,7 +56,7 @@ class Subscription:
         self.ack_middle = b""  # what the client's ACKs have between version and nonce
         self._catalog = catalog
         self._client = client
-        self._by_cluster: dict[str, list[str]] = {}
+        self._aliases: dict[str, tuple[str, ...]] = {}  # by cluster: its names but its own
         self._initial: dict[str, str] = {}
         self._held: dict[str, None] = {}  # names that wait for the catalog to be complete
         self._soft: dict[str, None] = {}  # names that may come to mean another cluster
@@ -145,7 +145,7 @@ class Subscription:
         for cluster in clusters:
             if self.wildcard and self._expanded:
                 self._admit(cluster)
-            for name in self._by_cluster.get(cluster, ()):
+            for name in self._names_of(cluster):
                 self.dirty[name] = self.raw[name] = None
         self.refresh()
 
@@ -390,8 +390,7 @@ class Subscription:
 
     def statuses_of(self, cluster: str) -> Iterator[ResourceStatus]:
         """As ``statuses``, of the names that mean this cluster."""
-        names = self._by_cluster.get(cluster, ())
-        return map(self._status, [self.entries[name] for name in names])
+        return map(self._status, [self.entries[name] for name in self._names_of(cluster)])
 
     def _status(self, entry: Entry) -> ResourceStatus:
         if not self.exists(entry):
@@ -438,26 +437,37 @@ class Subscription:
         self._mark(name)
 
     def _insert(self, name: str) -> Entry:
+        cluster = self._catalog.concerns(self.type_url, name, self._client)
+        if cluster == name:
+            name = cluster  # one text for all streams, not each its own copy
         entry = self.entries[name] = Entry(name)
         self.farewells.pop(name, None)
         self._initial.pop(name, None)  # what is known is not absent, however late it came
-        self._link(entry, self._catalog.concerns(self.type_url, name, self._client))
+        self._link(entry, cluster)
         return entry
+
+    def _names_of(self, cluster: str) -> tuple[str, ...]:
+        """The names that mean a cluster."""
+        entry = self.entries.get(cluster)
+        aliases = self._aliases.get(cluster, ())
+        return (cluster, *aliases) if entry is not None and entry.cluster == cluster else aliases
 
     def _link(self, entry: Entry, cluster: str | None) -> None:
         entry.cluster = cluster
-        if cluster is not None:
-            self._by_cluster.setdefault(cluster, []).append(entry.name)
+        if cluster is not None and cluster != entry.name:
+            self._aliases[cluster] = (*self._aliases.get(cluster, ()), entry.name)
         if cluster != entry.name or self._client.audience is not None:
             self._soft[entry.name] = None
 
     def _unlink(self, entry: Entry) -> None:
-        if entry.cluster is None:
+        cluster = entry.cluster
+        if cluster is None or cluster == entry.name:
             return
-        names = self._by_cluster[entry.cluster]
-        names.remove(entry.name)
-        if not names:
-            del self._by_cluster[entry.cluster]
+        rest = tuple(name for name in self._aliases[cluster] if name != entry.name)
+        if rest:
+            self._aliases[cluster] = rest
+        else:
+            del self._aliases[cluster]
 
 
 def _names(text: str, name: str) -> bool:
