@@ -1,6 +1,8 @@
 """A loop for each thread, each with a channel of its own, all at once."""
 
 import asyncio
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -40,3 +42,26 @@ def test_every_thread_may_have_a_loop_and_a_channel_of_its_own(kind, servers, ec
     assert [len(replies) for _, replies in found] == [CALLS] * THREADS
     assert all(set(replies) == {"a", "b", "c"} for _, replies in found)
     assert sum(server.received for server in three) == THREADS * CALLS
+
+
+@pytest.mark.parametrize("kind", [PickingChannel, PublicChannel])
+def test_loops_that_ended_are_kept_by_nobody(kind, servers, echo, capfd):
+    server = servers.open("a")
+    ended = weakref.WeakSet()
+
+    async def job():
+        ended.add(asyncio.get_running_loop())
+        channel = kind(spec([server.target], {}), ())
+        await echo[1].EchoStub(channel).Say(echo[0].Request(), timeout=20)
+        await channel.close()
+
+    gc.disable()  # gRPC keeps all loops while it has one channel, which garbage may be
+    try:
+        for _ in range(20):
+            asyncio.run(job())
+    finally:
+        gc.enable()
+    gc.collect()
+    # gRPC itself keeps the last one until there is another.
+    assert len(ended) <= 2
+    assert "Event loop is closed" not in capfd.readouterr().err

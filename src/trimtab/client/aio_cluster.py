@@ -24,6 +24,7 @@ from trimtab.client import observing
 from trimtab.client.aio_probes import AioProbes
 from trimtab.client.availability import Availability
 from trimtab.client.channel_spec import ChannelSpec, Options, target_of
+from trimtab.client.gone_channel import GONE
 from trimtab.client.links import Link, Links
 from trimtab.client.liveness import AioQuestions
 from trimtab.client.native_channels import asyncio_channel
@@ -38,6 +39,7 @@ _log = logging.getLogger("trimtab.client")
 _CLOSED = "Channel is closed."
 _PROBE = "/grpc.health.v1.Health/Check"
 _PROBE_S = 1.0
+_LAST_STATE_S = 1.0  # it comes within a millisecond
 
 
 class AioLink(Link):
@@ -63,6 +65,10 @@ class AioLink(Link):
     def channels(self) -> list[grpc.aio.Channel]:
         """All native channels of it."""
         return [self.channel] if self.health is None else [self.channel, self.health]
+
+    def let_go(self) -> None:
+        """Keep nothing of gRPC: the channels are closed."""
+        self.channel, self.health, self.tasks = GONE, None, []
 
     def is_cut(self) -> bool:
         """See ``Link``."""
@@ -246,16 +252,15 @@ class AioCluster:
         """Close a link that has nothing in flight."""
         if link in self._links:
             self._links.discard(link)
-            for task in link.tasks:
-                task.cancel()
-            for channel in link.channels:
-                closing = self._loop.create_task(channel.close())
-                self._closings.add(closing)
-                closing.add_done_callback(self._closings.discard)
+            closing = self._loop.create_task(_close(link))
+            self._closings.add(closing)
+            closing.add_done_callback(self._closings.discard)
 
     async def _follow(self, node: Node, link: AioLink, channel: grpc.aio.Channel) -> None:
         while True:
             own = channel.get_state(try_to_connect=link.wanted)
+            if own is grpc.ChannelConnectivity.SHUTDOWN:
+                return
             await self._look(node, link)
             await channel.wait_for_state_change(own)
 
@@ -395,6 +400,20 @@ class AioCluster:
         self.close()
         for link in list(self._links):
             self.release(link)
+
+
+async def _close(link: AioLink) -> None:
+    """Close a link's channels, and hear the last of their states.
+
+    gRPC tells it to the loop that asked. Once that one is closed, gRPC keeps it and all loops after it, and
+    complains where it should have told it.
+    """
+    for channel in link.channels:
+        await channel.close()
+    await asyncio.wait(link.tasks, timeout=_LAST_STATE_S)
+    for task in link.tasks:
+        task.cancel()
+    link.let_go()
 
 
 async def _connection_error(channel: grpc.aio.Channel) -> str:

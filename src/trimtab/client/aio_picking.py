@@ -33,6 +33,7 @@ from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.forking import FORKED, watch_forks
+from trimtab.client.gone_channel import GONE, refuse
 from trimtab.client.instrumented import interceptor_lists
 from trimtab.client.native_channels import own
 from trimtab.client.observing import AttemptEnd, End, name_of, plain
@@ -108,6 +109,11 @@ class PickingLink(AioLink):
         self._native: Any = channel._channel  # type: ignore[attr-defined]  # noqa: SLF001 - the hook
         self.call: Any = self._native.call
         self.handles: dict[bytes, int] = {}
+
+    def let_go(self) -> None:
+        """See ``AioLink``."""
+        super().let_go()
+        self._native, self.call = GONE, refuse
 
     def handle(self, method: bytes) -> int:
         """The handle of a method seen for the first time; handles belong to one channel."""

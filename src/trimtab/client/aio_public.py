@@ -50,6 +50,11 @@ class PublicLink(AioLink):
         super().__init__(channel)
         self.natives: dict[tuple[Any, ...], Any] = {}
 
+    def let_go(self) -> None:
+        """See ``AioLink``."""
+        super().let_go()
+        self.natives.clear()
+
 
 class PublicCalls:
     """A multicallable of any arity.
