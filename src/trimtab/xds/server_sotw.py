@@ -19,7 +19,7 @@ from trimtab.xds.server_stream import Stream, resource_error
 from trimtab.xds.server_subscription import MAX_MESSAGE, Subscription
 
 _ROOM = MAX_MESSAGE - 4096  # bytes for resources and errors in a response
-_FIELDS_KEPT = 128
+_ENDS_KEPT = 128
 _NOTHING = content_version(b"")  # the version of a full set without resources
 
 
@@ -109,33 +109,43 @@ def _subscribe(stream: Stream, sub: Subscription, request: wire.DiscoveryRequest
 
 
 def _remember_ack(sub: Subscription, request: wire.DiscoveryRequest, raw: bytes) -> None:
-    """Keep what an ACK has between its version and its nonce: most requests differ only there."""
-    head = _version_field(request.version_info)
-    tail = _nonce_field(request.response_nonce)
+    """Know an ACK again by what it has between version and nonce: most requests differ only there.
+
+    By its hash: an Envoy lists every name that it follows in each ACK.
+    """
+    head, tail = _ends(request.version_info, request.response_nonce)
     plain = not request.HasField("error_detail") and raw.startswith(head) and raw.endswith(tail)
-    sub.ack_middle = (
-        raw[len(head) : len(raw) - len(tail)] if plain and request.version_info else b""
-    )
+    sub.ack_middle = _middle(raw, head, tail) if plain and request.version_info else None
+
+
+def _middle(raw: bytes, head: bytes, tail: bytes) -> int:
+    return hash(raw[len(head) : len(raw) - len(tail)])
 
 
 def _is_plain_ack(sub: Subscription, raw: bytes) -> bool:
     """Whether a request is the ACK of the oldest response, and nothing else, without parsing it."""
-    if not sub.ack_middle or not sub.outstanding:
+    if sub.ack_middle is None or not sub.outstanding:
         return False
     nonce = next(iter(sub.outstanding))
-    version = sub.outstanding[nonce].version
-    return raw == _version_field(version) + sub.ack_middle + _nonce_field(nonce)
+    head, tail = _our_ends(sub.outstanding[nonce].version, nonce)
+    return (
+        raw.endswith(tail)
+        and raw.startswith(head)
+        and len(raw) >= len(head) + len(tail)
+        and _middle(raw, head, tail) == sub.ack_middle
+    )
 
 
-# A change brings the same two from all streams.
-@lru_cache(maxsize=_FIELDS_KEPT)
-def _version_field(version: str) -> bytes:
-    return wire.DiscoveryRequest(version_info=version).SerializeToString()
+def _ends(version: str, nonce: str) -> tuple[bytes, bytes]:
+    """What a request begins and ends with."""
+    return (
+        wire.DiscoveryRequest(version_info=version).SerializeToString(),
+        wire.DiscoveryRequest(response_nonce=nonce).SerializeToString(),
+    )
 
 
-@lru_cache(maxsize=_FIELDS_KEPT)
-def _nonce_field(nonce: str) -> bytes:
-    return wire.DiscoveryRequest(response_nonce=nonce).SerializeToString()
+# Of our own responses only, which are short: a change brings the same two from all streams.
+_our_ends = lru_cache(maxsize=_ENDS_KEPT)(_ends)
 
 
 def _changed_only(stream: Stream, sub: Subscription) -> bytes | None:

@@ -64,7 +64,7 @@ class Stream:
         self._delta = delta
         self._audience = audience
         self._number = 0  # of the last response
-        self._unserved: set[str] = set()
+        self._unserved: dict[str, None] = {}  # most have none: a set takes three times as much
 
     @property
     def is_aggregated_envoy(self) -> bool:
@@ -156,7 +156,7 @@ class Stream:
         if found is None:
             if type_url not in type_urls.ORDER:
                 if type_url not in self._unserved and len(self._unserved) < self.limits.names:
-                    self._unserved.add(type_url)
+                    self._unserved[type_url] = None
                     self.events.append(Unserved(type_url))
                 return None
             found = Subscription(type_url, self.catalog, self.client)

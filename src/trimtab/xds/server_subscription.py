@@ -53,7 +53,8 @@ class Subscription:
         self.raw: dict[str, None] = {}  # of them those that have not been prepared
         self.outstanding: dict[str, Sent] = {}
         self.nonce = ""  # of the last response
-        self.ack_middle = b""  # what the client's ACKs have between version and nonce
+        # The hash of what the client's ACKs have between version and nonce.
+        self.ack_middle: int | None = None
         self._catalog = catalog
         self._client = client
         self._aliases: dict[str, tuple[str, ...]] = {}  # by cluster: its names but its own
