@@ -10,7 +10,7 @@ import grpc.aio
 from damaged_messages import ORDERS, fill, torn
 from plane import RawClient, eventually
 from trimtab.control import metrics
-from trimtab.control.server import CLIENT_STATUS, LOAD_REPORTS, METHODS
+from trimtab.control.methods import CLIENT_STATUS, LOAD_REPORTS, METHODS
 from trimtab.xds import type_urls, wire_pb2
 
 DISCOVERY = {"ads", "cds", "eds", "lds", "rds"}

@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -26,6 +24,7 @@ from trimtab.control.limits import Limits, RequestRate
 from trimtab.control.load_stream import LoadStream
 from trimtab.control.loads import Loads
 from trimtab.control.logs import printable
+from trimtab.control.methods import Handlers, Method
 from trimtab.control.side_stream import SideStream
 from trimtab.control.status_stream import Clients, StatusStream
 from trimtab.control.store import Store
@@ -52,46 +51,6 @@ _FIRST_WORD_S = 1.0
 _MAX_REFUSING = 1000  # refused streams that wait for the client's first message
 _EXPIRY_GRACE_S = 30.0  # between a token's end and its stream's: the fresh one is there by then
 _QUICK_GRACE_S = 0.2  # without any, clients that have ended well are told of an internal error
-
-_DISCOVERY = "envoy.service.{}.v3.{}DiscoveryService"
-_TYPE = "type.googleapis.com/envoy.config.{}"
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One gRPC method: which service, which type (None: all of them), which transport."""
-
-    service: str
-    type_url: str | None
-    delta: bool
-
-
-def _methods() -> dict[str, Method]:
-    services = (
-        ("ads", "discovery", "Aggregated", "AggregatedResources", None),
-        ("cds", "cluster", "Cluster", "Clusters", "cluster.v3.Cluster"),
-        ("eds", "endpoint", "Endpoint", "Endpoints", "endpoint.v3.ClusterLoadAssignment"),
-        ("lds", "listener", "Listener", "Listeners", "listener.v3.Listener"),
-        ("rds", "route", "Route", "Routes", "route.v3.RouteConfiguration"),
-    )
-    found: dict[str, Method] = {}
-    for short, package, service, plural, resource in services:
-        type_url = _TYPE.format(resource) if resource else None
-        path = f"/{_DISCOVERY.format(package, service)}"
-        found[f"{path}/Stream{plural}"] = Method(short, type_url, delta=False)
-        found[f"{path}/Delta{plural}"] = Method(short, type_url, delta=True)
-    return found
-
-
-LOAD_REPORTS = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
-CLIENT_STATUS = "/envoy.service.status.v3.ClientStatusDiscoveryService/"
-METHODS = {
-    **_methods(),
-    LOAD_REPORTS: Method("lrs", None, delta=False),
-    CLIENT_STATUS + "StreamClientStatus": Method("csds", None, delta=False),
-    # One question, one answer: on the wire a stream that the client ends after its first message.
-    CLIENT_STATUS + "FetchClientStatus": Method("csds", None, delta=False),
-}
 
 # gRPC's names; reasons where the default would do harm.
 _OPTIONS: tuple[tuple[str, int], ...] = (
@@ -178,7 +137,7 @@ class XdsServer:
         self._authorization = authorization
         self._owners: Counter[str] = Counter()
         self._server = grpc.aio.server(options=(*_OPTIONS, *limits.transport_options()))
-        self._server.add_generic_rpc_handlers((_Handlers(self._handle),))
+        self._server.add_generic_rpc_handlers((Handlers(self._handle),))
 
     async def start(self, address: Address) -> Address:
         """Listen, and say where (port 0 becomes a real one).
@@ -308,7 +267,7 @@ class XdsServer:
 
     async def _stream(self, method: Method, call: Call, identity: Identity | None) -> None:
         self._opened += 1
-        self._counters.add(metrics.STREAMS_TOTAL, method.service, _transport(method))
+        self._counters.add(metrics.STREAMS_TOTAL, method.service, method.transport)
         authorization = self._authorization
         session = ServerSession(
             self._store.catalog,
@@ -324,7 +283,7 @@ class XdsServer:
             call,
             self._counters,
             service=method.service,
-            transport=_transport(method),
+            transport=method.transport,
             clock=self._clock,
             rate=self._request_rate(),
             origins=self._store.origins,
@@ -408,7 +367,7 @@ class XdsServer:
     async def _side_stream(
         self, method: Method, stream: SideStream, identity: Identity | None
     ) -> None:
-        self._counters.add(metrics.STREAMS_TOTAL, method.service, _transport(method))
+        self._counters.add(metrics.STREAMS_TOTAL, method.service, method.transport)
         loop = asyncio.get_running_loop()
         timers = [loop.call_later(s, stream.end, why) for s, why in self._ends_of(identity)]
         if self.draining:
@@ -427,26 +386,3 @@ class XdsServer:
             self._side_streams.discard(stream)
             self._note_empty()
             self._counters.add(metrics.STREAM_ENDS, reason)
-
-
-def _transport(method: Method) -> str:
-    return "delta" if method.delta else "sotw"
-
-
-class _Handlers(grpc.GenericRpcHandler):
-    """Finds the method; an unknown one is UNIMPLEMENTED by gRPC itself."""
-
-    def __init__(self, handle: Callable[[Method, Call], Coroutine[Any, Any, None]]) -> None:
-        self._handle = handle
-
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        method = METHODS.get(handler_call_details.method)
-        if method is None:
-            return None
-
-        async def handle(_requests: object, call: Call) -> None:
-            await self._handle(method, call)
-
-        return grpc.stream_stream_rpc_method_handler(handle)
