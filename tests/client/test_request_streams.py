@@ -21,6 +21,14 @@ from trimtab.client.observing import install
 BUFFER = "grpc.per_rpc_retry_buffer_size"
 AGAIN = Retry(backoff_s=0.001)
 LONG_S = 20
+RETRIED = {
+    "maxAttempts": 3,
+    "initialBackoff": "0.001s",
+    "maxBackoff": "0.01s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+POLICY = {"methodConfig": [{"name": [{"service": "trimtab.test.Echo"}], "retryPolicy": RETRIED}]}
 ITERATED = [(door, style) for door, style in STYLES if style != "written"]
 WRITTEN = [(door, style) for door, style in STYLES if style == "written"]
 
@@ -433,7 +441,9 @@ def test_who_watches_and_who_asks_are_told_of_each_attempt(streams, arity, pods,
 def test_a_call_that_the_iterator_makes_is_no_attempt_of_the_one_that_it_feeds(
     streams, arity, pods, noting, echo
 ):
-    channel = opened(streams, pods, retry=AGAIN)
+    said = {"name": [{"service": "trimtab.test.Echo", "method": arity}], "retryPolicy": RETRIED}
+    options = [("grpc.service_config", json.dumps({"methodConfig": [said]}))]
+    channel = opened(streams, pods, options=options)
     if streams.threads:
 
         def source():
@@ -708,22 +718,6 @@ def test_an_asyncio_one_that_its_caller_drops_after_a_message_is_cancelled(strea
     channel.run(drop())
     idle(channel)
     assert not any(pod.ended for pod in pods)
-
-
-POLICY = {
-    "methodConfig": [
-        {
-            "name": [{"service": "trimtab.test.Echo"}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.001s",
-                "maxBackoff": "0.01s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
 
 
 def set_up(pods, server):

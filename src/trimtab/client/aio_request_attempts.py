@@ -4,8 +4,8 @@ The caller gets his call at once, as he may be the one who writes the messages. 
 has a response or the caller has seen that one's initial metadata, or until more was sent than is kept.
 
 Attempts are written to, as gRPC's own reading of an iterator cancels a call that ends as it is half-closed. And where
-a message can't be sent since its call has ended, gRPC gives that call an error of its own, before or after the
-status has come: ``INTERNAL``, whatever the server said. What the server said is found again here.
+a message can't be sent since its call has ended, gRPC gives that call an error of its own, ``INTERNAL``, until the
+status has come; so an attempt's end is what waiting for its response says.
 """
 
 from __future__ import annotations
@@ -19,15 +19,11 @@ import grpc
 import grpc.aio
 
 from trimtab.client.aio_attempts import Declared, Run
-from trimtab.client.aio_now import now_of
 from trimtab.client.aio_recorded_requests import RecordedRequests
 from trimtab.client.aio_stream_attempts import StreamRun, too_late
 from trimtab.client.attempts import Visit
 
 _CANCELLED = "Locally cancelled by application!"  # as gRPC says
-_NOT_SENT = "Internal error from Core"  # likewise
-_LOOK_S = 0.001
-_LOOKS = 100  # for a status that comes with the end of the stream, which is here already
 
 
 class RetryingRequests(Declared, grpc.aio.StreamUnaryClientInterceptor):
@@ -72,7 +68,6 @@ class _RecordedRun(Run):
     """
 
     requests: RecordedRequests
-    _end: grpc.aio.AioRpcError  # of the attempt that runs, when that was told first
 
     def record(self, limit: int) -> None:
         """Keep what is sent, up to so many bytes."""
@@ -106,7 +101,6 @@ class _RecordedRun(Run):
         feeding = asyncio.create_task(self._feed(call))
 
         def ended(_call: Any) -> None:
-            self._end = _end_of(call)
             feeding.cancel()
             if self._over:
                 self.requests.over()
@@ -126,17 +120,6 @@ class _RecordedRun(Run):
         finally:
             if requests.recording.broken:
                 call.cancel()  # as gRPC does
-
-    async def said(self, call: Any, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-        """What ended an attempt, where gRPC says ``error``."""
-        for _ in range(_LOOKS):
-            if not _hides(error):
-                return error
-            if not _hides(self._end):
-                return self._end
-            await asyncio.wait([self.change], timeout=_LOOK_S)
-            error = _end_of(call)
-        return error
 
     async def attempt(self, visit: Visit) -> Any:
         """See the base."""
@@ -168,9 +151,8 @@ class _RequestsRun(_RecordedRun):
         call = None
         try:
             call = await self.sent(visit, self.state.course.left(self.clock()))
+            # Not for its code, which may be gRPC's word for a message that could not be sent.
             await call
-        except grpc.aio.AioRpcError as error:
-            raise error if call is None else await self.said(call, error) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -182,26 +164,7 @@ class _RequestsRun(_RecordedRun):
 
 class _ExchangeRun(_RecordedRun, StreamRun):
     async def answered(self, visit: Visit) -> Any:
-        try:
-            return await self.opened(visit)
-        except grpc.aio.AioRpcError as error:
-            raise error if self.call is None else await self.said(self.call, error) from None
-
-
-def _end_of(call: Any) -> grpc.aio.AioRpcError:
-    """The status of a call that has ended."""
-    return grpc.aio.AioRpcError(
-        now_of(call.code()) or grpc.StatusCode.UNKNOWN,
-        now_of(call.initial_metadata()) or grpc.aio.Metadata(),
-        now_of(call.trailing_metadata()) or grpc.aio.Metadata(),
-        now_of(call.details()),
-        now_of(call.debug_error_string()),
-    )
-
-
-def _hides(error: grpc.aio.AioRpcError) -> bool:
-    """Whether an end may be gRPC's word for a message that could not be sent."""
-    return error.code() is grpc.StatusCode.INTERNAL and error.details() == _NOT_SENT
+        return await self.opened(visit)
 
 
 class _Attempted:
@@ -211,6 +174,8 @@ class _Attempted:
         run: makes them.
         to_its_end: gives the one that is the caller's.
     """
+
+    _channel = None  # releases of gRPC that close by looking at all tasks ask whose each call is
 
     def __init__(self, run: _RecordedRun, to_its_end: Awaitable[Any]) -> None:
         self._run = run

@@ -91,6 +91,7 @@ class OpenedStream(grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]  # gener
     """
 
     end: End | None = None
+    _channel = None  # releases of gRPC that close by looking at all tasks ask whose each call is
 
     def __init__(self, call: Any, first: Any, rest: AsyncIterator[Any]) -> None:
         self._call = call
