@@ -13,7 +13,8 @@ Needs the extra ``aiohttp``.
 from __future__ import annotations
 
 try:
-    from trimtab.client.aiohttp_core import Middleware, Unavailable
+    from trimtab.client.aiohttp_core import Middleware
+    from trimtab.client.aiohttp_errors import Unavailable
 except ImportError as error:
     raise ImportError(
         "trimtab.aiohttp needs aiohttp; install it with: pip install 'trimtab[aiohttp]'"

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
-from contextvars import ContextVar
-from copy import copy
-from functools import lru_cache
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import ClientRequest, ClientResponse
-from aiohttp.client import IDEMPOTENT_METHODS
 from aiohttp.client_middlewares import ClientHandlerType
-from aiohttp.helpers import TimerNoop
 from aiohttp.payload import BytesPayload
-from yarl import URL
 
 from trimtab.attempt import Retry
 from trimtab.balancer import Node, Pick
+from trimtab.client.aiohttp_bodies import count
+from trimtab.client.aiohttp_errors import Unavailable, explained
+from trimtab.client.aiohttp_errors import broke as broke_of
+from trimtab.client.aiohttp_repeating import give_up, given_up, refuse_repetition
+from trimtab.client.aiohttp_steering import own, steered, told_of
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import CLIENT_ERROR, Broke, HttpCall, outcome_of_http
 from trimtab.client.http_cluster import HttpCluster
@@ -34,31 +33,10 @@ from trimtab.client.observing import End
 from trimtab.client.request_key import KeyFunction, key_of
 from trimtab.client.request_labels import wanted_labels
 from trimtab.errors import NoEndpoints
-from trimtab.load_report import LoadReport
 from trimtab.model import Locality, PolicyConfig
 from trimtab.policies import Outcome
 
 _SUCCESS = Outcome.SUCCESS  # a global is found quicker than an enumeration's member
-_SWITCHING = 101
-_MOST_URLS = 1024  # times endpoints, that are kept
-# Where a body never reached the server, since no connection came about.
-_UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-# After these aiohttp sends a request of one of its IDEMPOTENT_METHODS once more, through all middleware.
-_REPEATED = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
-
-
-class _GivenUp(NamedTuple):
-    """A request that was sent as often as it may be, and how that ended."""
-
-    request: ClientRequest
-    error: Exception
-
-
-_GIVEN_UP: ContextVar[_GivenUp | None] = ContextVar("trimtab_aiohttp_given_up", default=None)
-
-
-class Unavailable(aiohttp.ClientConnectionError):
-    """No endpoint of the service can be asked; the text says why."""
 
 
 class Middleware:
@@ -136,54 +114,59 @@ class Middleware:
         cluster = self._clusters.of(url.scheme, url.host or "", url.explicit_port)
         if cluster is None:
             return await handler(request)
-        given_up = _GIVEN_UP.get()
-        if given_up is not None:
-            _GIVEN_UP.set(None)
-            if _is_repetition(request, given_up.request):
-                raise given_up.error
-        try:
-            return await self._send(cluster, request, handler)
-        except _REPEATED as error:
-            if request.method in IDEMPOTENT_METHODS and not isinstance(error, _UNREACHED):
-                _GIVEN_UP.set(_GivenUp(request, error))
-            raise
-
-    async def _send(
-        self, cluster: HttpCluster, request: ClientRequest, handler: ClientHandlerType
-    ) -> ClientResponse:
-        url = request.url
+        earlier = given_up()
+        if earlier is not None:
+            refuse_repetition(request, earlier)
         if url.scheme in TLS and request.server_hostname is None:
             request.server_hostname = url.raw_host
         body = request.body
-        if cluster.balancer.hash_key is not None or not cluster.attempts.is_plain(request.method):
-            call = self._call(cluster, request, body)
-            if call.hedges:
-                return await self._hedged(cluster, call, request, handler)
-            return await self._from(cluster, call, request, handler, None)
-        # Nearly all requests: what is only of use when one doesn't end well is made when it doesn't.
+        if not cluster.is_plain(request.method):
+            return await self._further(
+                cluster, self._call(cluster, request, body), request, handler
+            )
+        # Nearly all requests: what is only of use when one doesn't end well is made when it doesn't. A function
+        # that is called after the network was waited for costs several times what a loop over it shows.
         try:
             pick = cluster.pick(None, wanted_labels())
         except NoEndpoints:
-            call = self._call(cluster, request, body)
-            return await self._from(cluster, call, request, handler, None)
-        host, port = pick.node.transport
-        request.url = _at(url, host, port)
+            return await self._further(
+                cluster, self._call(cluster, request, body), request, handler
+            )
+        node = pick.node
+        host, port = node.transport
+        request.url = steered(url, host, port)
         try:
             response = await handler(request)
         except BaseException as error:  # noqa: BLE001 - what is the caller's is raised again
             request.url = url
             call = self._call(cluster, request, body)
-            end = call.leaves(pick.node)
-            tried = await self._broken(cluster, call, pick, end, request, error)
+            tried = await self._broken(cluster, call, pick, call.leaves(node), request, error)
         else:
             request.url = url
             if response.status < CLIENT_ERROR:
                 cluster.attempts.budget.earn()
-                _count(pick, response, _SUCCESS, cluster.answered(pick.node, 200, response.headers))
-                return _told_of(response, url)
+                count(pick, response, _SUCCESS, cluster.answered(node, 200, response.headers))
+                return told_of(response, url)
             call = self._call(cluster, request, body)
-            tried = self._answered(cluster, call, pick, call.leaves(pick.node), response)
-        return await self._from(cluster, call, request, handler, tried)
+            tried = self._answered(cluster, call, pick, call.leaves(node), response)
+        return await self._further(cluster, call, request, handler, tried)
+
+    async def _further(
+        self,
+        cluster: HttpCluster,
+        call: HttpCall,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        tried: Tried | None = None,
+    ) -> ClientResponse:
+        """All attempts, or those that follow the first one: ``tried``."""
+        try:
+            if call.hedges and tried is None:
+                return await self._hedged(cluster, call, request, handler)
+            return await self._from(cluster, call, request, handler, tried)
+        except aiohttp.ClientError as error:
+            give_up(request, error)
+            raise
 
     def _call(self, cluster: HttpCluster, request: ClientRequest, body: Any) -> HttpCall:
         repeatable = not body or isinstance(body, BytesPayload)
@@ -198,10 +181,10 @@ class Middleware:
         handler: ClientHandlerType,
     ) -> ClientResponse:
         def attempt() -> Coroutine[Any, Any, Tried]:
-            return self._attempt(cluster, call, _own(request), handler)
+            return self._attempt(cluster, call, own(request), handler)
 
         hedged = HedgedOnLoop(call, attempt, _discard, cluster.clock)
-        return _told_of(await hedged.to_its_end(), request.url)
+        return told_of(await hedged.to_its_end(), request.url)
 
     async def _from(
         self,
@@ -218,10 +201,10 @@ class Middleware:
                 if tried is None:
                     tried = await self._attempt(cluster, call, request, handler)
                 if tried.ended is None:
-                    return _told_of(tried.response, url)
+                    return told_of(tried.response, url)
                 pause = call.after(tried.ended)
                 if pause is None:
-                    return _told_of(tried.result(), url)
+                    return told_of(tried.result(), url)
                 if tried.response is not None:
                     tried.response.release()
                 if pause:
@@ -243,7 +226,7 @@ class Middleware:
         except NoEndpoints:
             pick = await self._pick_later(cluster, call, key)
         host, port = pick.node.transport
-        request.url = _at(request.url, host, port)
+        request.url = steered(request.url, host, port)
         end = call.leaves(pick.node)
         limit = None if call.attempt_s is None else asyncio.timeout(call.attempt_s)
         try:
@@ -267,17 +250,17 @@ class Middleware:
             BaseException: the error, if it is the caller's own doing.
         """
         if isinstance(error, aiohttp.ClientError):
-            broke = _broke(request, error)
+            broke = broke_of(request, error)
             pick.finish(broke.outcome)
             if broke in {Broke.UNREACHED, Broke.LOST}:
                 cluster.rest(pick.node)
             await request.close()  # the body's writer has settled
-            return Tried(None, _explained(error, cluster, pick.node), call.broken(broke, end))
+            return Tried(None, explained(error, cluster, pick.node), call.broken(broke, end))
         if isinstance(error, TimeoutError):
             pick.finish(Outcome.TIMEOUT)
             ended = call.broken(Broke.TIMEOUT, end, own_time=own_time)
             if not own_time:
-                return Tried(None, _explained(error, cluster, pick.node), ended)
+                return Tried(None, explained(error, cluster, pick.node), ended)
             text = cluster.explain(pick.node, f"no answer within {call.attempt_s:g} s")
             return Tried(None, aiohttp.ServerTimeoutError(text), ended)
         pick.finish(Outcome.CANCELLED)
@@ -295,7 +278,7 @@ class Middleware:
     ) -> Tried:
         status = response.status
         report = cluster.answered(pick.node, status, response.headers)
-        _count(pick, response, outcome_of_http(status), report)
+        count(pick, response, outcome_of_http(status), report)
         return Tried(response, None, call.answered(status, report, end))
 
     async def _pick_later(self, cluster: HttpCluster, call: HttpCall, key: str | None) -> Pick:
@@ -327,121 +310,9 @@ def _key(cluster: HttpCluster, request: ClientRequest) -> str | None:
     return key_of(headers, name, cluster.key_function, request.method, request)
 
 
-def _count(
-    pick: Pick, response: ClientResponse, outcome: Outcome, report: LoadReport | None
-) -> None:
-    """A response came: it counts until its body ends."""
-    connection = response.connection
-    if connection is None or response.status == _SWITCHING:
-        # All of the body is here; or there is none, and what follows is another protocol.
-        pick.finish(outcome, report)
-    else:
-        connection.add_callback(_Claim(pick, outcome, report, response.content))
-
-
 def _address(node: Node) -> tuple[str, int]:
     return node.endpoint.address, node.endpoint.port
 
 
-@lru_cache(_MOST_URLS)
-def _at(url: URL, host: str, port: int) -> URL:
-    """The same path elsewhere, as it was encoded. A URL keeps what it has worked out of itself."""
-    return URL.build(
-        scheme=url.scheme,
-        host=host,
-        port=port,
-        path=url.raw_path,
-        query_string=url.raw_query_string,
-        encoded=True,
-    )
-
-
-def _broke(request: ClientRequest, error: Exception) -> Broke:
-    """How an attempt without a response ended."""
-    if isinstance(error, aiohttp.ConnectionTimeoutError) and _pool_is_full(request):
-        return Broke.LOCAL  # it waited for a slot and asked nobody
-    if isinstance(error, _UNREACHED):
-        return Broke.UNREACHED
-    if isinstance(error, aiohttp.ServerTimeoutError):
-        return Broke.TIMEOUT
-    if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
-        return Broke.LOST
-    return Broke.FAULTY if isinstance(error, aiohttp.ClientResponseError) else Broke.LOCAL
-
-
-def _explained(error: Any, cluster: HttpCluster, node: Node) -> Any:
-    """An error of aiohttp's, itself, which says of which service and endpoint it is."""
-    if isinstance(error, aiohttp.ClientResponseError):
-        error.message = cluster.explain(node, error.message)
-    elif isinstance(error, OSError) and error.strerror:
-        error.strerror = cluster.explain(node, error.strerror)
-    elif not error.args or isinstance(error.args[0], str):
-        text = cluster.explain(node, error.args[0] if error.args else type(error).__name__)
-        error.args = (text, *error.args[1:])
-    if cluster.service not in str(error):  # some make their text of other things
-        error.add_note(cluster.explain(node, type(error).__name__))
-    return error
-
-
-def _told_of(response: Any, url: URL) -> ClientResponse:
-    """A response that says what the caller asked for, and not where it was sent."""
-    info = getattr(response, "_request_info", None)  # there is no public way
-    if info is not None:
-        response._request_info = info._replace(url=url)  # noqa: SLF001
-    return response  # type: ignore[no-any-return]
-
-
-def _is_repetition(request: ClientRequest, earlier: ClientRequest) -> bool:
-    """Whether aiohttp sends again what was given up: another object, for the same call of the session.
-
-    Its attempts were counted, so this one is not wanted. The call's timer is all that the two share.
-    """
-    timer = getattr(request, "_timer", None)
-    return (
-        timer is not None and request is not earlier and timer is getattr(earlier, "_timer", None)
-    )
-
-
-def _own(request: ClientRequest) -> ClientRequest:
-    """A request for one of several attempts: sending it makes it that attempt's."""
-    own = copy(request)
-    # The session's timer is for one task. It goes on being the caller's, whose end is the attempts'.
-    own._timer = TimerNoop()  # noqa: SLF001 - there is no public way
-    return own
-
-
 async def _discard(response: ClientResponse) -> None:
     response.close()
-
-
-def _pool_is_full(request: ClientRequest) -> bool:
-    connector = request.session.connector
-    if connector is None or not connector.limit:
-        return False
-    # aiohttp has no public count of connections in use; without this one the endpoint is blamed.
-    return len(getattr(connector, "_acquired", ())) >= connector.limit
-
-
-class _Claim:
-    """What a connection calls when it has no more use for a response.
-
-    Until then the request counts: till its body ends, is given up, or is forgotten.
-    """
-
-    __slots__ = ("_content", "_outcome", "_pick", "_report")
-
-    def __init__(
-        self, pick: Pick, outcome: Outcome, report: LoadReport | None, content: aiohttp.StreamReader
-    ) -> None:
-        self._pick = pick
-        self._outcome = outcome
-        self._report = report
-        self._content = content
-
-    def __call__(self) -> None:
-        broken = isinstance(self._content.exception(), aiohttp.ClientPayloadError)
-        self._pick.finish(Outcome.FAILURE if broken else self._outcome, self._report)
-
-    def __del__(self) -> None:
-        if self._pick.open:  # dropped unread: the caller lost interest
-            self._pick.drop()

@@ -173,6 +173,12 @@ class HttpAttempts:
         """What is declared of a method; None: it runs once."""
         return self._retries.get(method, self._others)
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether all methods are as ``is_plain`` says, while nobody wants a call's details."""
+        declared = (*self._retries.values(), self._others)
+        return self.observer is None and all(each is None or each is ONCE for each in declared)
+
     def is_plain(self, method: str) -> bool:
         """Whether its attempts follow one another without a time of their own, and nobody observes them."""
         retry = self._retries.get(method, self._others)

@@ -18,6 +18,7 @@ from trimtab.attempt import Budget
 from trimtab.backoff import Backoff
 from trimtab.balancer import Balancer, Node, Pick
 from trimtab.client import observing
+from trimtab.client.call_details import WANTED
 from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.http_attempts import CLIENT_ERROR, HttpAttempts, report_of_http
 from trimtab.client.http_liveness import LIVENESS
@@ -94,6 +95,7 @@ class HttpCluster:
         self._closes = closes
         self.tls = False
         self.alone = False
+        self._simple = False
         self._backoffs: dict[Node, Backoff] = {}
         self.left: deque[Node] = deque()
         self._waiters: set[Callable[[], None]] = set()
@@ -122,6 +124,7 @@ class HttpCluster:
             self.attempts.follow(snapshot.service)
             self._failure = ""
             self.alone = len(self.balancer.nodes) == 1
+            self._simple = self.balancer.hash_key is None and self.attempts.is_simple
             for node in change.added:
                 self.balancer.set_connected(node, True)
             for node in change.removed:
@@ -142,6 +145,12 @@ class HttpCluster:
             wake()
 
     # What a door calls for each request.
+
+    def is_plain(self, method: str) -> bool:
+        """Whether its attempts just follow one another, unobserved, and no key is wanted: most requests are so."""
+        if self._simple and not WANTED.now:
+            return True
+        return self.balancer.hash_key is None and self.attempts.is_plain(method)
 
     def pick(
         self,
