@@ -65,8 +65,8 @@ class Transport(SyncCore, httpx.BaseTransport):
             ...), and of the one for all other URLs; only that one uses ``proxy``.
 
     Raises:
-        ConfigError: a wrong host; with the first request to a cluster, a wrong policy, endpoint or
-            bootstrap.
+        ConfigError: a wrong argument; with the first request to a cluster, a wrong or missing bootstrap of
+            the environment's.
     """
 
     _library = httpx

@@ -66,8 +66,8 @@ class Middleware:
         patience_s: the longest wait for the first endpoints of a cluster [s].
 
     Raises:
-        ConfigError: a wrong host; with the first request to a cluster, a wrong policy, endpoint or
-            bootstrap.
+        ConfigError: a wrong argument; with the first request to a cluster, a wrong or missing bootstrap of
+            the environment's.
     """
 
     def __init__(

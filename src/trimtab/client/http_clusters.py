@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from random import Random
 from typing import Any
 
 from trimtab.attempt import Retry
 from trimtab.balancer import Node
+from trimtab.client.bootstrap import load
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks
+from trimtab.client.fallback import Fallback
 from trimtab.client.forking import watch_forks
 from trimtab.client.http_cluster import HttpCluster
 from trimtab.client.http_names import XDS, HttpNames, by_name, of_cluster
@@ -18,6 +21,7 @@ from trimtab.client.last_good import LastGood
 from trimtab.client.request_key import KeyFunction, checked
 from trimtab.errors import ConfigError
 from trimtab.model import Locality, PolicyConfig
+from trimtab.policies.stack import Stack
 
 HttpFallbacks = LastGood | Mapping[str, Fallbacks]
 
@@ -34,7 +38,7 @@ class HttpClusters:
         closes: whether pools are to be closed.
 
     Raises:
-        ConfigError: a wrong host, or ``fallback``, ``retry``, ``retries`` or ``hash_key`` is of another form.
+        ConfigError: an argument is wrong.
     """
 
     def __init__(
@@ -66,11 +70,25 @@ class HttpClusters:
             "labels": labels,
             "hash_key": checked(hash_key, "HTTP"),
         }
+        self._check()
         self._found: dict[tuple[str, str, int | None], HttpCluster | None] = {}
         self._clusters: dict[str, HttpCluster] = {}
         self._making = threading.Lock()
         self._parents: list[HttpCluster] = []
         watch_forks(self)
+
+    def _check(self) -> None:
+        """Refuse now what every cluster's first request would be refused for.
+
+        Where no bootstrap is given the environment's is read with the first request to a cluster that needs one:
+        a transport may be made where no request is ever sent.
+        """
+        spec = ChannelSpec.of(
+            "HTTP requests", None, None, None, endpoints=(), bootstrap=None, **self._arguments
+        )
+        Stack(spec.policy, Random())
+        if self._bootstrap is not None and not self._disabled:
+            load(self._bootstrap)
 
     def __del__(self) -> None:
         if hasattr(self, "_clusters"):  # else __init__ raised
@@ -94,8 +112,8 @@ class HttpClusters:
         """The cluster that a URL names; None: leave it alone.
 
         Raises:
-            ConfigError: it names one, and the policy, an endpoint or the bootstrap is wrong; or it can
-                name nothing else, and ``TRIMTAB_DISABLE`` is set.
+            ConfigError: it names one, and the environment's bootstrap is wrong or missing; or it can name
+                nothing else, and ``TRIMTAB_DISABLE`` is set.
         """
         try:
             return self._found[scheme, host, port]
@@ -164,4 +182,13 @@ def _checked(fallback: HttpFallbacks | None) -> HttpFallbacks | None:
             f"fallback: {fallback!r} is neither a LastGood nor a mapping; give the endpoints by "
             "cluster, such as {'orders.shop:8080': ['10.0.0.1:8080']}"
         )
-    return by_name(fallback, "fallback") if isinstance(fallback, Mapping) else fallback
+    if not isinstance(fallback, Mapping):
+        return fallback
+    found: dict[str, Fallbacks] = {}
+    for name, given in by_name(fallback, "fallback").items():
+        kept = (
+            given if isinstance(given, LastGood | str) else tuple(given)
+        )  # more than one reads it
+        Fallback.of(name, kept, "")
+        found[name] = kept
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from trimtab.client.channel_spec import Endpoints
+from trimtab.discovery.static import snapshot_of
 from trimtab.errors import ConfigError
 
 T = TypeVar("T")
@@ -23,13 +24,16 @@ class HttpNames:
             need not stand in ``hosts``.
 
     Raises:
-        ConfigError: an item is no such pattern, or a name is given twice.
+        ConfigError: an item is no such pattern, a name is given twice, or an endpoint is malformed.
     """
 
     def __init__(self, hosts: Iterable[str], endpoints: Mapping[str, Endpoints] | None) -> None:
         if isinstance(hosts, str):
             raise ConfigError(f"hosts: {hosts!r} is one text; give a list, such as [{hosts!r}]")
-        self._endpoints = by_name(endpoints or {}, "endpoints")
+        self._endpoints = {
+            name: _read(name, given)
+            for name, given in by_name(endpoints or {}, "endpoints").items()
+        }
         self._exact = set(self._endpoints)
         self._below: list[str] = []
         for item in hosts:
@@ -65,12 +69,24 @@ class HttpNames:
         return None
 
 
+def _read(name: str, given: Endpoints) -> Endpoints:
+    try:
+        return snapshot_of(name, given).endpoints
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
 def by_name(given: Mapping[str, T], argument: str) -> dict[str, T]:
     """What a caller gave by cluster, with names as URLs have them: hosts know no case.
 
     Raises:
         ConfigError: a name is no cluster's, or two differ in case alone.
     """
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"{argument}: {given!r} is no mapping; give lists by cluster, such as "
+            f"{{'orders.shop:8080': ['10.0.0.1:8080']}}"
+        )
     found: dict[str, T] = {}
     for name, value in given.items():
         if "*" in name or "/" in name:

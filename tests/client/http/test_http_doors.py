@@ -337,10 +337,44 @@ async def test_nothing_is_known_in_time(door):
         assert "orders.shop:8080" in str(refused.value)
 
 
-async def test_a_wrong_policy_is_told_at_the_first_request(door, servers):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"policy": "no_such_policy"}, "no_such_policy"),
+        ({"policy": 3}, "policy=3 is neither"),
+        ({"policy": PolicyConfig.of("p2c", depth=2)}, "depth"),
+        ({"locality": 3}, "locality=3 is neither"),
+        ({"labels": {"shard": 7}}, "labels=.* is no mapping of texts"),
+        ({"retry": 3}, "retry=3 is no"),
+        ({"retries": {"POST": 3}}, r"retries\['POST'\]=3 is no"),
+        ({"hash_key": 3}, "hash_key=3"),
+        ({"bootstrap": "/there/is/none"}, "/there/is/none"),
+        ({"bootstrap": {"xds_servers": []}}, "argument bootstrap"),
+        ({"endpoints": {"orders.shop:8080": ["nowhere"]}}, "orders.shop:8080: .*'nowhere'"),
+        ({"endpoints": ["10.0.0.1:80"]}, "endpoints: .* is no mapping"),
+        ({"fallback": {"orders.shop:8080": ["nowhere"]}}, "fallback: .*'nowhere'"),
+    ],
+)
+async def test_a_wrong_argument_is_refused_at_once(door, wrong, told):
+    with pytest.raises(ConfigError, match=told):
+        door(hosts=["*.shop"], **wrong)
+
+
+async def test_a_list_that_can_be_read_once_serves_all_ports(door, servers):
     a = servers.open("a")
-    client = door(endpoints=fixed(a.target), policy="no_such_policy")
-    with pytest.raises(ConfigError, match="no_such_policy") as told:
+    client = door(endpoints={"orders.shop": iter([a.target])})
+    for port in (80, 81):
+        answer = await client.send("GET", f"http://orders.shop:{port}/")
+        assert answer.seen["server"] == "a"
+
+
+async def test_a_missing_bootstrap_of_the_environment_is_told_at_the_first_request(
+    door, monkeypatch
+):
+    for name in ("GRPC_XDS_BOOTSTRAP", "GRPC_XDS_BOOTSTRAP_CONFIG", "TRIMTAB_CONTROL_PLANE"):
+        monkeypatch.delenv(name, raising=False)
+    client = door(hosts=["*.shop"])
+    with pytest.raises(ConfigError, match="TRIMTAB_CONTROL_PLANE") as told:
         await client.send("GET", URL + "/")
     assert told.value.__context__ is None, "nothing that is not the caller's comes before it"
 

@@ -46,13 +46,13 @@ def test_a_wrong_pattern_is_refused_with_what_to_write(hosts):
 )
 def test_fixed_lists_are_found_whatever_the_case_and_without_a_port_for_all_of_them(given, url):
     names = HttpNames([], {given: ["10.0.0.1:80"]})
-    assert names.endpoints(names.cluster(*url)) == ["10.0.0.1:80"]
+    assert [e.target for e in names.endpoints(names.cluster(*url))] == ["10.0.0.1:80"]
 
 
 def test_a_list_with_a_port_goes_before_one_without():
     names = HttpNames([], {"orders.shop": ["10.0.0.1:80"], "orders.shop:81": ["10.0.0.2:81"]})
-    assert names.endpoints("orders.shop:81") == ["10.0.0.2:81"]
-    assert names.endpoints("orders.shop:80") == ["10.0.0.1:80"]
+    assert [e.target for e in names.endpoints("orders.shop:81")] == ["10.0.0.2:81"]
+    assert [e.target for e in names.endpoints("orders.shop:80")] == ["10.0.0.1:80"]
 
 
 @pytest.mark.parametrize(
