@@ -8,6 +8,7 @@ import httpx
 import httpx2
 import pytest
 
+import trimtab
 import trimtab.httpx
 import trimtab.httpx2
 from harness.waiting import Deadline, pause
@@ -196,6 +197,51 @@ async def test_a_connection_that_fails_to_close_neither_ends_the_request_nor_kee
     await free_slots(SimpleNamespace(_pool=pool))
     assert not pool._connections
     assert all(connection.closed for connection in left)
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [(httpx, trimtab.httpx), (httpx2, trimtab.httpx2)],
+    ids=["httpx", "httpx2"],
+)
+async def test_when_an_attempt_s_time_is_up_its_pick_ends_as_a_timeout_before_anything_is_closed(
+    library, module
+):
+    closing = asyncio.Event()
+
+    class Unclosable(Left):
+        async def aclose(self):
+            closing.set()
+            await asyncio.Event().wait()
+
+    class Inner(library.AsyncHTTPTransport):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self._pool = SimpleNamespace(_connections=[Unclosable()], _requests=[])
+
+        async def handle_async_request(self, _request):
+            await asyncio.Event().wait()
+
+        async def aclose(self):
+            pass
+
+    class Face(module.AsyncTransport):
+        _inner = Inner
+
+    transport = Face(
+        endpoints={"orders.shop:80": ["10.0.0.1:80"]},
+        retry=trimtab.Retry(attempts=1, attempt_timeout_s=0.01),
+    )
+    async with library.AsyncClient(transport=transport) as client:
+        request = asyncio.create_task(client.get("http://orders.shop/"))
+        async with asyncio.timeout(10):
+            await closing.wait()
+        (cluster,) = transport._clusters
+        (node,) = cluster.balancer.nodes.values()
+        assert (node.in_flight, node.errors) == (0, 1)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
 
 
 BOTH = pytest.mark.parametrize(
