@@ -18,8 +18,9 @@ except ImportError as error:
         "trimtab.httpx2 needs httpx2; install it with: pip install 'trimtab[httpx2]'"
     ) from error
 
+from trimtab.client.httpx_async import AsyncCore
 from trimtab.client.httpx_bodies import AsyncBody, SyncBody
-from trimtab.client.httpx_core import AsyncCore, SyncCore
+from trimtab.client.httpx_sync import SyncCore
 
 __all__ = ["AsyncTransport", "Transport"]
 

@@ -108,6 +108,10 @@ class HttpClusters:
         for cluster in list(self._clusters.values()):
             cluster.abandon()
 
+    def names(self, scheme: str, host: str, port: int | None) -> bool:
+        """Whether a URL names a cluster. None is made, and nobody is asked."""
+        return self._names.cluster(scheme, host, port) is not None and not self._disabled
+
     def of(self, scheme: str, host: str, port: int | None) -> HttpCluster | None:
         """The cluster that a URL names; None: leave it alone.
 
@@ -186,9 +190,8 @@ def _checked(fallback: HttpFallbacks | None) -> HttpFallbacks | None:
         return fallback
     found: dict[str, Fallbacks] = {}
     for name, given in by_name(fallback, "fallback").items():
-        kept = (
-            given if isinstance(given, LastGood | str) else tuple(given)
-        )  # more than one reads it
+        # More than one will read it.
+        kept = given if isinstance(given, LastGood | str) else tuple(given)
         Fallback.of(name, kept, "")
         found[name] = kept
     return found

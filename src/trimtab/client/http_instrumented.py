@@ -13,11 +13,28 @@ from functools import partial
 from typing import Any
 
 
+def own_of(transport: type, method: str) -> Any:
+    """The method as the library wrote it; None: it can't be seen for what stands in its place."""
+    found = inspect.unwrap(getattr(transport, method))
+    owner = next(each for each in transport.__mro__ if method in vars(each))
+    return found if _package(found) == _package(owner) else None
+
+
+def _package(thing: Any) -> str:
+    return str(getattr(thing, "__module__", "")).partition(".")[0]
+
+
 def unwrapped(transport: type, method: str) -> Any:
     """The same transport, with the method as the library wrote it."""
-    return type(
-        transport.__name__, (transport,), {method: inspect.unwrap(getattr(transport, method))}
-    )
+    own = own_of(transport, method)
+    return type(transport.__name__, (transport,), {} if own is None else {method: own})
+
+
+def is_wrapped(patched: Any, own: Any) -> bool:
+    """Whether nothing but such wrappers is around the library's own function."""
+    while hasattr(patched, "_self_wrapper"):
+        patched = patched.__wrapped__
+    return patched is own
 
 
 def through(patched: Any, instance: Any, send: Callable[[Any], Any], request: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from trimtab.balancer import Pick
@@ -26,18 +26,35 @@ class _Claim:
             self._pick.drop()
 
 
-class AsyncBody(_Claim):
-    """A body on an event loop."""
+class _Chunks:
+    """The parts of a body on an event loop. No generator: a loop keeps a list of those, and each costs more than a part."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    __slots__ = ("_next", "_pick")
+
+    def __init__(self, following: Callable[[], Awaitable[bytes]], pick: Pick) -> None:
+        self._next = following
+        self._pick = pick
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            node = self._pick.node
-            async for chunk in self._stream:
-                node.heard = True
-                yield chunk
+            chunk = await self._next()
+        except StopAsyncIteration:
+            raise
         except Exception:
             self._pick.finish(Outcome.FAILURE)
             raise
+        self._pick.node.heard = True
+        return chunk
+
+
+class AsyncBody(_Claim):
+    """A body on an event loop."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Chunks(self._stream.__aiter__().__anext__, self._pick)
 
     async def aclose(self) -> None:
         """End the pick, whatever becomes of the connection."""
