@@ -189,6 +189,15 @@ class Balancer:
         ConfigError: ``policy`` is unknown or has a bad parameter.
     """
 
+    __slots__ = (
+        "__weakref__", "_ask", "_asking", "_base", "_beat", "_by_label", "_candidates", "_choose",
+        "_clock", "_cluster", "_config", "_crossings", "_fixed", "_labels", "_learn", "_leaving",
+        "_lock", "_members", "_nodes", "_number", "_past", "_random", "_report_of", "_round",
+        "_selections", "_stack", "_stale", "_tell_stalled", "_untaken", "_untold", "_updated",
+        "_wall", "_whole", "_woke", "_zone", "connects", "disconnects", "dropped", "ends",
+        "hash_key", "policy_error", "probing", "reads_reports", "snapshot", "tells_connections",
+    )  # fmt: skip
+
     def __init__(
         self,
         cluster: str,

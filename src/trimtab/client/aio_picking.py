@@ -143,6 +143,7 @@ class Picker:
     """
 
     __slots__ = (
+        "_balancer",
         "_clock",
         "_closed",
         "_cluster",
@@ -159,6 +160,7 @@ class Picker:
     def __init__(self, cluster: AioCluster) -> None:
         self._cluster = cluster
         self._links = cluster.links
+        self._balancer = cluster.balancer
         self._pick = cluster.balancer.pick
         self._finish = cluster.balancer.finish
         self._end_soon = cluster.balancer.ends.append
@@ -184,7 +186,7 @@ class Picker:
         """
         if self._closed:
             raise grpc.aio.UsageError(self._cluster.closed_text)
-        balancer = self._cluster.balancer
+        balancer = self._balancer
         key = None if balancer.hash_key is None else key_of(None, "")
         visit = trail.get() if self.repeats else None
         if visit is None:
@@ -243,7 +245,7 @@ class Picker:
             self._links.ended(pick)
         if outcome is Outcome.UNREACHED:
             self._cluster.stand(pick.node, link)
-            self.unsent = call if self._cluster.balancer.connected else None
+            self.unsent = call if self._balancer.connected else None
             self.left = pick.started
         return code
 
@@ -258,9 +260,8 @@ class Picker:
         """Tell who watches that ``unsent`` is the first attempt of several."""
         if self._observer is None:
             return None
-        cluster = self._cluster
-        before = cluster.clock() - self.left
-        return self._observer.call(cluster.balancer.cluster, plain(method), before)
+        before = self._clock() - self.left
+        return self._observer.call(self._balancer.cluster, plain(method), before)
 
     @staticmethod
     def _is_unreached(pick: Pick, call: Any) -> bool:
