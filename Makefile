@@ -78,9 +78,10 @@ demo: $(VENV)/.ready ## The whole system on this machine, no Kubernetes (about 3
 	@$(BIN)/trimtab demo $(DEMO_ARGS)
 
 # Hundreds of interpreters are started; each would compile all that it imports, where none may keep it.
+# Two workers: one has what starts processes, which mostly waits for them (tests/conftest.py).
 .PHONY: test
 test: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) $(OLDEST)/.ready ## All tests, real Envoy and native gRPC included
-	@PYTHONDONTWRITEBYTECODE= TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python -m pytest $(TEST_ARGS)
+	@PYTHONDONTWRITEBYTECODE= TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) $(BIN)/python -m pytest -n 2 --dist loadscope $(TEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.ready ## Format, lint, types, layers
@@ -161,7 +162,7 @@ $(JAVA_CLIENT): interop/java/pom.xml $(wildcard interop/java/src/main/java/dev/t
 interop: ## Clients of other languages, and a real API server, against the control plane
 	@$(MAKE) --no-print-directory -j4 interop-parts
 	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) interop/private_network \
-	  $(BIN)/python -m pytest --override-ini testpaths=interop $(INTEROP_ARGS)
+	  $(BIN)/python -m pytest --override-ini testpaths=interop -n 2 --dist loadscope $(INTEROP_ARGS)
 
 .PHONY: chaos
 chaos: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Faults under load: trimtab, native gRPC, Envoy side by side (20 minutes)
