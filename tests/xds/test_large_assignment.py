@@ -136,6 +136,16 @@ def test_no_step_encodes_more_than_a_part_and_the_answer_is_the_same(peer):
     assert answer == expected(peer, MANY)
 
 
+def test_after_one_change_a_large_cluster_takes_two_steps_however_many_it_took_at_first(peer):
+    peer.ask(EDS, ORDERS.cluster)
+    steps(peer)
+    assert told(peer)
+    changed = [*MANY, Endpoint("10.9.9.9", 9000)]
+    peer.plane.update(snapshot(*changed, of=ORDERS))
+    assert steps(peer) == [1, 0]
+    assert told(peer) == expected(peer, changed)
+
+
 def test_who_does_not_prepare_is_told_the_same(peer):
     peer.ask(EDS, ORDERS.cluster)
     assert told(peer) == expected(peer, MANY)

@@ -53,9 +53,14 @@ _HEALTH = {
 
 
 class Fragments:
-    """The encoded endpoints of one cluster in one view."""
+    """The encoded endpoints of one cluster in one view.
+
+    Attributes:
+        encoded: how many were not known, or no longer, so far.
+    """
 
     def __init__(self, view: View) -> None:
+        self.encoded = 0
         self._view = view
         self._known: dict[tuple[str, int], tuple[Endpoint, int, bytes]] = {}
 
@@ -70,6 +75,7 @@ class Fragments:
             if known[0] == endpoint:
                 self._known[key] = (endpoint, weight, known[2])
                 return known[2]
+        self.encoded += 1
         body = _lb_endpoint(endpoint, weight, self._view).SerializeToString(deterministic=True)
         self._known[key] = (endpoint, weight, body)
         return body
