@@ -13,7 +13,8 @@ Weights: each draw is proportional to weight, so an idle client spreads in propo
 one levels in-flight per capacity. With equal weights the two are distinct.
 Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001; Finagle's
 P2CLeastLoaded; gRFC A48.
-Weakness: with fewer than about 0.3 requests in flight per client and endpoint it nears random.
+Weakness: with fewer than about 0.3 requests in flight per client and endpoint it nears random. Rounds return to
+an endpoint when what was sent there has ended, so beside uneven ones two random draws do better (docs/policies.md).
 """
 
 from __future__ import annotations
