@@ -543,7 +543,8 @@ class SyncCluster:
         if self.availability.closed:
             return _closed()
         if isinstance(error, grpc.Call):  # gRPC's own, such as a request that can't be serialized
-            return error
+            # Not itself: it is a call in name, and calls nobody back.
+            return EndedCall(error.code(), error.details() or "")
         return EndedCall(grpc.StatusCode.INTERNAL, f"the call could not begin: {error!r}")
 
     # The end.
