@@ -87,6 +87,20 @@ def test_a_subset_fits_into_its_room(endpoints, room, view, seat):
     assert len(whole.body) <= room
 
 
+@pytest.mark.parametrize("view", View)
+@pytest.mark.parametrize("weight", [1, 2**20], ids=["light", "too heavy together"])
+def test_no_subset_takes_from_the_next_what_was_encoded_for_it(view, weight):
+    snap, fragments = snapshot(*pods(5000, weight=weight)), Fragments(view)
+    found = LargeAssignment(snap, view, fragments, room=30_000)
+    assert found.exceeds
+    with Encodings(_lb_endpoint) as encoded:
+        for seat in range(SEATS):
+            part = found.subset(seat)
+            assert len(part) < len(snap.endpoints) / 2
+            assignment_resource("c", snap, fragments, view, salt="", endpoints=part)
+    assert encoded.count == 0
+
+
 # ---- as a stream has it ----
 
 ORDERS = service()

@@ -117,7 +117,8 @@ def assignment_resource(
         endpoints: a part of the view's endpoints, for a cluster above ``MAX_BODY``.
         outlook: what it is to say of zones; None: nothing.
     """
-    shown = endpoints_of(snapshot, view) if endpoints is None else endpoints
+    whole = endpoints_of(snapshot, view)
+    shown = whole if endpoints is None else endpoints
     if view is View.LEAN:
         shown = _each_address_once(shown)
     message = wire.ClusterLoadAssignment(cluster_name=name)
@@ -126,7 +127,7 @@ def assignment_resource(
         groups = {(int(at.zone != outlook.zone), at): group for (_, at), group in groups.items()}
         message.policy.overprovisioning_factor.value = _ONLY_IF_NONE
     priorities = sorted({priority for priority, _ in groups})
-    sent = shown_weights(shown, snapshot.policy, view)
+    sent = shown_weights(whole, snapshot.policy, view)  # as they were prepared
     parts = _parts(groups, outlook) if view is View.LEAN and outlook else {}
     for (priority, locality), members in sorted(groups.items()):
         weights = [sent.get(e.weight, e.weight) for e in members]
@@ -146,7 +147,7 @@ def assignment_resource(
                 else None,
             )
         )
-    fragments.keep_only(shown)
+    fragments.keep_only(whole)  # other clients' parts too
     return resource(type_urls.EDS, name, message, salt=salt, view=view.value)
 
 
