@@ -5,7 +5,8 @@ than a tenth of a second, and while all that is read at the start it happens aga
 survived one that took long is therefore frozen (``gc.freeze``): freed as ever once nothing refers to
 it, but never walked over again, so that the next one walks over what is new. That way cycles would be
 missed that become garbage after they were frozen. Ours make none, which a test sees to; as a second
-line everything is walked over once a day.
+line the first full collection after a day walks over everything. Where little is made there is none, and
+what is missed is no more than what was frozen.
 """
 
 from __future__ import annotations
