@@ -66,6 +66,23 @@ def test_each_attempt_sends_all_from_the_first_on_until_more_was_sent_than_is_ke
         assert one.take(attempt) is Step.END
 
 
+@pytest.mark.parametrize("reading", [False, True])
+def test_no_attempt_begins_without_the_first_messages(reading):
+    # The caller cancels in one thread while another begins the next attempt.
+    one = recording()
+    source = iter([b"a", b"b"])
+    first = one.begin()
+    assert sent(one, first, source) == b"a"
+    if reading:
+        assert one.take(first) is Step.READ
+    assert one.rewind()
+    one.commit()
+    if reading:
+        one.add(b"b")
+    with pytest.raises(RuntimeError, match="no longer kept"):
+        one.begin()
+
+
 def test_a_message_that_is_being_read_is_waited_for_by_the_next_attempt():
     one = recording()
     first = one.begin()

@@ -91,8 +91,14 @@ class Recording:
         return not self._gone and not self.broken
 
     def begin(self) -> int:
-        """An attempt begins, with the first message: its number, to ``take`` with."""
+        """An attempt begins, with the first message: its number, to ``take`` with.
+
+        Raises:
+            RuntimeError: the first message was let go since ``rewind``, as the caller wants no answer any more.
+        """
         with self._lock:
+            if self._gone:
+                raise RuntimeError("the request's first messages are no longer kept")
             self._attempts += 1
             self._attempt = self._attempts
             self._next = 0

@@ -130,6 +130,13 @@ class Run:
             self._news.wait_for(lambda: self._over or self._running)
             return None if self._over else self._running[0][0]
 
+    def past(self, call: Any) -> None:
+        """Wait until this attempt runs no more: who reads from it says so, or gRPC."""
+        with self._news:
+            self._news.wait_for(
+                lambda: self._over or all(each is not call for each, _ in self._running)
+            )
+
     def read(self) -> Any:
         """The same, to read from.
 
@@ -386,7 +393,7 @@ class _HeadersCommit(AttemptedCall):
             found = call.initial_metadata()
             if call.is_active() and self._run.commit(call):
                 return found
-            self._run.ended(call)
+            self._run.past(call)
         return UnsettledCall.initial_metadata(self)
 
 
