@@ -129,6 +129,18 @@ def test_a_stream_that_an_endpoint_refuses_midway_is_sent_anew_elsewhere_and_rea
     idle(channel)
 
 
+@pytest.mark.parametrize("streams", [("loop-public", "async")], indirect=True)
+def test_stubs_that_are_made_for_a_call_each_leave_nothing_at_the_connection(
+    streams, arity, pods, echo
+):
+    channel = opened(streams, pods, retry=AGAIN)
+    for _ in range(6):
+        streams.stub = echo[1].EchoStub(channel.raw)
+        assert streams.ask(arity, messages(echo, 1)) == ["0"]
+    links = [node.transport for node in channel.balancer.nodes.values()]
+    assert [len(link.natives) for link in links] == [1, 1]
+
+
 def test_one_of_which_nothing_is_declared_runs_once(streams, arity, pods, echo):
     for pod in pods:
         pod.fails_after = 2
@@ -270,14 +282,14 @@ def test_who_asks_for_headers_while_another_reads_takes_no_message_from_him(stre
                 if streams.style == "written":
                     await call.write(messages(echo, 1)[0])
                     await call.done_writing()
-                return (await asyncio.gather(aiter_all(call), call.initial_metadata()))[0]
+                return (await asyncio.gather(replies_of(call), call.initial_metadata()))[0]
 
             read = channel.run(both())
         assert texts(read) == ["0"]
     idle(channel)
 
 
-async def aiter_all(call):
+async def replies_of(call):
     return [reply async for reply in call]
 
 

@@ -76,6 +76,8 @@ class PublicCalls:
 
     def _made_on(self, channel: grpc.aio.Channel, method: str) -> Any:
         serializer, deserializer, registered = self._codec
+        if self._arity.startswith("stream") and self._channel.cluster.attempts is not None:
+            serializer = KeepingSerializer(serializer)
         make = getattr(channel, self._arity)
         return make(method, serializer, deserializer, _registered_method=registered)
 
@@ -258,7 +260,7 @@ class PublicChannel(Face, grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         """See ``grpc.aio.Channel``."""
-        codec = (self._keeping(request_serializer), response_deserializer, _registered_method)
+        codec = (request_serializer, response_deserializer, _registered_method)
         return PublicCalls(self, "stream_unary", method, codec)
 
     def stream_stream(
@@ -269,11 +271,8 @@ class PublicChannel(Face, grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         """See ``grpc.aio.Channel``."""
-        codec = (self._keeping(request_serializer), response_deserializer, _registered_method)
+        codec = (request_serializer, response_deserializer, _registered_method)
         return PublicCalls(self, "stream_stream", method, codec)
-
-    def _keeping(self, serializer: Any) -> Any:
-        return serializer if self._cluster.attempts is None else KeepingSerializer(serializer)
 
     async def close(self, grace: float | None = None) -> None:
         """Let calls in flight end within ``grace`` seconds, cancel the rest. Idempotent.
