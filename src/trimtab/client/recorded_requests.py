@@ -36,7 +36,10 @@ class RecordedRequests:
 
     def attempt(self) -> RecordedIterator:
         """What another attempt sends."""
-        return RecordedIterator(self, self.recording.begin())
+        made = RecordedIterator(self, self.recording.begin())
+        with self._news:
+            self._news.notify_all()  # the thread of an earlier one need not wait for the caller's iterator
+        return made
 
     def next(self, attempt: int) -> Kept:
         """The next message of an attempt; raises StopIteration, or what the caller's iterator raised."""
