@@ -228,3 +228,27 @@ def test_a_cluster_that_is_large_no_more_is_encoded_at_once(peer):
     assert steps(peer)
     peer.plane.remove(ORDERS.cluster)
     assert not steps(peer)
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
+def test_what_is_as_it_was_before_it_hides_no_large_cluster(delta):
+    plane, small = Plane(), service("small")
+    plane.update(snapshot(*pods(2), of=small), snapshot(*pods(3), of=ORDERS))
+    plane.apply(Synced())
+    names = [small.cluster, ORDERS.cluster]
+    if delta:
+        peer = plane.delta("trimtab")
+        peer.ask(EDS, names)
+    else:
+        peer = plane.sotw("trimtab")
+        peer.ask(EDS, *names)
+    peer.session.changed(())
+    assert peer.drain()
+    for count in (1, 2):  # it went and came back before anybody was told
+        plane.update(snapshot(*pods(count), of=small))
+    plane.update(snapshot(*MANY, of=ORDERS))
+    assert STEP <= max(steps(peer)) <= STEP + 250  # the last part of a step may go beyond
+    with Encodings(_lb_endpoint) as encoded:
+        (answer,) = peer.get().resources
+    assert encoded.count == 0
+    assert name_of(opened(answer)) == ORDERS.cluster

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 
 from trimtab.xds import type_urls
 from trimtab.xds.catalog import Catalog, Client, ClientKind
@@ -197,7 +198,7 @@ class Subscription:
     @property
     def prepared(self) -> bool:
         """Whether so little is left to encode that a response may do it."""
-        return self.waits or (len(self.raw) <= SLICE and self.next_is_ready)
+        return self.waits or (len(self.raw) <= SLICE and self._unready() is None)
 
     @property
     def next_is_ready(self) -> bool:
@@ -207,6 +208,22 @@ class Subscription:
         each is so sent as soon as it can be.
         """
         return not self.dirty or self._is_ready(next(iter(self.dirty)))
+
+    def _unready(self) -> Entry | None:
+        """What the next response begins with, if its cluster is large and not encoded.
+
+        What has not changed after all is passed by, as the response does.
+        """
+        if self.type_url != type_urls.EDS or not self._catalog.any_large:
+            return None
+        for name in islice(self.dirty, SLICE):
+            entry = self.entries[name]
+            if not self._is_ready(name):
+                return entry
+            target = self.target(entry)
+            if target is not None and self.is_new(entry, target):
+                return None
+        return None
 
     def _is_ready(self, name: str) -> bool:
         if self.type_url != type_urls.EDS or not self._catalog.any_large:
@@ -219,9 +236,8 @@ class Subscription:
         What changes meanwhile is marked again, and so prepared again. Nothing is decided here:
         whoever never calls this sends the same.
         """
-        first = next(iter(self.dirty))
-        if not self._is_ready(first):
-            entry = self.entries[first]
+        entry = self._unready()
+        if entry is not None:
             if self._catalog.prepare(entry.cluster, self._client):
                 self.target(entry)
             return
