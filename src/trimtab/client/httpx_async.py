@@ -63,15 +63,21 @@ class AsyncCore(Core):
         async def send(request: Any) -> Any:
             url = request.url
             cluster = self._clusters.of(url.scheme, url.host, url.port)
-            sent = self._elsewhere(request) if cluster is None else self._send(cluster, request)
+            sent = self._told(request) if cluster is None else self._send(cluster, request)
             return await sent
 
         url = request.url
         if not self._clusters.names(url.scheme, url.host, url.port):
-            return await send(request)
+            self._clusters.of(url.scheme, url.host, url.port)  # raises what is wrong with it
+            return await self._elsewhere(request)
         if is_wrapped(patched, self._own):
             return await through(patched, self, send, request)
         return await through_async(self._inner, self._library, send, request)
+
+    def _told(self, request: Any) -> Coroutine[Any, Any, Any]:
+        """Send elsewhere what was sent there by what is around the library's function, past that."""
+        own = self._own
+        return self._elsewhere(request) if own is None else own(self._others, request)
 
     async def _send(self, cluster: HttpCluster, request: Any) -> Any:
         if cluster.left:

@@ -61,14 +61,20 @@ class SyncCore(Core):
         def send(request: Any) -> Any:
             url = request.url
             cluster = self._clusters.of(url.scheme, url.host, url.port)
-            return self._elsewhere(request) if cluster is None else self._send(cluster, request)
+            return self._told(request) if cluster is None else self._send(cluster, request)
 
         url = request.url
         if not self._clusters.names(url.scheme, url.host, url.port):
-            return send(request)
+            self._clusters.of(url.scheme, url.host, url.port)  # raises what is wrong with it
+            return self._elsewhere(request)
         if is_wrapped(patched, self._own):
             return through(patched, self, send, request)
         return through_sync(self._inner, self._library, send, request)
+
+    def _told(self, request: Any) -> Any:
+        """Send elsewhere what was sent there by what is around the library's function, past that."""
+        own = self._own
+        return self._elsewhere(request) if own is None else own(self._others, request)
 
     def _send(self, cluster: HttpCluster, request: Any) -> Any:
         if cluster.left:

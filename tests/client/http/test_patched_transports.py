@@ -81,6 +81,24 @@ async def test_what_a_replacement_passes_on_is_balanced_as_it_was_or_was_changed
 
 
 @SOME
+async def test_what_a_replacement_sends_elsewhere_goes_there_and_is_not_told_again(
+    kind, servers, monkeypatch
+):
+    elsewhere, seen = servers.open("elsewhere"), []
+
+    def moved(request):
+        seen.append(str(request.url))
+        request.url = kind.library.URL(f"http://{elsewhere.target}/moved?from={request.url.path}")
+
+    replaced(monkeypatch, kind, moved)
+    client = kind(endpoints={"orders.shop:8080": [servers.open("a").target]})
+    answer = await client.send("GET", f"{URL}/7")
+    assert (answer.seen["server"], answer.seen["target"]) == ("elsewhere", "/moved?from=/7")
+    assert seen == [f"{URL}/7"]
+    await client.close()
+
+
+@SOME
 async def test_when_a_replacement_has_gone_nothing_is_left_of_it(kind, servers):
     client = kind(endpoints={"orders.shop:8080": [servers.open("a").target]})
     with pytest.MonkeyPatch.context() as patching:
