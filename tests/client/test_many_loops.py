@@ -83,3 +83,18 @@ def test_loops_that_ended_are_kept_by_nobody(kind, servers):
     # gRPC itself keeps the last one until there is another.
     assert int(done.stdout) <= 2
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", [PickingChannel, PublicChannel])
+def test_a_channel_closes_at_once_although_its_caller_keeps_a_call(kind, servers, echo):
+    server = servers.open("a")
+
+    async def job():
+        channel = kind(spec([server.target], {}), ())
+        call = echo[1].EchoStub(channel).Say(echo[0].Request(), timeout=20)
+        await call
+        async with asyncio.timeout(0.8):
+            await channel.close()
+        return call
+
+    asyncio.run(job())

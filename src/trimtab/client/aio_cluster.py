@@ -39,7 +39,7 @@ _log = logging.getLogger("trimtab.client")
 _CLOSED = "Channel is closed."
 _PROBE = "/grpc.health.v1.Health/Check"
 _PROBE_S = 1.0
-_LAST_STATE_S = 1.0  # it comes within a millisecond
+_LAST_STATE_S = 0.1  # it comes within a millisecond, or not at all
 
 
 class AioLink(Link):
@@ -406,7 +406,8 @@ async def _close(link: AioLink) -> None:
     """Close a link's channels, and hear the last of their states.
 
     gRPC tells it to the loop that asked. Once that one is closed, gRPC keeps it and all loops after it, and
-    complains where it should have told it.
+    complains where it should have told it. It tells none while somebody keeps a call, and be it one that has
+    ended: that one keeps gRPC's channel, and nobody shall wait for it.
     """
     for channel in link.channels:
         await channel.close()
