@@ -172,16 +172,21 @@ async def measure(
     return found
 
 
-async def measure_aio(ports: list[int], rounds: int) -> dict[str, list[float]]:
+async def measure_aio(ports: list[int], rounds: int, *, at_once: bool) -> dict[str, list[float]]:
     made = channels(grpc.aio, trimtab.aio, ports)
     for channel in made.values():
         await channel.channel_ready()
     for case in (OURS_8, OURS_TOLD, OURS_AGAIN):
         await connected(made[case])
 
-    async def block(stub: Any) -> None:
+    async def together(stub: Any) -> None:
         await asyncio.gather(*(stub(PAYLOAD) for _ in range(BATCH)))
 
+    async def in_turn(stub: Any) -> None:
+        for _ in range(BATCH):
+            await stub(PAYLOAD)
+
+    block = together if at_once else in_turn
     stubs = {case: channel.unary_unary(METHOD) for case, channel in made.items()}
     found = await measure(stubs, block, rounds, BATCH)
     for channel in made.values():
@@ -265,7 +270,8 @@ def main() -> None:
         assert server.stdout is not None
         ports = json.loads(server.stdout.readline())
         os.sched_setaffinity(0, {cores[0]})
-        aio, ratios = table(asyncio.run(measure_aio(ports, rounds_aio)))
+        aio, ratios = table(asyncio.run(measure_aio(ports, rounds_aio, at_once=True)))
+        single, alone = table(asyncio.run(measure_aio(ports, rounds_sync, at_once=False)))
         sync, blocking = table(asyncio.run(measure_sync(ports, rounds_sync)))
     finally:
         server.communicate()
@@ -275,6 +281,8 @@ def main() -> None:
         f"the server on another. Ratios are within a round.\n\n"
         f"## asyncio, {BATCH} calls at once, {rounds_aio} rounds\n\n{aio}\n\n"
         f"{verdict(ratios)}\n\n"
+        f"## asyncio, one call after the other, {rounds_sync} rounds of {BATCH}\n\n{single}\n\n"
+        f"{verdict(alone)}\n\n"
         f"## threads, one call after the other, {rounds_sync} rounds of {BATCH}\n\n{sync}\n\n"
         f"{verdict(blocking)}",
         options.write,
