@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from doors.loop import LoopDoor
+from doors.settled import connected
 from harness.waiting import eventually, pause
 from trimtab.client import aio_picking
 from trimtab.client.aio_picking import PickingChannel, PickingLink
@@ -25,13 +26,7 @@ def door(echo):
 
 
 def opened(door, *targets):
-    channel = door.open(targets, policy="round_robin")
-    eventually(
-        lambda: sum(node.connected for node in channel.balancer.nodes.values()) == len(targets),
-        within=15,
-        what="all are connected",
-    )
-    return channel
+    return connected(door.open(targets, policy="round_robin"), len(targets))
 
 
 async def killed(*processes):

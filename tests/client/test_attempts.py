@@ -13,6 +13,7 @@ import pytest
 
 from doors import loop, threads
 from doors.servers import EchoServer
+from doors.settled import connected, idle
 from harness.interrupting import interrupted
 from harness.waiting import eventually, pause
 from trimtab import ConfigError, Endpoint, Retry, Snapshot
@@ -97,20 +98,8 @@ def pods(echo):
 
 
 def opened(door, pods, **given):
-    channel = door.open([pod.target for pod in pods], policy="round_robin", **given)
-    eventually(
-        lambda: sum(n.connected for n in channel.balancer.nodes.values()) == len(pods),
-        within=10,
-        what="all are connected",
-    )
-    return channel
-
-
-def idle(channel):
-    eventually(
-        lambda: not any(node.in_flight for node in channel.balancer.nodes.values()),
-        within=10,
-        what="nothing is in flight",
+    return connected(
+        door.open([pod.target for pod in pods], policy="round_robin", **given), len(pods)
     )
 
 

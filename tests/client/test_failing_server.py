@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from doors import loop, threads
-from harness.waiting import eventually
+from doors.settled import connected
 
 DOORS = {**threads.DOORS, **loop.DOORS}
 CALLS = 600
@@ -35,12 +35,8 @@ def test_a_server_that_fails_a_fifth_of_its_requests_gets_some_but_less_than_hal
     bad, good = scripted(respond), servers.open("a", "b")
     door = DOORS[kind](echo)
     try:
-        channel = door.open([bad.target, *(s.target for s in good)], policy="round_robin")
-        eventually(
-            lambda: sum(node.connected for node in channel.balancer.nodes.values()) == 3,
-            within=15,
-            what="all are connected",
-        )
+        made = door.open([bad.target, *(s.target for s in good)], policy="round_robin")
+        channel = connected(made, 3)
         failed, served = 0, []
         for _ in range(CALLS):
             try:

@@ -14,6 +14,7 @@ import pytest
 
 from doors import threads
 from doors.request_streams import DOORS, STYLES, StreamPod, Streams, each
+from doors.settled import connected, idle
 from harness.waiting import eventually, pause
 from trimtab import ConfigError, Endpoint, Retry, Snapshot, call_details
 from trimtab.client.observing import install
@@ -68,21 +69,7 @@ def other(echo):
 
 
 def opened(streams, pods, **given):
-    channel = streams.open(pods, **given)
-    eventually(
-        lambda: sum(n.connected for n in channel.balancer.nodes.values()) == len(pods),
-        within=10,
-        what="all are connected",
-    )
-    return channel
-
-
-def idle(channel):
-    eventually(
-        lambda: not any(node.in_flight for node in channel.balancer.nodes.values()),
-        within=10,
-        what="nothing is in flight",
-    )
+    return connected(streams.open(pods, **given), len(pods))
 
 
 def messages(echo, n, size=0):
@@ -633,7 +620,9 @@ class OwnError(Exception):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("streams", ITERATED, indirect=True, ids="-".join)
-def test_what_the_iterator_raises_ends_the_call_as_with_grpc(streams, arity, pods, other, echo):
+def test_what_the_iterator_raises_ends_the_call_as_with_grpc_and_is_logged(
+    streams, arity, pods, other, echo, caplog
+):
     retry = Retry(backoff_s=0.0, on=["UNAVAILABLE", "UNKNOWN", "CANCELLED", "INTERNAL"])
     channel = opened(streams, pods, retry=retry)
 
@@ -643,7 +632,9 @@ def test_what_the_iterator_raises_ends_the_call_as_with_grpc(streams, arity, pod
             raise OwnError
 
     expected = code_with(streams, native_of(streams, other.target), arity, Breaking())
+    caplog.clear()
     assert code_of(streams, arity, Breaking()) is expected
+    assert "OwnError" in caplog.text
     idle(channel)
     assert len(runs(pods)) <= 1  # none, if it was cancelled before the server came to it
 

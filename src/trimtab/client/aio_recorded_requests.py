@@ -8,6 +8,7 @@ for is not cut off when an attempt ends, and it stays in one task to its end. Re
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import nullcontext
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 from trimtab.attempt import Kept, Recording, Step
 
 _WRITTEN = "_proxy_writes_as_request_iterator"  # gRPC's own iterator of what is written
+
+
+_log = logging.getLogger("trimtab.client")
 
 
 class RecordedRequests:
@@ -72,6 +76,12 @@ class RecordedRequests:
                     await self._add(message)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised where the attempt comes to it
             self.recording.end(error)
+            if isinstance(
+                error, Exception
+            ):  # the caller sees a call that was cancelled, and no more
+                _log.warning(
+                    "The iterator of a call's requests raised; the call ends", exc_info=error
+                )
         else:
             self.recording.end()
         self._tell()

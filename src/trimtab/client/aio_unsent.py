@@ -115,7 +115,7 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
         )
 
     async def _invoke(self) -> Any:
-        # As gRPC's own, which it doesn't call: a coroutine more would cost every call some 2 µs.
+        # As gRPC's own, which it doesn't call: that would be a coroutine more for every call.
         request = _serialize(self._request, self._request_serializer)
         while True:
             native = self._cython_call

@@ -32,7 +32,7 @@ _ONLY_IF_NONE = 1_000_000  # percent: Envoy leaves a priority when one usable in
 
 _RING_POINTS = 65_536
 """Envoy's ring has a point for the smallest weight, so as many as that goes into the sum. Left alone it grows
-to 8 million, of which the making takes two seconds of Envoy's main thread at every change."""
+to 8 million, which Envoy's main thread makes at every change."""
 
 OVERHEAD = 512
 """Bytes for names and framing, and per locality."""
