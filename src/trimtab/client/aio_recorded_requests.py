@@ -76,9 +76,8 @@ class RecordedRequests:
                     await self._add(message)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - raised where the attempt comes to it
             self.recording.end(error)
-            if isinstance(
-                error, Exception
-            ):  # the caller sees a call that was cancelled, and no more
+            # The caller sees a call that was cancelled, and no more.
+            if isinstance(error, Exception):
                 _log.warning(
                     "The iterator of a call's requests raised; the call ends", exc_info=error
                 )
