@@ -1,4 +1,4 @@
-"""Servers that leave a connection under load, with GOAWAY: what they have not looked at goes elsewhere."""
+"""Servers that leave a connection under load, with GOAWAY: what they have not looked at is made again."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from doors import loop, threads
-from doors.leaver import EVERY, Leaver
+from doors.leaver import Leaver
 
 DOORS = {**threads.DOORS, **loop.DOORS}
 CALLERS = 8
@@ -50,5 +50,5 @@ def test_no_call_fails_that_a_leaving_server_has_not_looked_at(door, scripted, e
     assert failed == {}
     assert set(leaver.executions.values()) == {1}
     assert leaver.executions.total() == CALLERS * CALLS
-    assert leaver.farewells >= CALLERS * CALLS // EVERY - 3  # all but the last ones of the three
+    assert leaver.farewells > 3  # a connection that was made anew was left as well
     assert leaver.unread  # and those were made again

@@ -9,6 +9,9 @@ EVERY = 20
 class Leaver:
     """What a ``Scripted`` server does; several may share one.
 
+    It leaves no connection before all is done that it left undone on others: gRPC makes a call again once, and one
+    that met a second GOAWAY there would fail.
+
     Args:
         answer: called with an ``Exchange`` to answer it.
         name_of: the request's own name, from its body.
@@ -25,6 +28,7 @@ class Leaver:
         self._lock = threading.Lock()
         self._seen = Counter()
         self._last = {}
+        self._undone = set()
         self.executions = Counter()
         self.unread = 0
 
@@ -33,14 +37,21 @@ class Leaver:
         return len(self._last)
 
     def __call__(self, exchange):
-        connection = exchange.h2
+        connection, name = exchange.h2, self._name_of(exchange.body)
         with self._lock:
             if exchange.stream > self._last.get(connection, exchange.stream):
                 self.unread += 1
+                self._undone.add(name)
                 return
             self._seen[connection] += 1
-            self.executions[self._name_of(exchange.body)] += 1
-            leaves = self._seen[connection] == EVERY
+            self.executions[name] += 1
+            self._undone.discard(name)
+            leaves = (
+                connection not in self._last
+                and self._seen[connection] >= EVERY
+                and not self._undone
+                and exchange.alone()
+            )
             if leaves:
                 self._last[connection] = exchange.stream
         if leaves:

@@ -28,7 +28,8 @@ class Exchange:
         body: of the request.
     """
 
-    def __init__(self, protocol, sock, stream, body):
+    def __init__(self, server, protocol, sock, stream, body):
+        self._server = server
         self.h2 = protocol
         self.stream = stream
         self.body = body
@@ -62,6 +63,10 @@ class Exchange:
         """Say that this stream is the last one that is looked at; the connection stays."""
         self.raw(GoAwayFrame(0, last_stream_id=self.stream).serialize())
 
+    def alone(self):
+        """Whether no other connection of the server is open: all that came on them has been read."""
+        return self._server.connections == {self.h2}
+
     def hang_up(self):
         """End the connection."""
         self.flush()
@@ -76,11 +81,13 @@ class Scripted:
 
     Attributes:
         target: its address.
+        connections: the protocol machines of those that are open.
         failures: what went wrong in threads.
     """
 
     def __init__(self, respond):
         self._respond = respond
+        self.connections = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.target = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.failures = []
@@ -103,7 +110,7 @@ class Scripted:
     def _serve(self, sock):
         config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
         protocol = h2.connection.H2Connection(config)
-        with sock, contextlib.suppress(OSError, h2.exceptions.ProtocolError):
+        with self._open(protocol), sock, contextlib.suppress(OSError, h2.exceptions.ProtocolError):
             protocol.initiate_connection()
             sock.sendall(protocol.data_to_send())
             bodies = {}
@@ -112,6 +119,14 @@ class Scripted:
                     self._take(protocol, sock, event, bodies)
                 sock.sendall(protocol.data_to_send())
 
+    @contextlib.contextmanager
+    def _open(self, protocol):
+        self.connections.add(protocol)
+        try:
+            yield
+        finally:
+            self.connections.remove(protocol)
+
     def _take(self, protocol, sock, event, bodies):
         if isinstance(event, h2.events.DataReceived):
             bodies[event.stream_id] = bodies.get(event.stream_id, b"") + event.data
@@ -119,7 +134,7 @@ class Scripted:
         elif isinstance(event, h2.events.StreamEnded):
             try:
                 body = bodies.pop(event.stream_id, b"")
-                self._respond(Exchange(protocol, sock, event.stream_id, body))
+                self._respond(Exchange(self, protocol, sock, event.stream_id, body))
             except (OSError, h2.exceptions.ProtocolError):
                 raise
             except Exception as problem:
