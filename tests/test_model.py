@@ -44,12 +44,32 @@ def test_an_address_and_port_may_appear_once():
         ("health", "ready"),
         ("priority", -1),
         ("priority", "1"),
+        ("ready_since", "1"),
+        ("locality", "zone-a"),
     ],
 )
 def test_a_field_of_a_wrong_type_or_range_is_refused_by_name_and_value(field, bad):
     with pytest.raises(ConfigError) as caught:
         Endpoint(**{"address": "10.0.0.1", "port": 80, field: bad})
     assert f"{field} {bad!r} is" in str(caught.value)
+
+
+def test_labels_that_are_no_pairs_are_refused_with_how_to_write_them():
+    with pytest.raises(ConfigError, match=r"10.0.0.1:80: labels \{'shard': '7'\} are no tuple"):
+        at(1, labels={"shard": "7"})
+
+
+@pytest.mark.parametrize("params", [5, (5,), (("choices",),), {"choices": 2.0}])
+def test_parameters_that_are_no_pairs_are_refused_with_how_to_write_them(params):
+    with pytest.raises(
+        ConfigError, match=r"policy p2c: params=.*PolicyConfig.of\('p2c', name=value"
+    ):
+        PolicyConfig("p2c", params)
+
+
+def test_a_parameter_of_another_type_is_refused_by_name_and_value():
+    with pytest.raises(ConfigError, match=r"policy p2c: parameter choices=\[2\] is neither text"):
+        PolicyConfig.of("p2c", choices=[2])
 
 
 @pytest.mark.parametrize("weight", [0, -1, 2**32, math.nan, 1.5, True])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import enum
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeGuard
 
 from trimtab.errors import ConfigError
 
@@ -79,6 +80,16 @@ class Endpoint:
             raise ConfigError(
                 f"endpoint {self.address}: port {self.port!r} is not a whole number from 1 to 65535"
             )
+        if type(self.locality) is not Locality:
+            raise ConfigError(
+                f"endpoint {self.target}: locality {self.locality!r} is no Locality, such as "
+                "Locality(zone='a')"
+            )
+        if not _are_pairs(self.labels):
+            raise ConfigError(
+                f"endpoint {self.target}: labels {self.labels!r} are no tuple of pairs, such as "
+                "(('shard', '7'),)"
+            )
         if type(self.health) is not Health:
             raise ConfigError(
                 f"endpoint {self.target}: health {self.health!r} is none of Health.READY, "
@@ -97,9 +108,12 @@ class Endpoint:
             raise ConfigError(
                 f"endpoint {self.target}: priority {self.priority!r} is not a whole number from 0"
             )
-        if self.ready_since is not None and not math.isfinite(self.ready_since):
+        if self.ready_since is not None and not (
+            is_number(self.ready_since) and math.isfinite(self.ready_since)
+        ):
             raise ConfigError(
-                f"endpoint {self.target}: ready_since {self.ready_since} is not finite"
+                f"endpoint {self.target}: ready_since {self.ready_since!r} is no finite number of "
+                "Unix seconds, or None"
             )
 
     @property
@@ -111,6 +125,18 @@ class Endpoint:
     def key(self) -> tuple[str, int]:
         """What no two endpoints of one snapshot share."""
         return (self.address, self.port)
+
+
+def _are_pairs(given: object) -> bool:
+    return isinstance(given, Collection) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)  # noqa: PLR2004
+        for pair in given
+    )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether an argument is a number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def host_port(address: str, port: int) -> str:
@@ -130,13 +156,29 @@ class PolicyConfig:
 
     @classmethod
     def of(cls, name: str, **params: str | float | bool) -> PolicyConfig:
-        """A configuration from keyword arguments; numbers become floats."""
+        """A configuration from keyword arguments; numbers become floats.
+
+        Raises:
+            ConfigError: one is neither text nor number nor truth value.
+        """
+        for key, value in params.items():
+            if not isinstance(value, str | int | float):
+                raise ConfigError(
+                    f"policy {name}: parameter {key}={value!r} is neither text, number nor truth value"
+                )
         return cls(
             name,
             tuple(
                 sorted((k, v if isinstance(v, str | bool) else float(v)) for k, v in params.items())
             ),
         )
+
+    def __post_init__(self) -> None:
+        if not _are_pairs(self.params):
+            raise ConfigError(
+                f"policy {self.name}: params={self.params!r} are no pairs; write "
+                f"PolicyConfig.of({self.name!r}, name=value)"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from trimtab.errors import ConfigError
 from trimtab.grpc_status import GRPC_CODES
+from trimtab.model import is_number
 
 _LONGEST_S = 1e9  # what timers of all kinds can wait for
 _SECONDS = "seconds from 0 to 1e9"
+_OR_NONE = ("attempt_timeout_s", "hedge_after_s", "hedge_quantile")
+_NUMBERS = ("backoff_s", "most_backoff_s", "multiplier", *_OR_NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class Retry:
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or not 1 <= self.attempts <= 5:  # noqa: PLR2004 - gRFC A6
             raise _bad("attempts", self.attempts, "a whole number from 1 to 5")
-        object.__setattr__(self, "on", frozenset(map(_number, self.on)))
+        object.__setattr__(self, "on", _statuses(self.on))
+        self._refuse_other_types()
         if not 0.0 <= self.most_backoff_s <= _LONGEST_S:
             raise _bad("most_backoff_s", self.most_backoff_s, _SECONDS)
         if not 0.0 <= self.backoff_s <= self.most_backoff_s:
@@ -64,15 +68,28 @@ class Retry:
             if self.hedge_after_s is not None:
                 raise _bad("hedge_quantile", self.hedge_quantile, "None beside hedge_after_s")
 
+    def _refuse_other_types(self) -> None:
+        for field in _NUMBERS:
+            value = getattr(self, field)
+            if not (is_number(value) or (value is None and field in _OR_NONE)):
+                wanted = "a number, or None" if field in _OR_NONE else "a number"
+                raise _bad(field, value, wanted)
+
     @property
     def hedges(self) -> bool:
         """Whether attempts overlap."""
         return self.hedge_after_s is not None or self.hedge_quantile is not None
 
 
+def _statuses(given: Iterable[str | int]) -> frozenset[int]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise _bad("on", given, "a list of statuses, such as ['UNAVAILABLE']")
+    return frozenset(map(_number, given))
+
+
 def _number(code: str | int) -> int:
     found = GRPC_CODES.get(code) if isinstance(code, str) else code
-    if found is None or found == 0:
+    if type(found) is not int or found == 0:
         raise _bad("on", code, "a gRPC status such as UNAVAILABLE, not OK, or a status number")
     return found
 

@@ -17,6 +17,7 @@ from trimtab.attempt.budget import Throttle
 from trimtab.attempt.retry import Retry
 from trimtab.errors import ConfigError
 from trimtab.grpc_status import GRPC_CODES
+from trimtab.model import is_number
 
 _DURATION = re.compile(r"\d+(\.\d{1,9})?s")
 _MOST_ATTEMPTS = 5  # gRFC A6: larger values are taken as 5
@@ -161,7 +162,7 @@ def _throttle(said: Any) -> tuple[float, float]:
 
 
 def _above_zero(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return is_number(value) and value > 0
 
 
 def _seconds(said: Any, field_name: str, where: str) -> float:

@@ -32,8 +32,8 @@ from trimtab.client.http_waiting import pick_soon
 from trimtab.client.observing import End
 from trimtab.client.request_key import KeyFunction, key_of
 from trimtab.client.request_labels import wanted_labels
-from trimtab.errors import NoEndpoints
-from trimtab.model import Locality, PolicyConfig
+from trimtab.errors import ConfigError, NoEndpoints
+from trimtab.model import Locality, PolicyConfig, is_number
 from trimtab.policies import Outcome
 
 _SUCCESS = Outcome.SUCCESS  # a global is found quicker than an enumeration's member
@@ -85,6 +85,8 @@ class Middleware:
         hash_key: KeyFunction | None = None,
         patience_s: float = 5.0,
     ) -> None:
+        if not is_number(patience_s) or not patience_s >= 0.0:
+            raise ConfigError(f"patience_s={patience_s!r} is not a number of seconds from 0")
         self._patience_s = patience_s
         self._clusters = HttpClusters(
             _address,

@@ -369,7 +369,10 @@ def _explain(document: Any, message: str, origin: str) -> str:
         elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
             value = value[int(step)]
     place = path.removeprefix("$").removeprefix(".")
-    shown = json.dumps(value, default=repr)
+    try:
+        shown = json.dumps(value, default=repr)
+    except TypeError:  # a key of another type
+        shown = repr(value)
     if len(shown) > 80:  # noqa: PLR2004
         shown = shown[:77] + "..."
     subject = f"field {place}" if place else "the document"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 from trimtab.attempt import BUFFER_BYTES, NO_PLANS, MethodPlans, Plan, Retry, parse
+from trimtab.client import native_arguments
 from trimtab.client.attempts import Attempts
 from trimtab.client.bootstrap import ZONE_VARIABLE, Bootstrap, load
 from trimtab.client.connections import ONE, Connections
@@ -107,10 +108,11 @@ class ChannelSpec:
         """From a factory's arguments.
 
         Raises:
-            ConfigError: the target names no service, the policy, locality, health or hash_key is of
-                another type, or the bootstrap is bad.
+            ConfigError: the target names no service, an argument is of another type, or the bootstrap is
+                bad.
         """
         service = service_name(target)
+        options = native_arguments.options(target, options)
         if endpoints is None:
             bootstrap = load(bootstrap)
         elif fallback is not None:
@@ -123,13 +125,13 @@ class ChannelSpec:
                 f"channel {target!r}: policy={policy!r} is neither a policy's name, such as 'p2c', "
                 "nor a PolicyConfig"
             )
-        plans, options = _plans(target, options, retry)
+        plans, kept = _plans(target, options, retry)
         return cls(
             target=target,
             service=service,
             credentials=credentials,
-            options=options_for(service, options),
-            compression=compression,
+            options=options_for(service, kept),
+            compression=native_arguments.compression(target, compression),
             policy=PolicyConfig(policy) if isinstance(policy, str) else policy,
             endpoints=endpoints,
             bootstrap=bootstrap,
@@ -140,7 +142,7 @@ class ChannelSpec:
             health=watched_name(plans.rest, health, f"channel {target!r}"),
             hash_key=checked(hash_key, f"channel {target!r}"),
             connections=Connections.of(connections, os.environ, f"channel {target!r}"),
-            buffer_bytes=_buffer_bytes(target, options),
+            buffer_bytes=_buffer_bytes(target, kept),
         )
 
     @property
@@ -192,9 +194,7 @@ class ChannelSpec:
         return seated
 
 
-def _plans(
-    target: str, options: Options | None, retry: Retry | None
-) -> tuple[MethodPlans, Options | None]:
+def _plans(target: str, options: Options, retry: Retry | None) -> tuple[MethodPlans, Options]:
     """What is ours of the service config, and the options with what is left of it."""
     if retry is not None and not isinstance(retry, Retry):
         raise ConfigError(
@@ -202,22 +202,22 @@ def _plans(
             "trimtab.Retry(attempts=3, on=['UNAVAILABLE'])"
         )
     plans = NO_PLANS
-    said = dict(options or ()).get(SERVICE_CONFIG)
+    said = dict(options).get(SERVICE_CONFIG)
     if said is not None:
         try:
             plans = parse(said)
         except ConfigError as error:
             raise ConfigError(f"channel {target!r}: {error}") from None
-        options = [(k, plans.rest if k == SERVICE_CONFIG else v) for k, v in options or ()]
+        options = [(k, plans.rest if k == SERVICE_CONFIG else v) for k, v in options]
     if retry is not None:
         own = {name: replace(p, retry=p.retry or retry) for name, p in plans.plans.items()}
         plans = replace(plans, plans={"": Plan(retry), **own})
     return plans, options
 
 
-def _buffer_bytes(target: str, options: Options | None) -> int:
+def _buffer_bytes(target: str, options: Options) -> int:
     """What is kept of a request that is a stream: gRPC's own option and default."""
-    found = dict(options or ()).get(_BUFFER_OPTION, BUFFER_BYTES)
+    found = dict(options).get(_BUFFER_OPTION, BUFFER_BYTES)
     if type(found) is not int or found < 0:
         raise ConfigError(
             f"channel {target!r}: {_BUFFER_OPTION}={found!r} is not a number of bytes, such as 262144"
@@ -231,11 +231,10 @@ def _zone(
     bootstrap: BootstrapSource | None,
 ) -> str:
     """The caller's own word, else the bootstrap's, else the environment's."""
-    if isinstance(locality, Locality):
-        return locality.zone
-    if isinstance(locality, str):
-        return locality
-    if locality is not None:
+    said = locality.zone if isinstance(locality, Locality) else locality
+    if isinstance(said, str):
+        return said
+    if said is not None or locality is not None:
         raise ConfigError(
             f"channel {target!r}: locality={locality!r} is neither a zone's name nor a Locality"
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from trimtab.errors import ConfigError
+from trimtab.model import is_number
 
 AGE_VARIABLE = "TRIMTAB_MAX_CONNECTION_AGE"
 _MOST = 64
@@ -35,7 +36,7 @@ class Connections:
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
         if self.max_age_s is not None and not (
-            _is_number(self.max_age_s) and 1.0 <= self.max_age_s < math.inf
+            is_number(self.max_age_s) and 1.0 <= self.max_age_s < math.inf
         ):
             raise ConfigError(
                 f"Connections: max_age_s={self.max_age_s!r} is not a number of seconds of 1 or more"
@@ -75,7 +76,3 @@ class Connections:
 
 
 ONE = Connections()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

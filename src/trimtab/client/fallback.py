@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -63,6 +63,8 @@ class Fallback:
         """
         if isinstance(given, str):
             raise ConfigError(f"fallback: {given!r} is one text; give a list, such as [{given!r}]")
+        if isinstance(given, Mapping) or not isinstance(given, LastGood | Iterable | None):
+            raise ConfigError(f"fallback: {given!r} is no list; give one, such as ['host:8080']")
         items = [given] if isinstance(given, LastGood) else list(given or ())
         kept = [item for item in items if isinstance(item, LastGood)]
         if len(kept) > 1:

@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 
 from trimtab.attempt import Retry
+from trimtab.client import native_arguments
 from trimtab.client.aio_picking import PickingChannel, missing_hook
 from trimtab.client.aio_public import PublicChannel
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
@@ -84,7 +85,7 @@ def insecure_channel(
         connections: how many to each endpoint, and for how long.
 
     Raises:
-        ConfigError: a wrong target, policy, endpoint or bootstrap.
+        ConfigError: a wrong argument.
     """
     if disabled():
         target, options = native(target, options, endpoints, bootstrap)
@@ -105,7 +106,7 @@ def insecure_channel(
         hash_key=hash_key,
         connections=connections,
     )
-    return _make(spec, interceptors)
+    return _make(spec, native_arguments.interceptors(target, interceptors))
 
 
 def secure_channel(
@@ -131,8 +132,9 @@ def secure_channel(
     The certificate must be good for the service's name in the target, as with native xDS channels.
 
     Raises:
-        ConfigError: a wrong target, policy, endpoint or bootstrap.
+        ConfigError: a wrong argument.
     """
+    native_arguments.credentials(target, credentials)
     if disabled():
         target, options = native(target, options, endpoints, bootstrap)
         return grpc.aio.secure_channel(
@@ -154,4 +156,4 @@ def secure_channel(
         hash_key=hash_key,
         connections=connections,
     )
-    return _make(spec, interceptors)
+    return _make(spec, native_arguments.interceptors(target, interceptors))

@@ -12,6 +12,7 @@ import grpc
 
 from trimtab.attempt import KeepingSerializer, Retry
 from trimtab.balancer import Balancer
+from trimtab.client import native_arguments
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks, Options
 from trimtab.client.connections import Connections
 from trimtab.client.instrumented import front_of, put_over
@@ -286,7 +287,7 @@ def insecure_channel(
         connections: how many to each endpoint, and for how long.
 
     Raises:
-        ConfigError: a wrong target, policy, endpoint or bootstrap.
+        ConfigError: a wrong argument.
     """
     if disabled():
         target, options = native(target, options, endpoints, bootstrap)
@@ -333,8 +334,9 @@ def secure_channel(
     The certificate must be good for the service's name in the target, as with native xDS channels.
 
     Raises:
-        ConfigError: a wrong target, policy, endpoint or bootstrap.
+        ConfigError: a wrong argument.
     """
+    native_arguments.credentials(target, credentials)
     if disabled():
         target, options = native(target, options, endpoints, bootstrap)
         return grpc.secure_channel(target, credentials, options, compression)

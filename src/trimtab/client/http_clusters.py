@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from trimtab.attempt import Retry
 from trimtab.balancer import Node
 from trimtab.client.bootstrap import load
 from trimtab.client.channel_spec import BootstrapSource, ChannelSpec, Endpoints, Fallbacks
-from trimtab.client.fallback import Fallback
+from trimtab.client.fallback import Fallback, Given
 from trimtab.client.forking import watch_forks
 from trimtab.client.http_cluster import HttpCluster
 from trimtab.client.http_names import XDS, HttpNames, by_name, of_cluster
@@ -191,7 +191,8 @@ def _checked(fallback: HttpFallbacks | None) -> HttpFallbacks | None:
     found: dict[str, Fallbacks] = {}
     for name, given in by_name(fallback, "fallback").items():
         # More than one will read it.
-        kept = given if isinstance(given, LastGood | str) else tuple(given)
+        once = not isinstance(given, LastGood | str) and isinstance(given, Iterable)
+        kept = tuple(cast("Iterable[Given]", given)) if once else given
         Fallback.of(name, kept, "")
         found[name] = kept
     return found

@@ -30,14 +30,16 @@ class HttpNames:
     def __init__(self, hosts: Iterable[str], endpoints: Mapping[str, Endpoints] | None) -> None:
         if isinstance(hosts, str):
             raise ConfigError(f"hosts: {hosts!r} is one text; give a list, such as [{hosts!r}]")
+        if not isinstance(hosts, Iterable):
+            raise ConfigError(f"hosts: {hosts!r} is no list; give one, such as ['*.shop']")
         self._endpoints = {
             name: _read(name, given)
-            for name, given in by_name(endpoints or {}, "endpoints").items()
+            for name, given in by_name({} if endpoints is None else endpoints, "endpoints").items()
         }
         self._exact = set(self._endpoints)
         self._below: list[str] = []
         for item in hosts:
-            pattern = item.lower()
+            pattern = item.lower() if isinstance(item, str) else ""
             if "/" in pattern or "*" in pattern[1:] or pattern in {"", "*", "*."}:
                 raise ConfigError(
                     f"hosts: {item!r} is no host; give 'orders.shop:8080', 'orders.shop' or '*.shop'"
@@ -89,7 +91,7 @@ def by_name(given: Mapping[str, T], argument: str) -> dict[str, T]:
         )
     found: dict[str, T] = {}
     for name, value in given.items():
-        if "*" in name or "/" in name:
+        if not isinstance(name, str) or "*" in name or "/" in name:
             raise ConfigError(
                 f"{argument}: {name!r} is no cluster's name, such as 'orders.shop:8080'"
             )

@@ -44,12 +44,17 @@ class HttpPlans:
             than once.
 
     Raises:
-        ConfigError: one is no ``Retry``, a method is not in capitals, or a status is none of HTTP's.
+        ConfigError: one is no ``Retry``, ``retries`` is no mapping, a method is not in capitals, or a status is none of HTTP's.
     """
 
     def __init__(
         self, retry: Retry | None = None, retries: Mapping[str, Retry] | None = None
     ) -> None:
+        if not isinstance(retries, Mapping | None):
+            raise ConfigError(
+                f"retries: {retries!r} is no mapping; give them by method, such as "
+                "{'POST': trimtab.Retry(on=[503])}"
+            )
         usual = ONCE if retry is None else _completed("retry", retry)
         self._said = retry is not None
         self._plans = dict.fromkeys(IDEMPOTENT, usual)

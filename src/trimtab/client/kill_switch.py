@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from trimtab.client import native_arguments
 from trimtab.client.bootstrap import (
     FILE_VARIABLE,
     SHORT_VARIABLE,
@@ -54,7 +55,7 @@ def native(
     """
     _say("channels are gRPC's own; policy=, locality= and labels= have no effect")
     service = service_name(target)
-    given = tuple(options or ())
+    given = native_arguments.options(target, options)
     if endpoints is None:
         _tell_grpc(bootstrap)
         return f"xds:///{service}", given

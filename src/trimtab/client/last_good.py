@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from trimtab.errors import ConfigError
-from trimtab.model import Endpoint, PolicyConfig, Snapshot
+from trimtab.model import Endpoint, PolicyConfig, Snapshot, is_number
 
 _FORMAT = 1
 _WEEK_S = 7 * 86_400.0
@@ -40,7 +40,12 @@ class LastGood:
     max_age_s: float = _WEEK_S
 
     def __post_init__(self) -> None:
-        if not self.directory or not self.max_age_s > 0.0:
+        if (
+            not isinstance(self.directory, str | os.PathLike)
+            or not self.directory
+            or not is_number(self.max_age_s)
+            or not self.max_age_s > 0.0
+        ):
             raise ConfigError(
                 f"fallback: LastGood({self.directory!r}, max_age_s={self.max_age_s!r}): give a directory, "
                 "and an age above 0 in seconds"

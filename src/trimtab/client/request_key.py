@@ -26,7 +26,12 @@ def request_key(key: str) -> Iterator[None]:
             answer = stub.Get(request)
 
     It goes before a channel's ``hash_key`` and the metadata that the policy's parameter of that name names.
+
+    Raises:
+        ConfigError: the key is no text.
     """
+    if not isinstance(key, str):
+        raise ConfigError(f"request_key: {key!r} is no text; give one, such as str(user.id)")
     token = _KEY.set(key)
     try:
         yield

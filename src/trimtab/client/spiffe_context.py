@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from trimtab.client.tls_files import check_paths
 from trimtab.errors import ConfigError
 
 _SCHEME = "spiffe://"
@@ -85,17 +86,27 @@ def spiffe_context(
     Raises:
         ConfigError: a file is bad, or an id is none.
     """
-    wanted = frozenset([servers] if isinstance(servers, str) else servers)
-    for name in wanted or {""}:
-        if not name.startswith(_SCHEME) or "*" in name.removesuffix("/*") or name == f"{_SCHEME}*":
+    if not isinstance(servers, Iterable):
+        raise ConfigError(f"spiffe_context: servers: {servers!r} is no list of SPIFFE ids")
+    wanted = tuple([servers] if isinstance(servers, str) else servers)
+    for name in wanted or ("",):
+        if (
+            not isinstance(name, str)
+            or not name.startswith(_SCHEME)
+            or "*" in name.removesuffix("/*")
+            or name == f"{_SCHEME}*"
+        ):
             raise ConfigError(
                 f"spiffe_context: servers: {name!r} is no SPIFFE id such as "
                 "'spiffe://example.org/ns/shop/sa/orders', or one with '/*' at the end"
             )
+    check_paths("spiffe_context", ca=ca, certificate=certificate, key=key)
+    if ca is None:
+        raise ConfigError("spiffe_context: ca=None: without authorities nobody would be trusted")
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
-    context.servers = wanted
+    context.servers = frozenset(wanted)
     context.sslobject_class = _Object
     context.sslsocket_class = _Socket
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 import ssl
 import threading
 import time
@@ -158,6 +159,17 @@ class TlsCredentials(grpc.ChannelCredentials):
         return made if self._call is None else grpc.composite_channel_credentials(made, self._call)
 
 
+def check_paths(where: str, **files: object) -> None:
+    """Refuse what names no file; None is none.
+
+    Raises:
+        ConfigError: one is neither text nor a path.
+    """
+    for argument, file in files.items():
+        if file is not None and (not isinstance(file, str | os.PathLike) or not str(file)):
+            raise ConfigError(f"{where}: {argument}={file!r} is no path of a PEM file")
+
+
 def tls_credentials(
     ca: str | Path | None = None,
     certificate: str | Path | None = None,
@@ -181,9 +193,15 @@ def tls_credentials(
         ConfigError: a file can't be read, is broken or has expired, or only one of certificate and key is
             given.
     """
+    check_paths("tls_credentials", ca=ca, certificate=certificate, key=key)
     if (certificate is None) is not (key is None):
         raise ConfigError(
             "tls_credentials: certificate= and key= belong together; give both, or neither"
+        )
+    if not isinstance(call, grpc.CallCredentials | None):
+        raise ConfigError(
+            f"tls_credentials: call={call!r} is no grpc.CallCredentials, such as "
+            "grpc.access_token_call_credentials(token)"
         )
     return TlsCredentials(
         None if ca is None else Path(ca),

@@ -77,9 +77,9 @@ def service_name(target: str) -> str:
     """The service that a target names: what follows ``xds:///``, or the target itself.
 
     Raises:
-        ConfigError: the target is empty or has another scheme.
+        ConfigError: the target is no text, is empty or has another scheme.
     """
-    name = target.removeprefix(_SCHEME)
+    name = target.removeprefix(_SCHEME) if isinstance(target, str) else ""
     if not name or "://" in name or name.startswith(("dns:", "unix:", "ipv4:", "ipv6:", "xds:")):
         raise ConfigError(
             f"target {target!r} does not name a service; "

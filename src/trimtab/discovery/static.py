@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from trimtab.errors import ConfigError
 from trimtab.model import Endpoint, Snapshot
@@ -21,7 +21,7 @@ def snapshot_of(cluster: str, endpoints: Iterable[str | Endpoint]) -> Snapshot:
         raise ConfigError(
             f"endpoints: {endpoints!r} is one text; give a list, such as [{endpoints!r}]"
         )
-    if not isinstance(endpoints, Iterable):
+    if isinstance(endpoints, Mapping) or not isinstance(endpoints, Iterable):
         raise ConfigError(f"endpoints: {endpoints!r} is no list; give one, such as ['host:8080']")
     return Snapshot(
         cluster,

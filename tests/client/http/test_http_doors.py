@@ -353,6 +353,7 @@ async def test_nothing_is_known_in_time(door):
         ({"endpoints": {"orders.shop:8080": ["nowhere"]}}, "orders.shop:8080: .*'nowhere'"),
         ({"endpoints": ["10.0.0.1:80"]}, "endpoints: .* is no mapping"),
         ({"fallback": {"orders.shop:8080": ["nowhere"]}}, "fallback: .*'nowhere'"),
+        ({"fallback": {"orders.shop:8080": 5}}, "fallback: 5 is no list"),
     ],
 )
 async def test_a_wrong_argument_is_refused_at_once(door, wrong, told):

@@ -28,7 +28,7 @@ def test_only_hosts_that_were_named(hosts, url, cluster):
 
 
 @pytest.mark.parametrize(
-    "hosts", ["*.shop", ["http://orders.shop"], ["*"], ["a*.shop"], ["*shop"], [""]]
+    "hosts", ["*.shop", ["http://orders.shop"], ["*"], ["a*.shop"], ["*shop"], [""], [5], None]
 )
 def test_a_wrong_pattern_is_refused_with_what_to_write(hosts):
     with pytest.raises(ConfigError, match="hosts: "):
@@ -61,6 +61,9 @@ def test_a_list_with_a_port_goes_before_one_without():
         ({"*.shop": []}, "endpoints: '\\*.shop' is no cluster's name"),
         ({"http://orders.shop": []}, "endpoints: 'http://orders.shop' is no cluster's name"),
         ({"A.shop:1": [], "a.shop:1": []}, "endpoints: 'a.shop:1' is there twice"),
+        ({5: ["10.0.0.1:80"]}, "endpoints: 5 is no cluster's name"),
+        ({"a.shop:1": 5}, "a.shop:1: endpoints: 5 is no list"),
+        ({"a.shop:1": {"10.0.0.1:80": 1}}, "a.shop:1: endpoints: .* is no list"),
     ],
 )
 def test_a_list_of_no_cluster_is_refused(endpoints, told):
