@@ -1,5 +1,6 @@
 """A loop that stands still is measured and said, and costs nobody anything."""
 
+import asyncio
 import re
 import threading
 
@@ -60,6 +61,31 @@ async def test_a_loop_that_is_blocked_is_measured_and_goes_on_where_it_was(caplo
         # The beat began at most BEAT_S before, so the loop came late by at least the rest.
         await eventually(lambda: measured(plane.counters).total >= BLOCKED_S - BEAT_S)
         assert "the event loop stood still" in caplog.text
+
+
+async def test_a_client_that_reads_is_not_ended_while_the_loop_is_slower_than_a_write_may_be():
+    source = QueueSource(updated("orders", 1), Synced())
+    loop, slow = asyncio.get_running_loop(), True
+
+    def hold():
+        if slow:
+            threading.Event().wait(0.1)  # the loop itself, on purpose
+            loop.call_soon(hold)
+
+    async with (
+        running(source, write_deadline_s=0.05) as plane,
+        RawClient(plane.xds_address) as client,
+    ):
+        stream = client.sotw()
+        hold()
+        await stream.hello(type_url=type_urls.EDS, resource_names=[ORDERS])
+        for port in (1, 2, 3, 4):
+            source.put(updated("orders", port))
+            while assignments(read := await stream.read()) != {ORDERS: [port]}:
+                pass
+            await stream.ack(read, resource_names=[ORDERS])
+        slow = False
+        assert plane.counters.get(metrics.WRITE_DEADLINES) == 0
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,8 @@ class Stream:
         self.transport = transport
         self.peer = call.peer()
         self.connected_at = clock()
-        self._writing_since: float | None = None
+        # How many found the message waiting that is being written; None: none is.
+        self._looks: int | None = None
         self._call = call
         self._counters = counters
         self._clock = clock
@@ -140,15 +141,19 @@ class Stream:
     @property
     def write_pending(self) -> bool:
         """Whether the transport still has a message that the client has not taken."""
-        return self._writing_since is not None
+        return self._looks is not None
 
-    def check_reader(self, now: float, deadline_s: float) -> None:
-        """End the stream if a message has waited for its client longer than ``deadline_s``.
+    def check_reader(self, looks: int, deadline_s: float) -> None:
+        """End the stream if a message has waited for its client at more than ``looks`` looks in a row.
 
-        Called for all streams every now and then: a timer for each write costs a tenth of a push.
+        Called for all streams, so many times within ``deadline_s``: a timer for each write costs a tenth
+        of a push. Looks are counted and not seconds: while the loop stands still nobody can hear that a client
+        has read.
         """
-        since = self._writing_since
-        if since is None or now - since < deadline_s or self._ending.done():
+        if self._looks is None or self._ending.done():
+            return
+        self._looks += 1
+        if self._looks <= looks:
             return
         self._counters.add(metrics.WRITE_DEADLINES)
         _LOG.warning("%s did not read for %g s; ending it", self, deadline_s)
@@ -260,10 +265,10 @@ class Stream:
                 await pause(0)
 
     async def _send(self, message: bytes) -> None:
-        self._writing_since = self._clock()
+        self._looks = 0
         await self._call.write(message)
         self._rate.answer_due()
-        self._writing_since = None
+        self._looks = None
         type_name = type_urls.short(self.session.last_type)
         self._counters.add(metrics.RESPONSES, type_name)
         self._counters.add(metrics.RESPONSE_BYTES, type_name, by=len(message))
