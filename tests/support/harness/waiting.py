@@ -43,6 +43,14 @@ def eventually(look, *, within, what):
         pause()
 
 
+def measured(took, *, below, tries=5):
+    """Whether the times ``took`` so far [s] tell enough: one is ``below``, or there were so many tries.
+
+    What our code waits for, it waits for every time; what a busy machine adds, it does not: the least counts.
+    """
+    return len(took) >= tries or min(took, default=below) < below
+
+
 class Unmet(str):
     """What was seen instead of what is waited for."""
 
