@@ -10,6 +10,7 @@ import pytest
 
 import trimtab
 from doors import loop, threads
+from harness.ports import free_port
 from harness.waiting import Unmet, eventually
 from trimtab.errors import ConfigError
 from trimtab.model import Endpoint, Health, Locality, PolicyConfig, Snapshot
@@ -616,7 +617,7 @@ def test_a_pod_that_returns_at_the_same_address_starts_clean(door, servers, ask)
 
 
 def test_a_server_that_says_goodbye_leaves_at_once_and_is_reconnected(door, servers, ask):
-    first, second = servers.open("a", "b")
+    first, second = servers.open("a", port=free_port()), servers.open("b")
     channel = door.open([first.target, second.target])
     connected(channel, 2)
     first.stop()

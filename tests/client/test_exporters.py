@@ -10,6 +10,7 @@ import trimtab
 import trimtab.otel
 import trimtab.prometheus
 from doors import loop, threads
+from harness.ports import free_port
 from harness.waiting import eventually
 from http_servers import HttpServers
 from trimtab.testing import ControlPlane
@@ -295,10 +296,8 @@ async def test_http_requests_are_timed_and_traced(kind, registry, otel):
 
 
 @pytest.mark.parametrize("kind", http_doors.DOORS, ids=lambda door: door.__name__)
-async def test_an_http_attempt_that_reached_nobody_is_counted_as_such(
-    kind, registry, unused_tcp_port
-):
-    client = kind(endpoints={"orders.shop:8080": [f"127.0.0.1:{unused_tcp_port}"]})
+async def test_an_http_attempt_that_reached_nobody_is_counted_as_such(kind, registry):
+    client = kind(endpoints={"orders.shop:8080": [f"127.0.0.1:{free_port()}"]})
     try:
         with pytest.raises(client.errors):
             await client.send("GET", "http://orders.shop:8080/")

@@ -14,6 +14,7 @@ import trimtab
 import trimtab.aio
 from doors.loop import Loop
 from doors.servers import Servers
+from harness.ports import free_port
 from harness.waiting import Deadline, eventually
 from trimtab import Endpoint, LastGood, PolicyConfig, Snapshot
 from trimtab.client.fallback import Fallback, WithFallback
@@ -83,7 +84,7 @@ def servers(echo):
 
 @pytest.fixture
 def control_plane():
-    with ControlPlane() as made:
+    with ControlPlane(port=free_port()) as made:  # the same again after a restart
         yield made
 
 
@@ -94,12 +95,11 @@ def bootstrap(address):
 @pytest.fixture(params=["refuses", "is silent"])
 def lost(request):
     """The bootstrap of a control plane that can't be had."""
-    deaf = socket.create_server(("127.0.0.1", 0))
-    port = deaf.getsockname()[1]
-    if request.param == "refuses":
-        deaf.close()
-    yield bootstrap(f"127.0.0.1:{port}")
-    deaf.close()
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # which refuses connections, and keeps the port for us
+        if request.param == "is silent":
+            deaf.listen()
+        yield bootstrap(f"127.0.0.1:{deaf.getsockname()[1]}")
 
 
 def active():

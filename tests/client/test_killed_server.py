@@ -9,6 +9,7 @@ import pytest
 from doors import loop, threads
 from doors.servers import Servers
 from doors.victim import Victims
+from harness.ports import free_port
 from harness.waiting import eventually
 
 DOORS = {**threads.DOORS, **loop.DOORS}
@@ -46,7 +47,7 @@ def survivors(echo):
 def test_only_calls_in_flight_on_a_killed_server_fail_and_it_is_used_again(
     door, start, survivors, echo
 ):
-    victim, port = start()
+    victim, port = start(free_port())  # the same again
     request = echo[0].Request
     channel = door.open([*(s.target for s in survivors), f"127.0.0.1:{port}"])
     connections(channel, 3)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
+from harness.ports import free_port
 from trimtab.client.ads_stream import AdsStream
 from trimtab.client.bootstrap import Bootstrap, Server, load
 from trimtab.client.subscriber import LINGER_S
@@ -104,11 +105,6 @@ def follow():
         watch.close()
 
 
-def free_port():
-    with ControlPlane() as control_plane:
-        return int(control_plane.address.rpartition(":")[2])
-
-
 def test_watchers_share_one_stream_and_are_called_from_one_thread(follow):
     with ControlPlane() as control_plane:
         control_plane.set(NAME, ["10.0.0.1:1"])
@@ -162,7 +158,7 @@ def test_an_unreachable_control_plane_is_told_and_works_when_it_comes(follow):
 
 
 def test_the_last_good_state_outlives_the_control_plane_and_changes_follow_its_return(follow):
-    with ControlPlane() as control_plane:
+    with ControlPlane(port=free_port()) as control_plane:
         control_plane.set(NAME, ["10.0.0.1:1"])
         first = follow(control_plane.bootstrap())
         first.wait_targets("10.0.0.1:1")

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import socket
 import ssl
 import sys
 import threading
@@ -14,6 +13,7 @@ import pytest
 
 import trimtab
 from certificates import Authority
+from harness.ports import free_port
 from harness.waiting import Deadline, eventually, pause
 from http_doors import DOORS, Aiohttp, HttpxSync
 from trimtab.client.http_waiting import pick_blocking
@@ -29,9 +29,7 @@ URL = "http://orders.shop:8080"
 
 def unused_target():
     """A port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def in_flight(client):
