@@ -515,11 +515,12 @@ def test_who_cancels_one_cancels_its_attempt_and_its_iterator(streams, arity, po
         let_go.set()
         assert call.code() is grpc.StatusCode.CANCELLED
     else:
-        cut = []
+        asked, cut = threading.Event(), []
 
         async def source():
             try:
                 yield messages(echo, 1)[0]
+                asked.set()
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 cut.append(True)
@@ -528,11 +529,13 @@ def test_who_cancels_one_cancels_its_attempt_and_its_iterator(streams, arity, po
         async def begin():
             stub = getattr(streams.stub, arity)
             if streams.style == "written":
+                asked.set()
                 return stub(timeout=LONG_S)
             return stub(source(), timeout=LONG_S)
 
         call = channel.run(begin())
         eventually(lambda: any(pod.holding for pod in pods), within=10, what="it hangs")
+        assert asked.wait(10)  # where it is cut
 
         async def cancel():
             assert call.cancel()

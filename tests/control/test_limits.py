@@ -100,7 +100,7 @@ async def test_a_stream_that_asks_too_often_waits_and_others_do_not():
 
 
 async def test_streams_end_at_their_age_and_may_come_again():
-    async with limited(connection_age_s=0.3) as (plane, client):
+    async with limited(connection_age_s=1.0) as (plane, client):
         stream = client.sotw()
         await stream.hello(type_url=type_urls.CDS, resource_names=[ORDERS])
         code, text = await ended(stream)
@@ -121,7 +121,7 @@ async def closed_by_server(reader):
 
 
 async def test_a_connection_that_says_nothing_is_closed_and_costs_others_nothing():
-    async with limited(handshake_s=0.5) as (plane, client):
+    async with limited(handshake_s=2.0) as (plane, client):
         address = plane.xds_address
         silent = [await asyncio.open_connection(address.host, address.port) for _ in range(100)]
         stream = client.sotw()

@@ -69,10 +69,14 @@ async def test_rates_are_those_of_the_interval_though_responses_report_none(subs
     await call.read()
     for n in range(30):
         load.end(load.begin(), 0.01, failed=n < 10)
-    report = await call.read()
-    took = clock.elapsed
-    # 30 requests in an interval of at least 0.3 s, and no longer than all of it took.
-    assert 30 / took <= report.rps_fractional <= 100.1
-    assert report.eps == pytest.approx(report.rps_fractional / 3)
-    assert (await call.read()).rps_fractional == 0
+    rates, errors = [], []
+    # Until one without: where the machine stands still an interval may end before them, or among them.
+    while not any(rates) or rates[-1]:
+        took = clock.elapsed
+        report = await call.read()
+        rates.append(report.rps_fractional)
+        errors.append(report.eps)
+    # 30 requests in intervals of at least 0.3 s, and none longer than all of it took.
+    assert 30 / took <= sum(rates) <= 100.1
+    assert sum(errors) == pytest.approx(sum(rates) / 3)
     call.cancel()

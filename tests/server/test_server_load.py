@@ -1,11 +1,13 @@
 """What a server says of its load, with a settable clock."""
 
 import logging
+import time
 from contextvars import Context
 
 import pytest
 from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
 
+from harness.waiting import Deadline
 from trimtab.load_codec import decode
 from trimtab.server import CpuUtilization, ServerLoad, record_cost
 from trimtab.server.costs import collect_costs
@@ -90,9 +92,15 @@ def test_the_first_request_does_not_look_like_a_flood():
 
 
 def test_the_processor_s_utilisation_grows_with_work():
+    # As much as the machine gives this process meanwhile: measured within and around.
+    around, begun_around = Deadline(0), time.process_time()
     used = CpuUtilization(cores=1)
+    within, begun_within = Deadline(0), time.process_time()
     sum(range(3_000_000))
-    assert 0.2 < used() < 1.5
+    worked, passed = time.process_time() - begun_within, within.elapsed
+    share = used()
+    assert worked / around.elapsed <= share
+    assert share <= (time.process_time() - begun_around) / passed
 
 
 def test_costs_are_added_up_and_go_beside_the_report():

@@ -73,7 +73,7 @@ async def pause(seconds=0.005):
     await over.wait()
 
 
-async def eventually(look, *, within=5.0, every=0.005):
+async def eventually(look, *, within=20.0, every=0.005):
     """Wait until ``look()`` is true, and return it."""
     async with asyncio.timeout(within):
         while not (seen := look()):
@@ -159,7 +159,7 @@ class RawStream:
             fields["version_info"] = response.version_info
         await self.send(type_url=response.type_url, response_nonce=response.nonce, **fields)
 
-    async def read(self, within=5.0):
+    async def read(self, within=20.0):
         async with asyncio.timeout(within):
             return await self.call.read()
 
@@ -170,10 +170,10 @@ class RawStream:
         self._reading = reading
         return not done
 
-    async def read_after_silence(self, within=5.0):
+    async def read_after_silence(self, within=20.0):
         return await asyncio.wait_for(self._reading, within)
 
-    async def status(self, within=5.0):
+    async def status(self, within=20.0):
         async with asyncio.timeout(within):
             return await self.call.code(), await self.call.details()
 

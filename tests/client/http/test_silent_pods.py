@@ -47,12 +47,17 @@ def silencer(request, victim):
     made.close()
 
 
+# Only silence leaves a pod out. On a busy machine requests may reach their time limit before it is noticed,
+# and by those errors a pod could get none for long.
+BY_SILENCE = PolicyConfig.of("round_robin", eject=False, error_bias=0)
+
+
 class Known:
     """A client of three servers and the victim, and what its balancer thinks of the victim."""
 
     def __init__(self, door, servers, port, **more):
         targets = [*(s.target for s in servers.open("a", "b", "c")), f"127.0.0.1:{port}"]
-        self.client = door(endpoints={"orders.shop:8080": targets}, policy="round_robin", **more)
+        self.client = door(endpoints={"orders.shop:8080": targets}, policy=BY_SILENCE, **more)
         self._port = port
 
     async def server(self):
