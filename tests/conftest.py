@@ -3,13 +3,18 @@
 import os
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
 
-# A deadline per example measures the machine, not the code.
-settings.register_profile("local", deadline=None, print_blob=True)
+# A deadline per example measures the machine, not the code; so does how long it takes to make them.
+settings.register_profile(
+    "local",
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 PROCESSES = {
