@@ -1,3 +1,5 @@
+import contextlib
+import gc
 import threading
 from random import Random
 
@@ -112,6 +114,61 @@ def test_a_connection_that_the_strategy_raised_at_is_told_it_again_with_the_firs
     strategy.wrong = False
     b.beat()
     assert taken(b) == {"10.0.0.1"}
+
+
+class Unlearning(RoundRobin):
+    """A user's own that raises whenever it is told of an end."""
+
+    def done(self, node, outcome, latency, now, report):
+        raise LookupError(node.endpoint.address)
+
+
+@pytest.fixture
+def unlearning(monkeypatch):
+    monkeypatch.setitem(
+        policies._registry, "unlearning", lambda _params, random: Unlearning(random)
+    )
+    return PolicyConfig("unlearning")
+
+
+def test_an_end_that_the_strategy_raised_at_is_over_and_told_with_the_next_beat(unlearning):
+    told = []
+    b = balancer(endpoint(1), policy=unlearning, raised=lambda *what: told.append(what))
+    first, second, third = b.pick(), b.pick(), b.pick()
+    first.finish(Outcome.SUCCESS)
+    second.finish(Outcome.FAILURE)
+    b.ends.append((third, 0.0, None))  # as a door does that leaves the counting to the next choice
+    assert b.pick().node.in_flight == 1
+    assert not told
+    b.beat()
+    b.beat()
+    ((policy, error, times),) = told
+    assert (policy, str(error), times) == ("unlearning", "10.0.0.1", 3)
+
+
+@pytest.mark.parametrize("zone", ["", "a"])
+def test_judges_learn_of_failures_that_the_strategy_raised_at(unlearning, zone):
+    b = balancer(
+        *(endpoint(i, locality=Locality(zone="a")) for i in (1, 2, 3)),
+        policy=unlearning, zone=zone, raised=lambda *_: None,
+    )  # fmt: skip
+    for _ in range(600):
+        pick = b.pick()
+        failed = pick.node.endpoint.address == "10.0.0.1"
+        pick.finish(Outcome.FAILURE if failed else Outcome.SUCCESS)
+    assert b.ejections == 1
+
+
+@pytest.mark.parametrize("raised", [None, lambda *_: None])
+def test_an_endpoint_that_has_left_is_let_go_of_though_the_strategy_raised_at_its_last_end(
+    unlearning, raised
+):
+    b = balancer(endpoint(1), policy=unlearning, raised=raised)
+    pick = b.pick()
+    b.update(snapshot(endpoint(2)))
+    with contextlib.suppress(LookupError):
+        pick.finish(Outcome.SUCCESS)
+    assert not any(isinstance(each, set) for each in gc.get_referrers(pick.node))
 
 
 def test_a_pod_that_returns_at_the_same_address_starts_clean():

@@ -167,6 +167,9 @@ class Balancer:
         stalled: called with each node that has fallen silent, so that somebody asks it for a sign of
             life and tells ``alive``. Under the lock: it must not block or call back. None: nobody
             asks, and silent nodes are tried with requests after a while.
+        raised: told by ``beat``, outside of the lock, what a strategy of the user's own raised where it
+            was told of ends: its name, the first error since the last beat, how many there were. None: who
+            ends a pick gets what it raises.
         lock: held for the length of one decision and never over I/O. An ``RLock``, since a finaliser that
             ends a pick may run in the middle of a decision of its own thread; where there is one thread
             too, since Python's own stand-in for a lock costs four function calls per request. None: none.
@@ -192,8 +195,8 @@ class Balancer:
     __slots__ = (
         "__weakref__", "_ask", "_asking", "_base", "_beat", "_by_label", "_candidates", "_choose",
         "_clock", "_cluster", "_config", "_crossings", "_fixed", "_labels", "_learn", "_leaving",
-        "_lock", "_members", "_nodes", "_number", "_past", "_random", "_report_of", "_round",
-        "_selections", "_stack", "_stale", "_tell_stalled", "_untaken", "_untold", "_updated",
+        "_lock", "_members", "_nodes", "_number", "_past", "_raised", "_random", "_report_of", "_round",
+        "_selections", "_stack", "_stale", "_tell_raised", "_tell_stalled", "_untaken", "_untold", "_updated",
         "_wall", "_whole", "_woke", "_zone", "connects", "disconnects", "dropped", "ends",
         "hash_key", "policy_error", "probing", "reads_reports", "snapshot", "tells_connections",
     )  # fmt: skip
@@ -209,6 +212,7 @@ class Balancer:
         labels: Mapping[str, str] | None = None,
         policy: PolicyConfig | None = None,
         stalled: Callable[[Node], None] | None = None,
+        raised: Callable[[str, Exception, int], None] | None = None,
         lock: AbstractContextManager[Any] | None = None,
         report_of: Callable[[Any], LoadReport | None] | None = None,
     ) -> None:
@@ -226,6 +230,8 @@ class Balancer:
         self._report_of = report_of
         self._fixed = policy
         self._config = policy
+        self._tell_raised = raised
+        self._raised: tuple[Exception, int] | None = None
         self._tell_stalled = stalled
         self._ask = None if stalled is None else self._stalled
         self._adopt(Stack(policy, random, zone, self._ask))
@@ -553,12 +559,19 @@ class Balancer:
                 outcome = CANCELLED
             else:
                 node.errors += 1
-        if type(pick) is Pick:
-            self._learn(node, outcome, latency, now, report)
-        elif isinstance(pick, LabelledPick):
-            pick.selection.done(pick.selected, outcome, latency, now, report)
         if self._leaving and not node.in_flight:
             self._leaving.discard(node)
+        try:
+            if type(pick) is Pick:
+                self._learn(node, outcome, latency, now, report)
+            elif isinstance(pick, LabelledPick):
+                pick.selection.done(pick.selected, outcome, latency, now, report)
+        except Exception as error:
+            if self._tell_raised is None:
+                raise
+            # The attempt is over whatever the strategy makes of it; and here another request may be choosing.
+            first, times = self._raised or (error, 0)
+            self._raised = first, times + 1
 
     def beat(self) -> None:
         """This process is awake. A door that says so every ``BEAT_S`` seconds makes pauses visible.
@@ -571,10 +584,18 @@ class Balancer:
         """
         if self._untaken:
             self._stale = True
+        if self._raised is not None:
+            self._say_raised()
         now = self._clock()
         if self._late(now):
             self._woke = now
         self._beat = now
+
+    def _say_raised(self) -> None:
+        with self._lock:
+            raised, self._raised = self._raised, None
+        if raised is not None and self._tell_raised is not None:
+            self._tell_raised(self.policy, *raised)
 
     def _late(self, now: float) -> bool:
         return now - self._beat > BEAT_S + _LATE_S

@@ -28,6 +28,7 @@ from trimtab.client.gone_channel import GONE
 from trimtab.client.links import Link, Links
 from trimtab.client.liveness import AioQuestions
 from trimtab.client.native_channels import asyncio_channel
+from trimtab.client.policy_errors import PolicyErrors
 from trimtab.client.request_labels import wanted_labels
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.model import Snapshot
@@ -115,6 +116,7 @@ class AioCluster:
             labels=spec.labels,
             policy=spec.policy,
             stalled=self._question,
+            raised=PolicyErrors(spec.service),
             lock=self._lock,
             report_of=report_of,
         )

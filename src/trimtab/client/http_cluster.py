@@ -23,6 +23,7 @@ from trimtab.client.channel_spec import ChannelSpec
 from trimtab.client.http_attempts import CLIENT_ERROR, HttpAttempts, report_of_http
 from trimtab.client.http_liveness import LIVENESS
 from trimtab.client.http_plans import HttpPlans
+from trimtab.client.policy_errors import PolicyErrors
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.errors import NoEndpoints
 from trimtab.load_codec import HEADER, decode
@@ -77,6 +78,7 @@ class HttpCluster:
             labels=spec.labels,
             policy=spec.policy,
             stalled=self._ask_silent,
+            raised=PolicyErrors(spec.service),
             lock=self.lock,
         )
         self.balancer.tells_connections = False

@@ -20,6 +20,12 @@ COUNTED = (
         "How often a channel of a service went over to a fallback.",
         ("service",),
     ),
+    Metric(
+        "trimtab_client_policy_errors_total",
+        "counter",
+        "Ends of attempts that a policy raised at.",
+        ("service",),
+    ),
 )
 COUNTERS = Counters(COUNTED)
 METRICS = COUNTED + live_metrics.METRICS + xds_metrics.METRICS

@@ -34,6 +34,7 @@ from trimtab.client.forking import FORKED, watch_forks
 from trimtab.client.links import Link, Links
 from trimtab.client.liveness import SyncQuestions
 from trimtab.client.native_channels import blocking_channel
+from trimtab.client.policy_errors import PolicyErrors
 from trimtab.client.sync_probes import SyncProbes
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.errors import NoEndpoints
@@ -148,6 +149,7 @@ class SyncCluster:
             labels=spec.labels,
             policy=spec.policy,
             stalled=self._stalled,
+            raised=PolicyErrors(spec.service),
             lock=lock,
         )
         self.attempts = spec.attempts(Random(), self.balancer)

@@ -124,8 +124,10 @@ class Ejection:
     ) -> None:
         """Count."""
         if outcome in _FAILED:
-            self.inner.done(node, outcome, latency, now, report)
-            self._failure(node, now)
+            try:
+                self.inner.done(node, outcome, latency, now, report)
+            finally:  # whatever a strategy of the user's own makes of it
+                self._failure(node, now)
             return
         if self._suspects and outcome is not Outcome.CANCELLED:
             suspect = self._suspects.get(node)

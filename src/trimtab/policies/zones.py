@@ -213,7 +213,6 @@ class Zones:
         zone = self._zones.get(name)
         if zone is None:
             return
-        zone.policy.done(node, outcome, latency, now, report)
         if outcome in _FAILED:
             zone.samples += 1.0
             zone.seconds += max(latency, PENALTY * self._mean)
@@ -232,6 +231,9 @@ class Zones:
             zone.row = 0
             self._answers[0] += 1.0
             self._answers[1] += latency
+        zone.policy.done(
+            node, outcome, latency, now, report
+        )  # last: one of the user's own may raise
 
     def _tick(self, now: float) -> None:
         self._due = now + TICK_S
