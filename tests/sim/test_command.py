@@ -3,16 +3,22 @@
 import json
 import re
 import xml.etree.ElementTree as ET
+from io import StringIO
+from itertools import count
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from rich.console import Console
 
 from trimtab.cli import cli
 from trimtab.errors import ConfigError
 from trimtab.sim import library
+from trimtab.sim.report import Report
+from trimtab.sim.run import run
 from trimtab.sim.sizing import needs, parse_goal, saving, with_pods
+from trimtab.sim.tables import show
 
 SMALL = """
 title: A small <fleet> & more
@@ -54,6 +60,32 @@ def test_the_table_has_a_row_for_each_policy_and_bound(mine):
     for head in ("p99.9", "errors (2 s)", "cross-zone", "max/mean", "used"):
         assert head in told
     assert "5 clients, 5 pods with 2 workers each and one queue" in told
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_narrow_terminal_shows_each_figure_beside_its_policy(mine, columns):
+    _, scenario = library.find(str(mine))
+    report = Report("mine", scenario, run(scenario, count().__next__, lambda *_: None))
+    narrow, wide = (Console(width=width, file=StringIO()) for width in (columns, 500))
+    for console in (narrow, wide):
+        show(report, console)
+    lines = narrow.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "…" not in narrow.file.getvalue()
+    for row in report.rows:
+        (whole,) = (line for line in wide.file.getvalue().splitlines() if begins(line, row.label))
+        parts = [line for line in lines if begins(line, row.label)]
+        assert len(parts) > 1
+        assert [cell for part in parts for cell in split(part)[1:]] == split(whole)[1:]
+
+
+def begins(line, label):
+    return split(line)[0] == label
+
+
+def split(line):
+    """The cells of a row; two blanks or more stand between them."""
+    return re.split(r" {2,}", line.rstrip())
 
 
 def test_the_json_has_the_documented_keys(mine, tmp_path):
