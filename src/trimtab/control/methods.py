@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -58,20 +59,21 @@ METHODS = {
 
 
 class Handlers(grpc.GenericRpcHandler):
-    """Finds the method; an unknown one is UNIMPLEMENTED by gRPC itself."""
+    """Finds the method; an unknown one is UNIMPLEMENTED by gRPC itself.
 
-    def __init__(self, handle: Callable[[Method, Call], Coroutine[Any, Any, None]]) -> None:
-        self._handle = handle
+    Args:
+        handle: called with the method, gRPC's iterator of requests, and the call.
+    """
+
+    def __init__(self, handle: Callable[[Method, object, Call], Coroutine[Any, Any, None]]) -> None:
+        # Made once: a stream holds its own for as long as it lives.
+        self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            path: grpc.stream_stream_rpc_method_handler(partial(handle, method))
+            for path, method in METHODS.items()
+        }
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """See ``grpc.GenericRpcHandler``."""
-        method = METHODS.get(handler_call_details.method)
-        if method is None:
-            return None
-
-        async def handle(_requests: object, call: Call) -> None:
-            await self._handle(method, call)
-
-        return grpc.stream_stream_rpc_method_handler(handle)
+        return self._handlers.get(handler_call_details.method)

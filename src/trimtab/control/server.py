@@ -202,7 +202,7 @@ class XdsServer:
         """The policy changed: tell every stream what it may have now."""
         self._store.reauthorize()
 
-    async def _handle(self, method: Method, call: Call) -> None:
+    async def _handle(self, method: Method, _requests: object, call: Call) -> None:
         try:
             identity = await self._authenticator.identify(call) if self._authenticator else None
         except Unauthenticated as error:

@@ -85,6 +85,10 @@ class Stream:
         subject: its verified identity, "" if it has proved none.
     """
 
+    __slots__ = ("_call", "_clock", "_counters", "_encoding", "_ending", "_looks", "_origins",
+                 "_rate", "_since", "_writer", "connected_at", "number", "peer", "service",
+                 "session", "subject", "transport")  # fmt: skip
+
     def __init__(
         self,
         number: int,

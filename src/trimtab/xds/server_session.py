@@ -54,6 +54,8 @@ class ServerSession:
         last_type: the type URL of what ``next_response`` returned last; "" before.
     """
 
+    __slots__ = ("_build", "_catalog", "_receive", "_stream", "last_type")
+
     def __init__(
         self,
         catalog: Catalog,

@@ -44,6 +44,9 @@ class Limits:
 class Stream:
     """One client's stream."""
 
+    __slots__ = ("_audience", "_delta", "_number", "_only_type", "_unserved", "catalog",
+                 "client", "events", "limits", "now", "patient", "subscriptions")  # fmt: skip
+
     def __init__(
         self,
         catalog: Catalog,

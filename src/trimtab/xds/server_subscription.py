@@ -37,6 +37,11 @@ _REJECT_WHOLE = frozenset({ClientKind.ENVOY, ClientKind.OTHER})
 class Subscription:
     """All names of one type on one stream."""
 
+    __slots__ = ("_aliases", "_catalog", "_client", "_expanded", "_generation", "_held",
+                 "_initial", "_near_texts", "_soft", "ack_middle", "answer_due", "dirty",
+                 "entries", "explicit", "farewells", "fresh", "full_set", "named", "nonce",
+                 "outstanding", "patient", "raw", "returned", "started", "type_url", "wildcard")  # fmt: skip
+
     def __init__(self, type_url: str, catalog: Catalog, client: Client) -> None:
         self.type_url = type_url
         self.full_set = type_url in type_urls.FULL_SET
