@@ -181,6 +181,11 @@ def test_a_wrong_short_form_names_its_variable(address):
         load(None, {"TRIMTAB_CONTROL_PLANE": address})
 
 
+def test_a_url_in_the_short_form_is_not_taken_for_an_ipv6_address():
+    with pytest.raises(ConfigError, match="'http://plane:18000': write host:port alone"):
+        load(None, {"TRIMTAB_CONTROL_PLANE": "http://plane:18000"})
+
+
 def test_a_wrong_file_names_its_variable_and_path(tmp_path):
     file = tmp_path / "b.json"
     file.write_bytes(b"\xff\xfe")

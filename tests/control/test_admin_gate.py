@@ -236,6 +236,14 @@ async def test_the_command_line_asks_with_a_token_and_trusts_the_authority_that_
             await asked(str(plane.admin_address), token)
         with pytest.raises(ConfigError, match=r"--ca .*give a PEM file"):
             await asked(address, token, token)
+        wrong = tmp_path / "wrong"
+        wrong.write_text("wrong")
+        with pytest.raises(
+            TrimtabError, match=r"refuses the token of --token-file .*wrong: the token"
+        ):
+            await asked(address, wrong, ca)
+        with pytest.raises(ConfigError, match=r"--token-file .*: cannot be read: No such file"):
+            await asked(address, tmp_path / "nowhere", ca)
         token.write_text("two\nlines")
         with pytest.raises(ConfigError, match="one line"):
             await asked(address, token, ca)

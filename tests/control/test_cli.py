@@ -295,6 +295,12 @@ def test_check_names_what_serve_would_reject_and_exits_with_1(manifests):
     assert "broken.yaml" in found["problems"][0]["text"]
 
 
+def test_check_calls_its_path_as_its_help_does(tmp_path):
+    code, _, err = run("check", tmp_path / "nowhere")
+    assert code == 1
+    assert f"PATH {tmp_path / 'nowhere'}: there is no such file or directory" in err
+
+
 def test_check_warns_of_configured_names_without_a_service(manifests, tmp_path):
     config = tmp_path / "trimtab.yaml"
     config.write_text(
@@ -392,6 +398,19 @@ def test_bootstraps_are_what_each_client_reads():
     code, out, err = run("bootstrap", "--for", "trimtab", "--node-id", "n1")
     assert (code, out) == (1, "")
     assert "no node id" in err
+
+
+def test_a_bootstrap_takes_the_control_planes_that_the_environment_of_a_client_names():
+    many = {"TRIMTAB_CONTROL_PLANE": "one:18000, two:18000"}
+    code, out, _ = run("bootstrap", "--for", "grpc", env=many)
+    assert code == 0
+    assert [server.uri for server in load(json.loads(out)).servers] == ["one:18000", "two:18000"]
+    code, out, _ = run("bootstrap", "--for", "trimtab", env=many)
+    exported = dict(line.removeprefix("export ").split("=") for line in out.splitlines())
+    assert [server.uri for server in load(None, exported).servers] == ["one:18000", "two:18000"]
+    code, out, err = run("bootstrap", "--for", "envoy", env=many)
+    assert (code, out) == (2, "")
+    assert "--server one:18000,two:18000: an Envoy takes one address" in err
 
 
 def test_a_bootstrap_says_which_service_and_node_the_client_is_part_of():

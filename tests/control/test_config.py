@@ -118,6 +118,19 @@ def test_a_wrong_address_is_refused_with_its_value_and_an_example(text):
         parse_address(text)
 
 
+@pytest.mark.parametrize("text", ["http://plane:18000", "dns:///plane:18000", "a:1,b:2", "a b:1"])
+def test_what_is_no_host_is_not_taken_for_an_ipv6_address(text):
+    with pytest.raises(ConfigError, match=r"'.*' is not HOST:PORT; for example"):
+        parse_address(text)
+
+
+def test_a_word_that_is_none_of_the_known_ones_is_refused_with_these(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("authorization: {default: mine}")
+    with pytest.raises(ConfigError, match=r"authorization.default: 'mine': is none of own, all$"):
+        load_config(path)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_needs_no_permission(host):
     refuse_open(Address(host, 1), flag="--xds", insecure=False, fix="Give TLS")

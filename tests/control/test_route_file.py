@@ -90,6 +90,11 @@ def test_everything_can_be_said(tmp_path):
         ("routes: [{service: a, fallback: {addresses: [x]}}]", "'x' is not HOST:PORT"),
         ("routes: [{service: a, fallback: {addresses: ['x:0']}}]", "port 0 is nowhere"),
         ("routes: [{service: a, fallback: {address: 1}}]", "known here: addresses, protocol"),
+        ("routes: [{service: a, protocol: h2}]", "routes[0].protocol: 'h2': is none of http1, h2c"),
+        (
+            "routes: [{service: a, fallback: {addresses: ['a:1'], protocol: h2}}]",
+            "routes[0].fallback.protocol: 'h2': is none of http1, h2c",
+        ),
         ("{routes: [{service: a}], listeners: ['a:1', 'a:1']}", "listeners: an address stands"),
         (
             "routes: [{service: a}, {service: c}]",

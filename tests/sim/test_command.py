@@ -174,6 +174,7 @@ def test_what_a_running_system_recorded_is_simulated(source, tmp_path):
     [
         ((), "say which scenario; --list shows"),
         (("nope",), "scenario 'nope': is neither a file nor one of"),
+        (("small-flet",), "did you mean small-fleet?"),
         (("nope.yaml",), "nope.yaml: cannot be read"),
         (("MINE", "--policies", "p9"), "mine: --policies: policy 'p9' is unknown"),
         (("MINE", "--requests", "10"), "mine: events[0].at_s: 2.0: the run ends at"),

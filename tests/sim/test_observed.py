@@ -68,6 +68,7 @@ def test_times_may_be_dates(tmp_path):
         ("", "holds no request"),
         ("time,latency\n1,-2\n", "t.csv:2: latency: '-2' is no number of seconds"),
         ("time,latency\n1\n", "t.csv:2: latency: None"),
+        ("when,took\n1,2\n", "t.csv:1: no column is named latency; there are: when, took; "),
         ("time,latency\nnoon,2\n", "t.csv:2: time: 'noon'"),
         ("time,latency\n1,0\n", "all latencies are 0"),
         ('{"latency": 1}\n[1]\n', "t.csv:2: is no JSON object"),
@@ -126,7 +127,7 @@ def test_a_histogram_in_milliseconds_is_read_as_such():
 @pytest.mark.parametrize(
     ("text", "metric", "told"),
     [
-        ("", None, "there are: none"),
+        ("", None, "holds no histogram"),
         (METRICS, "nope", "no such histogram; there are: rpc_duration_seconds, body_bytes"),
         (METRICS + METRICS.replace("rpc", "web"), None, "say which histogram with --metric"),
         ('d_seconds_bucket{le="+Inf"} 0\n', None, "counted nothing"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trimtab.cli.options import address, admin_server, option, output_option
+from trimtab.cli.options import addresses, admin_server, option, output_option
 from trimtab.cli.serve import serve
 from trimtab.cli.simulate import simulate
 
@@ -267,11 +267,13 @@ def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
 )
 @option(
     "--server",
-    callback=address,
+    "servers",
+    callback=addresses,
     metavar="HOST:PORT",
     default="127.0.0.1:18000",
     envvar="TRIMTAB_CONTROL_PLANE",
-    help="The --xds address of the control plane, as the client reaches it.",
+    help="The --xds address of the control plane, as the client reaches it. Not for Envoy: several "
+    "with commas, of which the first that answers is asked.",
 )
 @option(
     "--node-id",
@@ -354,7 +356,7 @@ def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
 )
 def bootstrap(
     kind: str,
-    server: Address,
+    servers: tuple[Address, ...],
     node_id: str,
     zone: str,
     namespace: str,
@@ -387,17 +389,21 @@ def bootstrap(
       trimtab bootstrap --for envoy-secret --token-file /trimtab/token > secret.yaml
       trimtab bootstrap --for envoy --ca /trimtab/ca.crt --token-file /trimtab/token --secret-file secret.yaml
     """
-    from trimtab.control.bootstraps import BOOTSTRAPS, Identity, edge_bootstrap
-    from trimtab.control.bootstraps import secret_file as text_of_secret
+    from trimtab.control import bootstraps
     from trimtab.control.trust import Trust
     from trimtab.errors import ConfigError
 
     if kind == "envoy-secret":
-        click.echo(text_of_secret(token_file), nl=False)
+        click.echo(bootstraps.secret_file(token_file), nl=False)
         return
-    identity = Identity(node_id, zone, namespace, service, node_name)
+    identity = bootstraps.Identity(node_id, zone, namespace, service, node_name)
     if kind != "envoy" and routes is not None:
         raise click.UsageError(f"--routes {routes}: is for --for envoy")
+    if kind == "envoy" and len(servers) > 1:
+        given = ",".join(map(str, servers))
+        raise click.UsageError(
+            f"--server {given}: an Envoy takes one address; give a name that leads to all replicas"
+        )
     if endpoints_only and routes is None:
         raise click.UsageError("--endpoints-only: says nothing without --routes FILE")
     try:
@@ -405,12 +411,16 @@ def bootstrap(
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     if routes is not None:
-        click.echo(
-            edge_bootstrap(server, identity, routes, endpoints_only=endpoints_only, trust=trust),
-            nl=False,
+        text = bootstraps.edge_bootstrap(
+            servers[0], identity, routes, endpoints_only=endpoints_only, trust=trust
         )
-        return
-    click.echo(BOOTSTRAPS[kind](server, identity, trust), nl=False)
+    elif kind == "envoy":
+        text = bootstraps.envoy_bootstrap(servers[0], identity, trust)
+    elif kind == "grpc":
+        text = bootstraps.grpc_bootstrap(servers, identity, trust)
+    else:
+        text = bootstraps.trimtab_bootstrap(servers, identity, trust)
+    click.echo(text, nl=False)
 
 
 @cli.command(short_help="See it work on this machine, in half a minute.")

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from trimtab.control.config import Address
 
 
+def addresses(context: click.Context, option: click.Parameter, value: str) -> tuple[Address, ...]:
+    """Read one HOST:PORT or several, with commas between them."""
+    return tuple(address(context, option, one.strip()) for one in value.split(","))
+
+
 def address(_context: click.Context, _option: click.Parameter, value: str) -> Address:
     """Read a HOST:PORT."""
     from trimtab.control.config import parse_address

@@ -213,7 +213,9 @@ def _host_port(text: str, origin: str) -> str:
             "such as trimtab.trimtab-system:18000"
         )
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ConfigError(f"{origin}: {text!r}: write an IPv6 address in brackets, [::1]:18000")
+        url = "//" in host
+        fix = "write host:port alone" if url else "write an IPv6 address in brackets, [::1]:18000"
+        raise ConfigError(f"{origin}: {text!r}: {fix}")
     return text
 
 

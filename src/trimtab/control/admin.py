@@ -219,7 +219,11 @@ class Admin:
 
     def _unknown(self, name: str) -> str:
         near = ", ".join(self._store.catalog.names.near(name))
-        hint = f"similar names: {near}" if near else "/api/v1/clusters lists all"
+        hint = (
+            f"similar names: {near}"
+            if near
+            else "`trimtab endpoints` and /api/v1/clusters list all"
+        )
         return f"no cluster answers to {name!r:.200}; {hint}"
 
     async def _clients(self, request: web.Request) -> web.StreamResponse:

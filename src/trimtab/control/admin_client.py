@@ -14,6 +14,7 @@ from trimtab.errors import ConfigError, TransportError, TrimtabError
 from trimtab.tls_trust import trusting
 
 _TIMEOUT_S = 10.0
+_REFUSALS = frozenset({http.client.UNAUTHORIZED, http.client.FORBIDDEN})
 _NOT_ADMIN = (
     "that is not trimtab's admin port; it is the one after `admin on` in the line that `trimtab serve` "
     "prints (https://HOST:PORT if that line says https)"
@@ -66,7 +67,10 @@ class AdminServer:
         try:
             token = self.token_file.read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--token-file {self.token_file}: {error}") from None
+            why = getattr(error, "strerror", None) or error
+            raise ConfigError(
+                f"--token-file {self.token_file}: cannot be read: {why}; name a file with a token"
+            ) from None
         if not token.isascii() or not token.isprintable() or not token:
             raise ConfigError(f"--token-file {self.token_file}: holds no token: one line of text")
         return {"Authorization": f"Bearer {token}"}
@@ -96,7 +100,7 @@ def ask(server: AdminServer, path: str, **query: str) -> Any:
     except ssl.SSLCertVerificationError as error:
         raise TransportError(
             f"the admin pages at {there} have a certificate that is not trusted: "
-            f"{error.verify_message}. Name its authority with --ca or TRIMTAB_ADMIN_CA, and ask by a "
+            f"{error.verify_message.rstrip('.')}. Name its authority with --ca or TRIMTAB_ADMIN_CA, and ask by a "
             "name that it is issued to",
             endpoint=there,
         ) from error
@@ -119,7 +123,10 @@ def ask(server: AdminServer, path: str, **query: str) -> Any:
             f"{there}{path} answered {response.status} without JSON: {_NOT_ADMIN}"
         ) from None
     if response.status != http.client.OK:
-        raise TrimtabError(str(answer.get("error", answer)))
+        said = str(answer.get("error", answer))
+        if response.status in _REFUSALS and server.token_file is not None:
+            said = f"{there} refuses the token of --token-file {server.token_file}: {said}"
+        raise TrimtabError(said)
     return answer
 
 

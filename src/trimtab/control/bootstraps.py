@@ -6,7 +6,7 @@ import json
 import shlex
 import socket
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Identity:
         return node
 
 
-def grpc_bootstrap(server: Address, identity: Identity, trust: Trust = PLAINTEXT) -> str:
+def grpc_bootstrap(servers: Sequence[Address], identity: Identity, trust: Trust = PLAINTEXT) -> str:
     """The JSON that native gRPC reads from ``GRPC_XDS_BOOTSTRAP`` (gRFC A27).
 
     ``ignore_resource_deletion`` (gRFC A53): a client keeps what it has when a control plane stops
@@ -60,16 +60,21 @@ def grpc_bootstrap(server: Address, identity: Identity, trust: Trust = PLAINTEXT
     refuses a node without one.
     """
     node = {"locality": {}, **identity.node()}
-    described = {
-        "server_uri": str(server),
-        **trust.grpc_credentials(),
-        "server_features": ["xds_v3", "ignore_resource_deletion"],
-    }
-    document = {"xds_servers": [described], "node": node}
+    described = [
+        {
+            "server_uri": str(server),
+            **trust.grpc_credentials(),
+            "server_features": ["xds_v3", "ignore_resource_deletion"],
+        }
+        for server in servers
+    ]
+    document = {"xds_servers": described, "node": node}
     return json.dumps(document, indent=2) + "\n"
 
 
-def trimtab_bootstrap(server: Address, identity: Identity, trust: Trust = PLAINTEXT) -> str:
+def trimtab_bootstrap(
+    servers: Sequence[Address], identity: Identity, trust: Trust = PLAINTEXT
+) -> str:
     """The environment of a trimtab client, for a shell.
 
     Raises:
@@ -80,7 +85,7 @@ def trimtab_bootstrap(server: Address, identity: Identity, trust: Trust = PLAINT
             f"--node-id {identity.node_id!r}: the short form has no node id (a client makes one of "
             "host name and process id); leave it out, or use --for grpc, which trimtab reads too"
         )
-    lines = [f"export TRIMTAB_CONTROL_PLANE={shlex.quote(str(server))}"]
+    lines = [f"export TRIMTAB_CONTROL_PLANE={shlex.quote(','.join(map(str, servers)))}"]
     if identity.namespace:
         lines.append(f"export TRIMTAB_NAMESPACE={shlex.quote(identity.namespace)}")
     if identity.zone:
@@ -161,13 +166,6 @@ def secret_file(token_file: str) -> str:
         ConfigError: there is no token.
     """
     return yaml.safe_dump(envoy_secret(token_file), sort_keys=False)
-
-
-BOOTSTRAPS: Mapping[str, Callable[[Address, Identity, Trust], str]] = {
-    "grpc": grpc_bootstrap,
-    "envoy": envoy_bootstrap,
-    "trimtab": trimtab_bootstrap,
-}
 
 
 def _indented(node: Mapping[str, Any], depth: int) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -24,6 +24,7 @@ from trimtab.xds.names import Alias, NameTable
 
 MAX_CONFIG_BYTES = 1 << 20
 _MAX_PORT = 65535
+_NO_HOST = re.compile(r"[\s,/:@]")  # of a URL, or of several addresses
 
 _NonEmpty = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 
@@ -182,7 +183,19 @@ def explain(
         fields = ", ".join(known.__struct_fields__)
         return f"{path}: {name}: unknown field; known here: {fields}"
     shown = f": {value!r:.80}" if value is not None else ""
+    if what.startswith("Invalid enum value"):
+        what = f"is none of {', '.join(_choices(field, whole, parts))}"
     return f"{path}: {field or 'the file'}{shown}: {what[:1].lower()}{what[1:]}"
+
+
+def _choices(
+    field: str, whole: type[msgspec.Struct], parts: Mapping[str, type[msgspec.Struct]]
+) -> list[str]:
+    """The texts that a field of one of these takes."""
+    kind = next((kind for part, kind in parts.items() if part in field), whole)
+    hint = get_type_hints(kind)[field.rpartition(".")[2]]
+    literals = [hint, *get_args(hint)]  # one that may be left out is a union with None
+    return [word for one in literals if get_origin(one) is Literal for word in get_args(one)]
 
 
 def _value_at(content: Any, field: str) -> Any:
@@ -248,11 +261,20 @@ def parse_address(text: str) -> Address:
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    elif ":" in host:
+    elif _is_ipv6(host):
         raise ConfigError(f"{text!r}: put an IPv6 address in brackets: [{host}]:{port}")
+    elif _NO_HOST.search(host):
+        colon = ""
     if not colon or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
         raise ConfigError(f"{text!r} is not HOST:PORT; for example 127.0.0.1:18000")
     return Address(host or "0.0.0.0", int(port))  # noqa: S104 - refused without --insecure
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6  # noqa: PLR2004
+    except ValueError:
+        return False
 
 
 def refuse_open(address: Address, *, flag: str, insecure: bool, fix: str) -> None:

@@ -56,7 +56,7 @@ def check(path: Path, *, max_bytes: int = MAX_BYTES) -> CheckResult:
     """
     problems: list[Problem] = []
     files = ManifestFiles(path, problems.append, max_bytes=max_bytes)
-    files.require()
+    files.require("PATH")
     # The second reading, as if later, ends the doubt whether a broken file is still being written.
     files.read(0.0)
     files.read(2 * MAX_GRACE_S)

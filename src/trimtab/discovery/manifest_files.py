@@ -88,13 +88,16 @@ class ManifestFiles:
         self._gone = False
         self._twice: set[Problem] = set()
 
-    def require(self) -> None:
+    def require(self, name: str = "--manifests") -> None:
         """Make sure that the path can be read at all.
+
+        Args:
+            name: what the path is called where it was given.
 
         Raises:
             DiscoveryError: it can't; the text says why and what to do.
         """
-        where = f"--manifests {self._path}"
+        where = f"{name} {self._path}"
         try:
             mode = self._path.stat().st_mode
             if stat.S_ISDIR(mode):

@@ -120,6 +120,8 @@ def _choose(names: list[str], where: str, wanted: str | None) -> str:
             return wanted.removesuffix("_bucket")
         known = ", ".join(names) or "none"
         raise ConfigError(f"{where}: --metric {wanted}: no such histogram; there are: {known}")
+    if not names:
+        raise ConfigError(f"{where}: holds no histogram: no series NAME_bucket with a label le")
     likely = [name for name in names if _LIKELY.search(name)]
     if len(likely) != 1:
         known = ", ".join(likely or names) or "none"

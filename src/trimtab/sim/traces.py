@@ -88,7 +88,14 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if first == "{":
                 yield from _objects(path, file)
                 return
-            for row in (reader := csv.DictReader(file)):
+            reader = csv.DictReader(file)
+            heads = [(head or "").strip().lower() for head in reader.fieldnames or ()]
+            if heads and not set(heads) & set(_LATENCIES):
+                raise ConfigError(
+                    f"{path}:1: no column is named latency; there are: {', '.join(heads)}; the first "
+                    "line is a header such as time,latency,pod"
+                )
+            for row in reader:
                 yield reader.line_num, {(k or "").strip().lower(): v for k, v in row.items()}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None

@@ -338,6 +338,18 @@ async def test_a_namespace_that_may_not_be_read_holds_up_no_other(api):
         assert view.addresses("orders.other:8080") == ["10.0.9.1"]
 
 
+class Nowhere(Access):
+    server = "https://127.0.0.1:1"
+
+
+async def test_a_server_that_refuses_connections_is_said_in_words(api):
+    async with viewing(api, access=Nowhere(api), synced=False) as view:
+        await until(lambda: view.reason)
+        assert "127.0.0.1:1" in view.reason
+        assert "ssl:" not in view.reason
+        assert "object at" not in view.reason
+
+
 class BehindProxy(Access):
     server = "https://10.1.1.1:6443"
     proxy = None

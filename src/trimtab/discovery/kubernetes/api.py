@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import email.utils
 import math
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -313,4 +314,6 @@ class Api:
 
 
 def _short(error: Exception) -> str:
-    return without_secrets(str(error) or type(error).__name__)[:300]
+    # aiohttp shows its SSLContext, as an object's repr.
+    text = re.sub(r" ssl:(<[^>]*>|\w+)", "", str(error))
+    return without_secrets(text or type(error).__name__)[:300]

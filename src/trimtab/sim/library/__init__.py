@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from trimtab.errors import ConfigError
@@ -25,5 +26,9 @@ def find(name: str) -> tuple[str, Scenario]:
         return name, load_scenario(_HERE / f"{name}.yaml")
     path = Path(name)
     if path.suffix not in {".yaml", ".yml"} and not path.exists():
-        raise ConfigError(f"scenario {name!r}: is neither a file nor one of {', '.join(names())}")
+        near = get_close_matches(name, names(), n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(
+            f"scenario {name!r}: is neither a file nor one of {', '.join(names())}{meant}"
+        )
     return path.stem, load_scenario(path)
