@@ -1,6 +1,7 @@
 """The public fakes keep the promises that users' tests rely on."""
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from trimtab.client.subscription import subscribe
 from trimtab.errors import ConfigError, DiscoveryError
 from trimtab.model import Endpoint, Health, Removed, ServicePort, Snapshot, Synced, Updated
 from trimtab.testing import ControlPlane, FakeClock, FakeSource
+from trimtab.xds.server_events import Acked
 
 NAME = "orders.shop:grpc"
 
@@ -107,6 +109,19 @@ def test_a_control_plane_keeps_port_and_state_over_a_restart():
         watch = subscribe(NAME, told, control_plane.bootstrap())
         assert [e.target for e in told.next().endpoints] == ["10.0.0.1:1"]
         watch.close()
+
+
+def test_a_control_plane_keeps_nothing_of_what_a_client_has_acknowledged():
+    with ControlPlane() as control_plane:
+        told = Told()
+        watch = subscribe(NAME, told, control_plane.bootstrap())
+        for i in range(1, 101):
+            control_plane.set(NAME, [f"10.0.0.{i}:80"])
+            while told.next().endpoints != (Endpoint(f"10.0.0.{i}", 80),):
+                pass
+        kept = sum(isinstance(each, Acked) for each in gc.get_objects())
+        watch.close()
+    assert kept < 10
 
 
 def test_wrong_use_of_a_control_plane_says_what_is_right():

@@ -7,7 +7,7 @@ import pytest
 from trimtab.balancer import Balancer
 from trimtab.client import live_metrics
 from trimtab.client.observing import OTHER, Names
-from trimtab.client.open_channels import Listed, pasts
+from trimtab.client.open_channels import MOST_PASTS, Listed, pasts
 from trimtab.client.watching import Fixed
 from trimtab.model import Endpoint, Locality, PolicyConfig, Snapshot, ZoneSplit
 from trimtab.policies import Outcome
@@ -191,6 +191,21 @@ def test_the_number_of_series_is_bounded(opened):
     assert len(found["trimtab_client_endpoint_requests_total"]) == live_metrics.MOST_ENDPOINTS
     assert found["trimtab_client_endpoints_unlisted"][()] >= 20
     assert values("trimtab_client_endpoints", opened.service) == {("connecting",): len(many)}
+
+
+def test_of_services_without_a_channel_those_that_closed_one_last_are_remembered(opened):
+    still = opened(A)
+    still.send(3)
+    for _ in range(2):
+        opened(A).listed.close()  # of a service that has another channel: it stays
+    for i in range(MOST_PASTS + 10):
+        channel = Channel(f"passing-{i}:80", A)
+        channel.send(1)
+        channel.listed.close()
+    passing = [service for service in pasts() if service.startswith("passing-")]
+    assert passing == [f"passing-{i}:80" for i in range(10, MOST_PASTS + 10)]
+    assert opened.service in pasts()
+    assert values("trimtab_client_requests_total", opened.service) == {("z1",): 3}
 
 
 def test_names_beyond_a_thousand_are_other():

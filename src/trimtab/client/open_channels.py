@@ -12,13 +12,15 @@ from trimtab.client.watching import Closable
 
 _lock = threading.Lock()
 _open: weakref.WeakSet[Balancer] = weakref.WeakSet()
-_past: dict[str, Past] = {}
+MOST_PASTS = 1000
+"""Services without an open channel of which what closed ones did is kept: those that closed one last."""
+_past: dict[str, Past] = {}  # who closed last stands last
 # A channel that is dropped closes wherever garbage is collected, so also where the lock is held.
 _closing: deque[Balancer] = deque()
 
 
 class Past:
-    """What the closed channels of one service did. It stays, as counters must not go back.
+    """What the closed channels of one service did. It stays while others are open: counters must not go back.
 
     Attributes:
         zones: requests by zone of the endpoint.
@@ -88,9 +90,20 @@ def _settle() -> None:
         balancer = _closing.popleft()
         if balancer in _open:
             _open.discard(balancer)
-            past = _past.setdefault(balancer.cluster, Past())
+            past = _past.pop(balancer.cluster) if balancer.cluster in _past else Past()
+            _past[balancer.cluster] = past
             past.add(balancer)
             past.keep(_targets_of(balancer.cluster))
+            if len(_past) > MOST_PASTS:
+                _forget()
+
+
+def _forget() -> None:
+    """Where hosts are strangers' choice, services come and go without end; ``_settle``'s business."""
+    live = {balancer.cluster for balancer in _open}
+    closed = [service for service in _past if service not in live]
+    for service in closed[: max(0, len(closed) - MOST_PASTS)]:
+        del _past[service]
 
 
 def _targets_of(service: str) -> set[str]:

@@ -197,6 +197,7 @@ class ControlPlane:
             for request in requests:
                 with self._changed:
                     stream.session.receive(request)
+                    stream.session.take_events()  # nobody wants to know: else they are kept
                     self._changed.notify_all()
         except ProtocolError as error:
             stream.error = str(error)
