@@ -11,6 +11,7 @@ from trimtab.model import Endpoint, Health, Locality, Synced
 from trimtab.xds.assignments import Fragments, View, _lb_endpoint, assignment_resource
 from trimtab.xds.catalog import Client
 from trimtab.xds.large_assignment import LARGE, SEATS, LargeAssignment, seat_of
+from trimtab.xds.server_subscription import SLICE
 from xds_peer import EDS, Plane, name_of, opened, service, snapshot
 
 STEP = 2000  # endpoints
@@ -252,3 +253,86 @@ def test_what_is_as_it_was_before_it_hides_no_large_cluster(delta):
         (answer,) = peer.get().resources
     assert encoded.count == 0
     assert name_of(opened(answer)) == ORDERS.cluster
+
+
+# More than a response is looked through for.
+SMALL = [service(f"s{number}") for number in range(SLICE + 50)]
+
+
+def asked(plane, *, delta, initial=()):
+    names = [of.cluster for of in (*SMALL, ORDERS)]
+    if delta:
+        peer = plane.delta("trimtab")
+        peer.ask(EDS, names, initial=dict(initial))
+    else:
+        peer = plane.sotw("trimtab")
+        peer.ask(EDS, *names)
+    return peer
+
+
+def in_steps(peer):
+    """All responses, each prepared for; none of them encodes, and no step more than a part."""
+    found = []
+    while True:
+        assert max(steps(peer), default=0) <= STEP + 250
+        with Encodings(_lb_endpoint) as encoded:
+            response = peer.get()
+        assert encoded.count == 0
+        if response is None:
+            return found
+        found += [name_of(opened(one)) for one in response.resources]
+        peer.ack(response)
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
+def test_many_that_are_as_they_were_hide_no_large_cluster(delta):
+    plane = Plane()
+    plane.update(*(snapshot(*pods(2), of=of) for of in (*SMALL, ORDERS)))
+    plane.apply(Synced())
+    peer = asked(plane, delta=delta)
+    peer.drain()
+    for count in (1, 2):
+        plane.update(*(snapshot(*pods(count), of=of) for of in SMALL))
+    plane.update(snapshot(*MANY, of=ORDERS))
+    assert in_steps(peer) == [ORDERS.cluster]
+
+
+@pytest.mark.parametrize("of_orders", [2, len(MANY)])
+def test_who_returns_with_many_that_are_as_they_were_finds_a_large_cluster_encoded_in_steps(
+    of_orders,
+):
+    def anew(count):
+        plane = Plane()
+        plane.update(*(snapshot(*pods(2), of=of) for of in SMALL))
+        plane.update(snapshot(*pods(count), of=ORDERS))
+        plane.apply(Synced())
+        return plane
+
+    earlier = asked(anew(of_orders), delta=True)
+    had = {r.name: r.version for response in earlier.drain() for r in response.resources}
+    changed = [] if of_orders == len(MANY) else [ORDERS.cluster]
+    assert in_steps(asked(anew(len(MANY)), delta=True, initial=had)) == changed
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
+@pytest.mark.parametrize("complete", [False, True])
+def test_many_names_that_nothing_answers_to_hide_no_large_cluster(delta, complete):
+    plane = Plane()
+    plane.update(snapshot(*MANY, of=ORDERS))
+    if complete:
+        plane.apply(Synced())
+    else:
+        plane.catalog.answer_incomplete()
+    assert ORDERS.cluster in in_steps(asked(plane, delta=delta))
+
+
+def test_many_that_are_gone_hide_no_large_cluster():
+    plane = Plane()
+    plane.update(*(snapshot(*pods(2), of=of) for of in (*SMALL, ORDERS)))
+    plane.apply(Synced())
+    peer = asked(plane, delta=True)
+    peer.drain()
+    for of in SMALL:
+        plane.remove(of.cluster)
+    plane.update(snapshot(*MANY, of=ORDERS))
+    assert in_steps(peer) == [ORDERS.cluster]

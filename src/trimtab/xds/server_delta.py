@@ -57,7 +57,12 @@ def build(stream: Stream, sub: Subscription) -> bytes | None:
     room = _ROOM - sum(map(len, removed))
     sub.farewells.clear()
     most = sub.most_in_one
-    while sub.dirty and room > 0 and len(sent) < most and (not sent or sub.next_is_ready):
+    while (
+        sub.dirty
+        and room > 0
+        and len(sent) < most
+        and (not (sent or removed or errors) or sub.next_is_ready)
+    ):
         entry = sub.entries[next(iter(sub.dirty))]
         target = sub.target(entry)
         if target is not None and sub.is_new(entry, target):

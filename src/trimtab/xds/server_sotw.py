@@ -152,7 +152,7 @@ def _changed_only(stream: Stream, sub: Subscription) -> bytes | None:
     errors: list[wire.ResourceError] = []
     sent: list[tuple[Entry, Resource]] = []
     room = _ROOM
-    while sub.dirty and (not sent or sub.next_is_ready):
+    while sub.dirty and (not (sent or errors) or sub.next_is_ready):
         entry = sub.entries[next(iter(sub.dirty))]
         target = sub.target(entry)
         if target is None:

@@ -217,18 +217,33 @@ class Subscription:
     def _unready(self) -> Entry | None:
         """What the next response begins with, if its cluster is large and not encoded.
 
-        What has not changed after all is passed by, as the response does.
+        What has not changed after all is passed by, as the response does. Where that is so much that it takes
+        turns of its own, it is one of those.
         """
         if self.type_url != type_urls.EDS or not self._catalog.any_large:
             return None
+        self.hold_unknown()
+        unchanged = None
         for name in islice(self.dirty, SLICE):
             entry = self.entries[name]
             if not self._is_ready(name):
                 return entry
             target = self.target(entry)
-            if target is not None and self.is_new(entry, target):
+            if target is None:
+                continue  # a response that tells of this goes before a large one
+            if self.is_new(entry, target):
                 return None
-        return None
+            unchanged = entry
+        return unchanged if len(self.dirty) > SLICE else None
+
+    def _pass_by(self) -> None:
+        """Be done with what has not changed after all, of the first that wait."""
+        for name in list(islice(self.dirty, SLICE)):
+            entry = self.entries[name]
+            target = self.target(entry)
+            if target is not None and not self.is_new(entry, target):
+                entry.due = False
+                self.looked_at(name)
 
     def _is_ready(self, name: str) -> bool:
         if self.type_url != type_urls.EDS or not self._catalog.any_large:
@@ -243,7 +258,9 @@ class Subscription:
         """
         entry = self._unready()
         if entry is not None:
-            if self._catalog.prepare(entry.cluster, self._client):
+            if self._is_ready(entry.name):
+                self._pass_by()
+            elif self._catalog.prepare(entry.cluster, self._client):
                 self.target(entry)
             return
         room = _SLICE_BYTES
