@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -14,15 +15,20 @@ from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from envoy.type.matcher.v3 import node_pb2, string_pb2, struct_pb2
 
 from certificates import Authority
+from encodings_count import Encodings
 from identities import client_tls, tokens, with_token, write_pair
 from plane import QueueSource, RawClient, eventually, get, pause, running, updated
 from trimtab.client.bootstrap import Bootstrap
 from trimtab.client.subscription import subscribe
 from trimtab.control.config import Config
 from trimtab.control.security import SecurityOptions
+from trimtab.control.status_stream import Clients
 from trimtab.control.tls import TlsFiles
 from trimtab.model import Endpoint, ServicePort, Snapshot, Synced, Updated
 from trimtab.xds import type_urls
+from trimtab.xds.assignments import _lb_endpoint, assignment_resource
+from trimtab.xds.large_assignment import LARGE
+from xds_peer import Plane, service, snapshot
 
 ORDERS = "orders.shop:8080"
 STATES = config_dump_shared_pb2.ClientResourceStatus
@@ -253,6 +259,34 @@ async def test_an_answer_too_large_for_a_message_is_refused_with_what_to_do():
             await stub.FetchClientStatus(request(contents=True), timeout=10)
         answer = await stub.FetchClientStatus(request(), timeout=10)
         assert len(answer.config) == 24
+
+
+def test_of_a_large_cluster_that_has_changed_nothing_is_encoded_to_be_shown():
+    many = [f"10.{i // 62500}.{i // 250 % 250}.{i % 250}" for i in range(LARGE + 2)]
+    plane = Plane()
+    plane.update(snapshot(*many, of=service()))
+    plane.apply(Synced())
+    peer = plane.sotw("trimtab")
+    peer.ask(type_urls.EDS, ORDERS)
+    peer.drain()
+    stream = SimpleNamespace(
+        session=peer.session, number=1, service="ads", transport="sotw", peer="127.0.0.1:1"
+    )
+    question = request(contents=True).SerializeToString()
+
+    def contents():
+        asked = Clients([stream], plane.catalog, None, (), now=0.0, unix=0.0)
+        with Encodings(_lb_endpoint, assignment_resource) as encoded:
+            answer = csds_pb2.ClientStatusResponse.FromString(asked.answer(question))
+        assert encoded.count == 0
+        ((one,),) = [config.generic_xds_configs for config in answer.config]
+        return one.xds_config.type_url
+
+    assert contents() == type_urls.EDS
+    plane.update(snapshot(*many[1:], of=service()))
+    assert not contents()
+    peer.drain()
+    assert contents() == type_urls.EDS
 
 
 async def test_who_proves_who_he_is_sees_his_own_streams_and_a_reader_all(tmp_path):

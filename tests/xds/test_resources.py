@@ -15,6 +15,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given
 from xds.type.v3 import typed_struct_pb2
 
+from encodings_count import Encodings
 from trimtab.model import (
     MAX_WEIGHT,
     Endpoint,
@@ -25,12 +26,16 @@ from trimtab.model import (
     Synced,
     Updated,
 )
+from trimtab.xds import cluster_views
 from trimtab.xds.assignments import MAX_BODY, Fragments, View, assignment_resource
 from trimtab.xds.catalog import Catalog, Client, ClientKind
 from trimtab.xds.cluster_policy import CLUSTER_PARAMS
+from trimtab.xds.cluster_views import ClusterViews
 from trimtab.xds.decoding import decode_cluster
 from trimtab.xds.endpoint_decoding import AssignmentDecoder
+from trimtab.xds.large_assignment import SEATS, seat_of
 from trimtab.xds.resources import cluster_resource, listener_resource, route_resource
+from trimtab.xds.zone_views import Surroundings
 from xds_peer import CDS, EDS, LDS, MESSAGES, RDS, service, snapshot
 from xds_snapshots import snapshots
 
@@ -390,6 +395,38 @@ def test_a_cluster_too_large_for_a_message_is_served_in_subsets_that_differ_by_c
     assert first != second
     assert mine - yours
     assert yours - mine
+
+
+def many_seats(made):
+    """What clients of more seats and names than one message's subsets are sent."""
+    clients = [Client(f"client-{n}", ClientKind.TRIMTAB) for n in range(16)]
+    assert 2 * len({seat_of(client.node_id) for client in clients}) > SEATS
+    for name in ("orders.shop", "orders.shop:8080"):
+        for client in clients:
+            assert made.get(EDS, name, client)
+
+
+def test_every_subset_that_clients_have_is_encoded_once(crowded):
+    many_seats(crowded)
+    with Encodings(assignment_resource) as encoded:
+        many_seats(crowded)
+    assert encoded.count == 0
+
+
+def test_what_is_kept_of_subsets_is_bounded_and_none_of_an_earlier_content(monkeypatch):
+    monkeypatch.setattr(cluster_views, "MOST_SUBSET_BYTES", 3 * MAX_BODY)
+    views = ClusterViews(snapshot(*crowd(20_000)))
+    around = Surroundings({})
+    for n in range(12):
+        client = Client(f"client-{n}", ClientKind.TRIMTAB)
+        assert views.get(EDS, "orders.shop", client, around)
+        assert 0 < views.subset_bytes <= 3 * MAX_BODY
+        assert views.subset_bytes == sum(len(part.body) for part in views.subsets.values())
+    views.replace(snapshot(*crowd(19_999)))
+    for n in range(12):
+        client = Client(f"client-{n}", ClientKind.TRIMTAB)
+        assert views.get(EDS, "orders.shop", client, around)
+    assert len(views.subsets) == 3
 
 
 def test_no_version_is_longer_than_it_needs_to_be():

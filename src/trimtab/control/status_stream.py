@@ -12,6 +12,7 @@ from trimtab.control.side_stream import SideStream
 from trimtab.control.stream import Call, Stream
 from trimtab.errors import ProtocolError
 from trimtab.telemetry import Counters
+from trimtab.xds import type_urls
 from trimtab.xds.catalog import Catalog
 from trimtab.xds.client_status import StatusQuery, client_status
 from trimtab.xds.server_events import ResourceStatus
@@ -80,9 +81,16 @@ class Clients:
         return b"".join(found)
 
     def _content(self, stream: Stream, status: ResourceStatus) -> bytes | None:
-        """What the client accepted, if that is still what it would be sent."""
+        """What the client accepted, if that is still what it would be sent.
+
+        What nobody has been sent yet is not encoded for it: a large cluster takes turns of the loop.
+        """
         client = stream.session.client
         if client is None or not status.acked:
+            return None
+        if status.type_url == type_urls.EDS and not self.catalog.is_prepared(
+            status.cluster, status.name, client
+        ):
             return None
         known = self.catalog.get(status.type_url, status.name, client)
         return known.body if known is not None and known.version == status.acked else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from trimtab.model import Endpoint, Repeatable, Snapshot
 from trimtab.xds import type_urls
 from trimtab.xds.assignments import MAX_BODY, Fragments, View, assignment_resource
-from trimtab.xds.large_assignment import LARGE, SEATS, LargeAssignment, seat_of
+from trimtab.xds.large_assignment import LARGE, LargeAssignment, seat_of
 from trimtab.xds.resources import (
     EdsSource,
     Resource,
@@ -26,7 +26,8 @@ from trimtab.xds.zone_views import (
     outlook,
 )
 
-_MAX_SUBSETS = SEATS  # per cluster: each is as large as a message may be
+MOST_SUBSET_BYTES = 256 << 20
+"""Of one cluster's subsets that are kept, each as large as a message may be: those of four zones and more."""
 _MOST_DISCARDED = 2
 _MAX_SOURCED = 32  # per cluster: clients choose the names in their EDS sources
 
@@ -46,6 +47,7 @@ class ClusterViews:
         "snapshot",
         "sourced",
         "static",
+        "subset_bytes",
         "subsets",
     )
 
@@ -58,6 +60,7 @@ class ClusterViews:
         self.sourced: dict[tuple[str, EdsSource], Resource] = {}  # CDS, with an EDS source
         self.assignments: dict[tuple[str, View, Vantage | None], Resource] = {}
         self.subsets: dict[tuple[str, View, Vantage | None, int], Resource] = {}
+        self.subset_bytes = 0
         self.fragments = {view: Fragments(view) for view in View}
         self._large: dict[View, LargeAssignment] = {}
         self._discarded: dict[View, int] = {}  # in a row, of these, before they were done
@@ -74,6 +77,7 @@ class ClusterViews:
         self._capacity = None
         self.assignments.clear()
         self.subsets.clear()
+        self.subset_bytes = 0
         for view, large in self._large.items():
             self._discarded[view] = 0 if large.done else self._discarded.get(view, 0) + 1
         self._large.clear()
@@ -107,6 +111,7 @@ class ClusterViews:
         for views in (self.assignments, self.subsets):
             for key in [k for k in views if k[2] is not None and k[2].clients is not None]:
                 del views[key]  # type: ignore[arg-type]  # it is one of its own
+        self.subset_bytes = sum(len(part.body) for part in self.subsets.values())
 
     @property
     def zones(self) -> str:
@@ -180,10 +185,15 @@ class ClusterViews:
             part = self._encoded(
                 *key, surroundings, large.subset(part_key[-1]) if large.exceeds else None
             )
-            if len(self.subsets) >= _MAX_SUBSETS:
-                self.subsets.pop(next(iter(self.subsets)))
-            self.subsets[part_key] = part
+            self._keep(part_key, part)
         return part
+
+    def _keep(self, key: tuple[str, View, Vantage | None, int], part: Resource) -> None:
+        """Until the cluster changes: else each client of many would have its own put together anew."""
+        self.subset_bytes += len(part.body)
+        while self.subsets and self.subset_bytes > MOST_SUBSET_BYTES:
+            self.subset_bytes -= len(self.subsets.pop(next(iter(self.subsets))).body)
+        self.subsets[key] = part
 
     def made(self, name: str, client: Client, surroundings: Surroundings) -> bool:
         """Whether the assignment that a client is sent under a name is encoded already."""
