@@ -26,7 +26,7 @@ class Deaf:
 
 def crowd_of(*followers, **how):
     crowd = Crowd(list(followers), **how)
-    eventually(lambda: all(f.running for f in followers), within=5, what="all run")
+    eventually(lambda: all(f.running for f in followers), within=20, what="all run")
     return crowd
 
 

@@ -54,7 +54,7 @@ async def test_it_is_counted_as_ended_after_the_choice(servers, echo, collected)
         assert channel.trimtab.in_flight == 1
         await stub.Say(messages.Request())
         await asyncio.to_thread(
-            eventually, lambda: channel.trimtab.in_flight == 0, within=5, what="it ended"
+            eventually, lambda: channel.trimtab.in_flight == 0, within=20, what="it ended"
         )
     assert sorted(collected.ends, key=str) == [
         (policies.Outcome.CANCELLED, False),

@@ -10,7 +10,7 @@ from trimtab.client.connectivity_callbacks import ConnectivityCallbacks
 IDLE = grpc.ChannelConnectivity.IDLE
 READY = grpc.ChannelConnectivity.READY
 FAILING = grpc.ChannelConnectivity.TRANSIENT_FAILURE
-WITHIN_S = 5
+WITHIN_S = 20
 
 
 def refuse(_thread):

@@ -61,7 +61,7 @@ async def test_close_lets_calls_end_within_the_grace(servers, ask, stub_of):
     call = stub_of(channel).Say(ask(text="x", hold=True))
     closing = asyncio.create_task(channel.close(grace=8))
     await asyncio.to_thread(
-        eventually, lambda: server.received == 1, within=5, what="the request arrived"
+        eventually, lambda: server.received == 1, within=20, what="the request arrived"
     )
     assert not closing.done()
     server.let_go.set()
@@ -89,7 +89,7 @@ async def test_a_dropped_unary_call_runs_to_its_end(servers, ask, stub_of):
         stub_of(channel).Say(ask())
         gc.collect()
         await asyncio.to_thread(
-            eventually, lambda: channel.trimtab.in_flight == 0, within=5, what="it ended"
+            eventually, lambda: channel.trimtab.in_flight == 0, within=20, what="it ended"
         )
     assert server.received == 1
 

@@ -34,7 +34,7 @@ def test_endpoints_cost_no_thread_each(servers):
     with trimtab.insecure_channel("orders", endpoints=[s.target for s in made]) as channel:
         eventually(
             lambda: all(n.connected for n in channel.trimtab.nodes.values()),
-            within=5,
+            within=20,
             what="all are connected",
         )
         assert len(set(threading.enumerate()) - before) == 1
@@ -44,7 +44,7 @@ def test_a_closed_channel_leaves_no_thread(servers):
     server = servers.open("a")
     before = threading.active_count()
     trimtab.insecure_channel("orders", endpoints=[server.target]).close()
-    eventually(lambda: threading.active_count() <= before, within=5, what="its thread ended")
+    eventually(lambda: threading.active_count() <= before, within=20, what="its thread ended")
 
 
 @pytest.mark.parametrize("end", ["cancel", "drop", "read", "half"])
@@ -118,10 +118,12 @@ def test_subscribers_hear_the_state_of_the_whole(servers):
     first = servers.open("a")
     channel = trimtab.insecure_channel("orders", endpoints=[first.target, "127.0.0.1:1"])
     channel.subscribe(seen.append)
-    eventually(lambda: seen and seen[-1] is grpc.ChannelConnectivity.READY, within=5, what="READY")
+    eventually(lambda: seen and seen[-1] is grpc.ChannelConnectivity.READY, within=20, what="READY")
     first.stop()
     eventually(
-        lambda: seen[-1] is grpc.ChannelConnectivity.TRANSIENT_FAILURE, within=5, what="its failure"
+        lambda: seen[-1] is grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+        within=20,
+        what="its failure",
     )
     channel.unsubscribe(seen.append)
     channel.close()
@@ -185,7 +187,7 @@ def test_endpoints_that_have_left_are_forgotten_while_other_threads_begin_at_new
         other.join(5)
 
     with trimtab.insecure_channel("orders", endpoints=["127.0.0.1:1"]) as channel:
-        eventually(lambda: channel._cluster.links, within=5, what="the endpoint was taken up")
+        eventually(lambda: channel._cluster.links, within=20, what="the endpoint was taken up")
         calls = channel.unary_unary("/a.B/Say")
         new = link()
         new.asked = begin

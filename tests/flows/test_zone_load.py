@@ -14,7 +14,7 @@ from harness.python_clients import trimtab_client, trimtab_client_of
 from harness.waiting import Unmet, eventually
 from harness.zones import front
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.processes
 
 ROADS = {"orders": Road("xds:///orders.shop:grpc")}
 WORK_MS = 40

@@ -48,7 +48,6 @@ def ask(address):
     return answer
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_of_frames_keeps_no_other_client_from_its_answer(name, control_plane, orders):
     del orders

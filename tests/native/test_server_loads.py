@@ -49,7 +49,6 @@ def wait_load(plane, what, fits):
     return eventually(look, within=20, what=what)
 
 
-@pytest.mark.timeout(120)
 def test_servers_say_how_unevenly_native_clients_and_strangers_load_them(
     control_plane, servers, manifests, backends, started
 ):

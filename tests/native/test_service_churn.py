@@ -29,9 +29,9 @@ def test_a_hundred_services_that_come_and_go_cost_no_request(
         for _ in range(2):
             for name in names:
                 manifests.write(name, "shop", orders.values())
-            eventually(lambda: known(names), within=20, what="all have come")
+            eventually(lambda: known(names), within=40, what="all have come")
             load.comes_from("a", "b")
             for name in names:
                 (manifests.path / f"shop-{name}.yaml").unlink()
-            eventually(lambda: known([]), within=20, what="all have gone")
+            eventually(lambda: known([]), within=40, what="all have gone")
             load.comes_from("a", "b")

@@ -28,7 +28,7 @@ def test_a_service_that_was_unknown_is_reached_once_it_exists(kind, request, bac
     road = Road("xds:///late.shop:grpc")
     assert client.call(road, within=5).error.startswith("UNAVAILABLE")
     manifests.write("late", "shop", backends.open("late"))
-    client.wait_answer(road, "late", within=5)
+    client.wait_answer(road, "late")
 
 
 def test_an_unknown_service_disturbs_no_other(native):

@@ -44,7 +44,6 @@ def roads(servers, control_plane, manifests, started, tmp_path):
     return found
 
 
-@pytest.mark.timeout(120)
 def test_clients_of_two_zones_send_in_proportion_spill_over_and_come_home(
     roads, servers, manifests, control_plane
 ):
@@ -63,7 +62,6 @@ def test_clients_of_two_zones_send_in_proportion_spill_over_and_come_home(
     settle(roads, {"a": 1.0, "b": 0.0})
 
 
-@pytest.mark.timeout(120)
 def test_strict_clients_leave_their_zone_only_when_nothing_is_left_there(
     roads, servers, manifests, backends
 ):
@@ -85,14 +83,12 @@ def test_strict_clients_leave_their_zone_only_when_nothing_is_left_there(
     eventually(gone, within=20, what="native gRPC in zone a leaves it")
 
 
-@pytest.mark.timeout(60)
 def test_round_robin_goes_by_zones_as_well(roads, servers, manifests):
     annotations = {"trimtab.dev/policy": "round_robin"}
     manifests.write("orders", "shop", servers, annotations=annotations)
     settle(roads, {"a": 0.5, "b": 0.0})
 
 
-@pytest.mark.timeout(90)
 def test_a_traffic_distribution_means_prefer_and_an_annotation_goes_before_it(
     roads, servers, manifests, control_plane
 ):

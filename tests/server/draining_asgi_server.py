@@ -14,9 +14,9 @@ from hypercorn.config import Config
 from trimtab.server import Readiness
 from trimtab.server.asgi import Drain
 
-TAKES_S = {"/": 0.05, "/slow": 2.0}
-PROPAGATION_S = 1.0
-GRACE_S = 10.0
+TAKES_S = {"/": 0.05, "/slow": 4.0}
+PROPAGATION_S = 3.0  # a busy machine hears late
+GRACE_S = 30.0
 
 
 async def app(scope, _receive, send):

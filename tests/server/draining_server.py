@@ -21,7 +21,7 @@ from trimtab.server import (
 )
 
 TAKES_S = 0.05
-PROPAGATION_S = 1.0
+PROPAGATION_S = 3.0  # a busy machine hears late
 
 
 async def on_loop():
@@ -33,7 +33,7 @@ async def on_loop():
     prepare(server, say, readiness)
     await server.start()
     await Warmup([lambda: None]).run(readiness)
-    await serve_until_signal(server, readiness, propagation_s=PROPAGATION_S, grace_s=10)
+    await serve_until_signal(server, readiness, propagation_s=PROPAGATION_S, grace_s=30)
 
 
 def in_threads():
@@ -46,7 +46,7 @@ def in_threads():
     prepare(server, say, readiness)
     server.start()
     Warmup([lambda: None]).run_blocking(readiness)
-    serve_until_signal_blocking(server, readiness, propagation_s=PROPAGATION_S, grace_s=10)
+    serve_until_signal_blocking(server, readiness, propagation_s=PROPAGATION_S, grace_s=30)
 
 
 def prepare(server, say, readiness):

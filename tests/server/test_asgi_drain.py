@@ -11,7 +11,7 @@ import pytest
 
 from harness.waiting import Deadline
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.processes
 
 SERVER = Path(__file__).with_name("draining_asgi_server.py")
 CALLERS = 10
@@ -102,9 +102,9 @@ async def test_no_http_request_is_lost_when_a_server_drains_under_load(servers):
         slow = asyncio.create_task(client.get(f"{drained.url}/slow"))
         await pause(0.1)  # it is under way
         drained.process.send_signal(signal.SIGTERM)
-        clock = Deadline(30)
-        assert await asyncio.to_thread(drained.process.wait, 30) == 0
-        assert clock.elapsed < 10, "it stopped before its grace was over"
+        clock = Deadline(40)
+        assert await asyncio.to_thread(drained.process.wait, 40) == 0
+        assert clock.elapsed < 25, "it stopped before its grace was over"
         assert (await slow).text == "done"
         before = load.answered[other.url]
         await until(lambda: load.answered[other.url] > before + 50)

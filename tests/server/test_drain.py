@@ -82,9 +82,9 @@ async def test_no_request_is_lost_when_a_server_drains_under_load(running):
         drained = running.processes[0]
         await enough(answered, 100)
         drained.send_signal(signal.SIGTERM)
-        clock = Deadline(20)
-        assert await asyncio.to_thread(drained.wait, 20) == 0
-        assert clock.elapsed < 8, "it stopped before its grace was over"
+        clock = Deadline(40)
+        assert await asyncio.to_thread(drained.wait, 40) == 0
+        assert clock.elapsed < 25, "it stopped before its grace was over"
         await enough(answered, len(answered) + 100)
         going = False
         await asyncio.gather(*callers)

@@ -156,7 +156,7 @@ async def test_each_end_of_each_kind_of_call_reports_beside_the_handler_s_own(si
     assert report.in_flight == 0
     assert report.application_utilization == 0.25
     await asyncio.to_thread(
-        eventually, lambda: side.load.in_flight == 0, within=5, what="nothing in flight"
+        eventually, lambda: side.load.in_flight == 0, within=20, what="nothing in flight"
     )
 
 
@@ -199,9 +199,9 @@ async def test_a_call_that_its_caller_leaves_is_no_longer_in_flight(on_loop, sha
     held = getattr(channel, shape)(f"/Test/{shape}")(b"hold")
     if shape == "unary_stream":
         assert await held.read() == b"first"
-    await asyncio.to_thread(eventually, lambda: load.in_flight == 1, within=5, what="one held")
+    await asyncio.to_thread(eventually, lambda: load.in_flight == 1, within=20, what="one held")
     held.cancel()
-    await asyncio.to_thread(eventually, lambda: load.in_flight == 0, within=5, what="none held")
+    await asyncio.to_thread(eventually, lambda: load.in_flight == 0, within=20, what="none held")
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
@@ -226,7 +226,7 @@ async def test_a_stream_of_a_thread_on_the_loop_that_its_caller_leaves_is_no_lon
             if how == "cancel":
                 call.cancel()
             await asyncio.to_thread(
-                eventually, lambda: reports.load.in_flight == 0, within=5, what="it went"
+                eventually, lambda: reports.load.in_flight == 0, within=20, what="it went"
             )
     let_go.set()
     await server.stop(None)
@@ -236,7 +236,7 @@ async def test_a_stream_of_a_thread_on_the_loop_that_its_caller_leaves_is_no_lon
 async def test_what_else_is_in_the_server_is_said(on_loop):
     load, channel = on_loop
     held = channel.unary_unary("/Test/unary_unary")(b"hold")
-    await asyncio.to_thread(eventually, lambda: load.in_flight == 1, within=5, what="one held")
+    await asyncio.to_thread(eventually, lambda: load.in_flight == 1, within=20, what="one held")
     call = channel.unary_unary("/Test/unary_unary")(b"fine")
     await call
     assert decode(dict(await call.trailing_metadata())[HEADER]).in_flight == 1

@@ -58,7 +58,7 @@ class Client:
         """One call, from beginning to end."""
         return self.end_call(self.begin_call(road, work_ms=work_ms, within=within))
 
-    def wait_answer(self, road, server, within=5):
+    def wait_answer(self, road, server, within=20):
         """Call until that server answers."""
 
         def look():
@@ -123,7 +123,7 @@ class Load:
         idle = [road for road, served in self.served().items() if not served]
         assert not idle, f"no request was answered over {idle}"
 
-    def comes_from(self, *servers, within=10):
+    def comes_from(self, *servers, within=30):
         """Wait until each road is served by all of these servers and by no other."""
         begin = {road: self.served()[road] for road in self._roads}
 
@@ -140,7 +140,7 @@ class Load:
 
         eventually(look, within=within, what=f"served by {', '.join(servers)} and no other")
 
-    def goes_on(self, requests, within=10):
+    def goes_on(self, requests, within=30):
         """Wait until each road has been served that many requests more."""
         begin = {road: served.total() for road, served in self.served().items()}
 

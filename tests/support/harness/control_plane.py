@@ -13,7 +13,7 @@ from harness.ports import free_port
 from harness.process import Process
 from harness.waiting import Unmet, eventually
 
-READY_WITHIN_S = 20
+READY_WITHIN_S = 60
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def printed_bootstrap(kind, server, identity):
     command = [sys.executable, "-m", "trimtab", "bootstrap", "--for", kind, "--server", server]
     for name, value in identity:
         command += [f"--{name.replace('_', '-')}", value]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -141,10 +141,10 @@ class ControlPlane:
         """What ``trimtab bootstrap --for KIND`` prints for this control plane."""
         return printed_bootstrap(kind, self.address, tuple(identity.items()))
 
-    def get(self, path):
+    def get(self, path, within=20):
         """An admin page: status and text."""
         try:
-            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=within) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

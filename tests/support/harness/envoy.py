@@ -58,7 +58,7 @@ class Envoy:
 
         eventually(live, within=READY_WITHIN_S, what=f"{self.name} ready")
 
-    def wait_cluster(self, cluster, within=5):
+    def wait_cluster(self, cluster, within=20):
         """Wait until a cluster is in use and has endpoints."""
 
         def hosts():
@@ -84,7 +84,7 @@ class Envoy:
     def get(self, path):
         """An admin page."""
         address = self._admin_file.read_text()
-        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=20) as answer:
             return answer.read().decode()
 
     def stat(self, pattern):
@@ -97,7 +97,7 @@ class Envoy:
         dump = json.loads(self.get("/config_dump?resource=dynamic_active_clusters"))
         return {c["cluster"]["name"]: c["cluster"] for c in dump.get("configs", [])}
 
-    def wait_policy(self, cluster, policy, within=5):
+    def wait_policy(self, cluster, policy, within=20):
         """Wait until a cluster from CDS is in use with a policy, the first that Envoy knows."""
 
         def listed():

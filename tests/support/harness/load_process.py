@@ -19,9 +19,9 @@ from harness.conversation import read_commands, tell
 from harness.echo_service import METHOD, SERVICE
 
 REPORT_EVERY_S = 0.1
-CALL_WITHIN_S = 5
+CALL_WITHIN_S = 15
 # Open loop, but bounded: a road that hangs is an error, not a full memory.
-MOST_IN_FLIGHT = 500
+MOST_IN_FLIGHT = 2000
 
 
 class Client:

@@ -10,7 +10,7 @@ from collections import deque
 
 KEPT_LINES = 2000
 SHOWN_LINES = 60
-END_WITHIN_S = 10
+END_WITHIN_S = 30
 LAST_WORDS_S = 3
 
 

@@ -51,16 +51,16 @@ class Loads:
         """Requests answered so far: by road, by server."""
         return {road: found for load in self.loads for road, found in load.served().items()}
 
-    def comes_from(self, *servers, within=10):
+    def comes_from(self, *servers, within=30):
         for load in self.loads:
             load.comes_from(*servers, within=within)
 
-    def goes_on(self, requests, within=10):
+    def goes_on(self, requests, within=30):
         for load in self.loads:
             load.goes_on(requests, within=within)
 
     def goes_without(self, requests):
         """As ``goes_on``, while what they are to do without is away: for ``ABSENCE_S`` at least."""
         # By one of the loads; each would wait for as long again.
-        self.loads[0].goes_on(round(ABSENCE_S * RATE), within=10 + 2 * ABSENCE_S)
+        self.loads[0].goes_on(round(ABSENCE_S * RATE), within=30 + 2 * ABSENCE_S)
         self.goes_on(requests)
