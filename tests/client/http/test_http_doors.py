@@ -282,7 +282,7 @@ async def test_a_function_says_the_key_of_a_request(door, servers):
     keyed = [await served(f"user-{i}", 2, **{"x-user": "yes"}) for i in range(60)]
     assert all(len(servers) == 1 for servers in keyed)
     assert len(set.union(*keyed)) == 3
-    assert len(await served("user-0", 8)) > 1
+    assert len(await served("user-0", 60)) > 1  # by chance, of which the same holds
 
 
 async def test_labels_of_a_request_choose_the_endpoints(door, servers):
