@@ -1,5 +1,7 @@
 """What is aiohttp's own affair."""
 
+import asyncio
+import gc
 import socket
 import threading
 from contextlib import asynccontextmanager
@@ -8,6 +10,7 @@ import aiohttp
 import pytest
 import yarl
 
+from harness.waiting import pause
 from trimtab.aiohttp import Middleware
 
 URL = "http://orders.shop:8080"
@@ -29,6 +32,32 @@ async def test_a_full_pool_is_not_the_endpoints_fault(servers):
                 await session.get(URL + "/")
         (cluster,) = balanced._clusters
         assert all(node.connected for node in cluster.balancer.nodes.values())
+
+
+@pytest.mark.parametrize("end", ["its body", "its session"])
+async def test_a_response_that_is_dropped_unread_is_in_flight_until_it_ends(servers, end):
+    a = servers.open("a")
+    async with (
+        Middleware(endpoints={"orders.shop:8080": [a.target]}) as balanced,
+        aiohttp.ClientSession(middlewares=[balanced]) as session,
+    ):
+        response = await session.get(URL + "/parts")
+        (cluster,) = balanced._clusters
+        del response
+        gc.collect()
+        async with session.get(URL + "/") as other:  # whose pick takes back what was dropped
+            await other.read()
+        # aiohttp itself keeps it, and its connection. When this fails, it no longer does: the guide says so.
+        assert cluster.balancer.in_flight == 1
+        if end == "its session":
+            await session.close()
+        else:
+            a.let_go.set()
+        async with asyncio.timeout(10):
+            while cluster.balancer.in_flight:
+                await asyncio.to_thread(pause)
+                gc.collect()
+                cluster.balancer.take_back()
 
 
 @asynccontextmanager

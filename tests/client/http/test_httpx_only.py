@@ -1,6 +1,7 @@
 """What httpx and httpx2 can and aiohttp can't: HTTP/2, and URLs of scheme xds."""
 
 import asyncio
+import gc
 from types import SimpleNamespace
 
 import httpcore
@@ -38,6 +39,37 @@ async def test_http_2_without_tls(kind, servers):
     assert {a.seen["version"] for a in answers} == {"2"}
     assert sorted(a.seen["server"] for a in answers) == ["a", "a", "b", "b"]
     await client.close()
+
+
+@pytest.mark.parametrize("kind", [HttpxAsync, Httpx2Async], ids=lambda kind: kind.__name__)
+async def test_a_response_that_is_dropped_unread_is_in_flight_until_the_next_request(kind, servers):
+    a = servers.open("a")
+    client = kind(endpoints={"orders.shop:80": [a.target]})
+    response = await client.begin("http://orders.shop/parts")
+    (cluster,) = client.transport._clusters
+    assert cluster.balancer.in_flight == 1
+    del response
+    gc.collect()
+    await client.send("GET", "http://orders.shop/")
+    assert cluster.balancer.in_flight == 0
+    await client.close()
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
+def test_a_blocking_response_that_is_dropped_unread_is_in_flight_until_the_next_request(
+    library, servers
+):
+    transport = getattr(trimtab, library.__name__).Transport(
+        endpoints={"orders.shop:80": [servers.open("a").target]}
+    )
+    with library.Client(transport=transport) as client:
+        response = client.send(client.build_request("GET", "http://orders.shop/parts"), stream=True)
+        (cluster,) = transport._clusters
+        assert cluster.balancer.in_flight == 1
+        del response
+        gc.collect()
+        client.get("http://orders.shop/")
+        assert cluster.balancer.in_flight == 0
 
 
 @SOME
