@@ -1,4 +1,4 @@
-"""A strategy of the user's own that raises at every end: requests go on, and somebody hears of it."""
+"""A strategy of the user's own that raises at every end, or that is not there: requests go on, and somebody hears of it."""
 
 import asyncio
 import logging
@@ -13,7 +13,9 @@ from http_servers import HttpServers
 from trimtab import policies
 from trimtab.client.metrics import COUNTERS
 from trimtab.httpx import Transport
+from trimtab.model import Endpoint, PolicyConfig, Snapshot
 from trimtab.policies.round_robin import RoundRobin
+from trimtab.testing import ControlPlane
 
 pytestmark = pytest.mark.processes
 CALLS = 5
@@ -79,5 +81,67 @@ def test_http_requests(heard):
             for _ in range(CALLS):
                 assert client.get(f"http://{name}/").status_code == 200
             until_told(heard, name)
+    finally:
+        made.close()
+
+
+REFUSED = "refused.shop:80"
+
+
+@pytest.fixture
+def lacking(caplog):
+    """A control plane whose service asks for a policy that this process lacks, and what it says of it."""
+
+    def told():
+        return [r.getMessage() for r in caplog.records if "can't be used here" in r.getMessage()]
+
+    with ControlPlane() as plane, caplog.at_level(logging.WARNING, "trimtab.client"):
+        yield plane, told
+
+
+def announce(plane, target, weight=1):
+    host, port = target.rsplit(":", 1)
+    only = Endpoint(host, int(port), weight=weight)
+    plane.set(Snapshot(REFUSED, (only,), PolicyConfig("from_the_future")))
+
+
+def once(told):
+    eventually(told, within=5, what="it is logged")
+    (line,) = told()
+    assert line.startswith(f"{REFUSED}: ")
+    assert "'from_the_future' is unknown" in line
+    assert "trimtab.dev/policy" in line
+
+
+def test_a_policy_that_is_lacking_is_said_once_over_blocking_calls(servers, echo, lacking):
+    (messages, stubs), (plane, told) = echo, lacking
+    target = servers.open("a").target
+    announce(plane, target)
+    with trimtab.insecure_channel(REFUSED, bootstrap=plane.bootstrap()) as channel:
+        stub = stubs.EchoStub(channel)
+        assert stub.Say(messages.Request(), timeout=10).server == "a"
+        announce(plane, target, weight=2)
+        (node,) = channel._cluster.balancer.nodes.values()
+        eventually(lambda: node.endpoint.weight == 2, within=5, what="the change is there")
+        once(told)
+
+
+async def test_a_policy_that_is_lacking_is_said_once_over_asyncio_calls(servers, echo, lacking):
+    (messages, stubs), (plane, told) = echo, lacking
+    announce(plane, servers.open("a").target)
+    async with trimtab.aio.insecure_channel(REFUSED, bootstrap=plane.bootstrap()) as channel:
+        assert (await stubs.EchoStub(channel).Say(messages.Request(), timeout=10)).server == "a"
+        await asyncio.to_thread(once, told)
+
+
+def test_a_policy_that_is_lacking_is_said_once_over_http(lacking):
+    plane, told = lacking
+    made = HttpServers()
+    try:
+        announce(plane, made.open("a").target)
+        transport = Transport(hosts=["*.shop"], bootstrap=plane.bootstrap())
+        with httpx.Client(transport=transport) as client:
+            assert client.get(f"http://{REFUSED}/").status_code == 200
+            once(told)
     finally:
         made.close()

@@ -83,10 +83,13 @@ def test_every_alert_has_its_remedy():
     assert remedies == [rule["alert"] for rule in RULES]
 
 
-def test_the_kustomization_lists_every_file():
-    folder = ROOT / "deploy" / "kubernetes"
+@pytest.mark.parametrize("name", ["kubernetes", "monitoring"])
+def test_a_kustomization_lists_every_file(name):
+    folder = ROOT / "deploy" / name
     listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    assert [*listed, "kustomization.yaml"] == sorted(path.name for path in folder.glob("*.yaml"))
+    assert sorted([*listed, "kustomization.yaml"]) == sorted(
+        path.name for path in folder.glob("*.yaml")
+    )
 
 
 @pytest.mark.parametrize("name", ["alerts.yaml", "dashboard.json", "recording.yaml"])

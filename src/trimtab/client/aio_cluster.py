@@ -107,6 +107,7 @@ class AioCluster:
     ) -> None:
         clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
         self._lock: Any = threading.RLock()
+        self._policy_errors = PolicyErrors(spec.service)
         self.balancer = Balancer(
             spec.service,
             clock=clock,
@@ -116,7 +117,7 @@ class AioCluster:
             labels=spec.labels,
             policy=spec.policy,
             stalled=self._question,
-            raised=PolicyErrors(spec.service),
+            raised=self._policy_errors,
             lock=self._lock,
             report_of=report_of,
         )
@@ -209,6 +210,7 @@ class AioCluster:
 
     def _take(self, snapshot: Snapshot) -> None:
         change = self.balancer.update(snapshot)
+        self._policy_errors.refused(self.balancer.policy_error)
         if self.attempts is not None:
             self.attempts.follow(snapshot.service)
             self.followed()

@@ -69,6 +69,7 @@ class HttpCluster:
         self.clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
         self.wall = time.time  # noqa: TID251 - as above
         self.lock = threading.RLock()
+        self._policy_errors = PolicyErrors(spec.service)
         self.balancer = Balancer(
             spec.service,
             clock=self.clock,
@@ -78,7 +79,7 @@ class HttpCluster:
             labels=spec.labels,
             policy=spec.policy,
             stalled=self._ask_silent,
-            raised=PolicyErrors(spec.service),
+            raised=self._policy_errors,
             lock=self.lock,
         )
         self.balancer.tells_connections = False
@@ -135,6 +136,8 @@ class HttpCluster:
                 if self._closes and (node.transport is not None or node.in_flight):
                     self.left.append(node)
             waiters = list(self._waiters)
+            refused = self.balancer.policy_error
+        self._policy_errors.refused(refused)
         for wake in waiters:
             wake()
 

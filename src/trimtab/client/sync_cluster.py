@@ -140,6 +140,7 @@ class SyncCluster:
         self.clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
         # Reentrant: a finaliser that ends a call may run in the middle of a decision.
         lock = threading.RLock()
+        self._policy_errors = PolicyErrors(spec.service)
         self.balancer = Balancer(
             spec.service,
             clock=self.clock,
@@ -149,7 +150,7 @@ class SyncCluster:
             labels=spec.labels,
             policy=spec.policy,
             stalled=self._stalled,
-            raised=PolicyErrors(spec.service),
+            raised=self._policy_errors,
             lock=lock,
         )
         self.attempts = spec.attempts(Random(), self.balancer)
@@ -431,6 +432,7 @@ class SyncCluster:
 
     def _update(self, snapshot: Snapshot) -> None:
         change = self.balancer.update(snapshot)
+        self._policy_errors.refused(self.balancer.policy_error)
         if self.attempts is not None:
             self.attempts.follow(snapshot.service)
         self.availability.updated()

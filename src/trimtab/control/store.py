@@ -189,7 +189,7 @@ class Store:
     def _note_problem(self, source: str, problem: Problem) -> None:
         self._counters.add(metrics.PROBLEMS, source)
         if self.problems.report(source, problem, self._clock()):
-            _LOG.warning("%s: %s (the last good state stays in use)", source, problem)
+            _LOG.warning("%s: rejected: %s", source, problem)
 
     def measure(self) -> None:
         """Bring the gauges up to date, before they are read."""
