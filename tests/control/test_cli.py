@@ -240,7 +240,8 @@ def test_options_come_from_the_environment_and_logs_can_be_json(manifests):
     try:
         line = process.expect(r"^(.*all sources synced.*)$", within=START_S)[1]
         assert json.loads(line)["level"] == "info"
-        process.expect(READY, within=START_S)
+        line = process.expect(r"^(.*serving xDS on.*)$", within=START_S)[1]
+        assert re.match(READY, json.loads(line)["message"])
         assert process.terminate() == 0
     finally:
         process.kill()

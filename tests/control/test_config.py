@@ -55,22 +55,22 @@ def test_an_empty_file_configures_nothing(tmp_path):
         ),
         (
             "clusters: [{name: a, namespace: b, service: c, port: 70000}]",
-            ": clusters[0].port: 70000: expected `int` <= 65535",
+            ": clusters[0].port: 70000: expected a whole number <= 65535",
         ),
         (
             "clusters: [{name: a, namespace: b, service: c, port: 0}]",
-            ": clusters[0].port: 0: expected `int` >= 1",
+            ": clusters[0].port: 0: expected a whole number >= 1",
         ),
         (
             "clusters: [{name: '', namespace: b, service: c, port: 1}]",
-            ": clusters[0].name: '': expected `str` of length >= 1",
+            ": clusters[0].name: '': expected text of length >= 1",
         ),
         (
             "clusters: [{name: a, service: c, port: 1}]",
             ": clusters[0]: object missing required field `namespace`",
         ),
-        ("clusters: 3", ": clusters: 3: expected `array`, got `int`"),
-        ("- 1", ": the file: expected `object`, got `array`"),
+        ("clusters: 3", ": clusters: 3: expected a list, got a whole number"),
+        ("- 1", ": the file: expected a mapping, got a list"),
         ("clusters: [\n", ":2: is not valid YAML: "),
         ("clusters: []\nclusters: []\n", ":2: is not valid YAML: 'clusters' stands twice"),
         ("a: &x []\nb: *x\n", ":2: is not valid YAML: aliases (*name) are not allowed"),

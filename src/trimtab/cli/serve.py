@@ -290,7 +290,7 @@ def serve(
     from trimtab.control.config import Config, load_config
     from trimtab.control.last_known import StateOptions
     from trimtab.control.log_lines import LogLines, keep_stderr_from_blocking
-    from trimtab.control.logs import set_up_logs
+    from trimtab.control.logs import announcement, set_up_logs
     from trimtab.control.security import SecurityOptions
     from trimtab.control.serve import ServeOptions, serve
     from trimtab.control.sources import SourceOptions, named_sources, token_reviewer
@@ -343,4 +343,4 @@ def serve(
         sources = named_sources(wanted)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    asyncio.run(serve(options, sources, lines.put))
+    asyncio.run(serve(options, sources, lambda text: lines.put(announcement(text, log_format))))

@@ -24,6 +24,15 @@ from trimtab.xds.names import Alias, NameTable
 
 MAX_CONFIG_BYTES = 1 << 20
 _MAX_PORT = 65535
+# What msgspec calls JSON's types, as one would say it of YAML.
+_WORDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "a mapping",
+    "str": "text",
+}
 _NO_HOST = re.compile(r"[\s,/:@]")  # of a URL, or of several addresses
 
 _NonEmpty = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
@@ -185,6 +194,8 @@ def explain(
     shown = f": {value!r:.80}" if value is not None else ""
     if what.startswith("Invalid enum value"):
         what = f"is none of {', '.join(_choices(field, whole, parts))}"
+    for name, word in _WORDS.items():
+        what = what.replace(f"`{name}`", word)
     return f"{path}: {field or 'the file'}{shown}: {what[:1].lower()}{what[1:]}"
 
 

@@ -49,6 +49,14 @@ class _Json(logging.Formatter):
         return json.dumps(line)
 
 
+def announcement(text: str, log_format: str) -> str:
+    """A line that is written whatever the level of the log is, in the log's form."""
+    if log_format != "json":
+        return text
+    said = {"name": LOGGERS[0], "levelno": logging.INFO, "levelname": "INFO", "msg": text}
+    return _Json().format(logging.makeLogRecord(said))
+
+
 class _Aside(logging.Handler):
     """Makes each record a line at once, and leaves writing it to another thread."""
 
