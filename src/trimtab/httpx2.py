@@ -62,6 +62,8 @@ class Transport(SyncCore, httpx2.BaseTransport):
             that isn't idempotent is sent again only if it is named here.
         hash_key: a function of the HTTP method, the headers and the request, which gives the key of a request
             or None; asked where the policy wants keys (``ring_hash``).
+        idle_s: services that were not called for so long [s] are followed no more as soon as another one is
+            called for the first time; None: a service that was called once is followed for good.
         options: of each endpoint's ``httpx2.HTTPTransport`` (``http2``, ``verify``, ``limits``,
             ...), and of the one for all other URLs; only that one uses ``proxy``.
 

@@ -63,6 +63,8 @@ class Middleware:
             that isn't idempotent is sent again only if it is named here.
         hash_key: a function of the HTTP method, the headers and the request, which gives the key of a request
             or None; asked where the policy wants keys (``ring_hash``).
+        idle_s: services that were not called for so long [s] are followed no more as soon as another one is
+            called for the first time; None: a service that was called once is followed for good.
         patience_s: the longest wait for the first endpoints of a cluster [s].
 
     Raises:
@@ -83,6 +85,7 @@ class Middleware:
         retry: Retry | None = None,
         retries: Mapping[str, Retry] | None = None,
         hash_key: KeyFunction | None = None,
+        idle_s: float | None = None,
         patience_s: float = 5.0,
     ) -> None:
         if not is_number(patience_s) or not patience_s >= 0.0:
@@ -100,6 +103,7 @@ class Middleware:
             retry=retry,
             retries=retries,
             hash_key=hash_key,
+            idle_s=idle_s,
             closes=False,  # the session's connector has the connections
         )
 

@@ -33,6 +33,7 @@ from trimtab.policies.selection import Labels
 
 _LEAST_REST_S = 0.5
 _MOST_REST_S = 10.0
+_LOOK_S = 30.0  # how often it is looked whether there were requests
 _ARRIVES_S = 10.0  # whoever has found a cluster waits for its endpoints by then
 
 
@@ -104,6 +105,8 @@ class HttpCluster:
         self._waiters: set[Callable[[], None]] = set()
         self._expected_until = self.clock() + _ARRIVES_S
         self._forgotten = False
+        self._picks = 0
+        self._called = self._look_at = self.clock()
         self._failure = ""
         self._watch: Watch = Fixed()
         self._reporting: Closable = Fixed()
@@ -306,6 +309,43 @@ class HttpCluster:
             self._forgotten = True
         self.close()
         return True
+
+    def beat(self) -> None:
+        """See ``http_liveness.Asking``."""
+        self.balancer.beat()
+        if self.clock() >= self._look_at:
+            self._look()
+
+    def _look(self) -> None:
+        """See whether there were requests: now and then, so that they need not say when they came."""
+        now = self.clock()
+        self._look_at = now + _LOOK_S
+        picks = sum(self.balancer.zone_picks.values())
+        if picks != self._picks:
+            self._picks, self._called = picks, now
+
+    def is_idle(self, longest_s: float) -> bool:
+        """Whether it was not called for so long [s], or up to ``_LOOK_S`` longer.
+
+        A fixed list needs nobody to follow it, and is never idle.
+        """
+        self._look()
+        return (
+            self._spec.endpoints is None
+            and self.balancer.snapshot is not None
+            and self.clock() - self._called >= longest_s
+        )
+
+    def let_go(self) -> list[Node] | None:
+        """As ``close``, unless a request is under way or waits: the endpoints whose pools are to be closed."""
+        with self.lock:
+            if self._waiters or self.balancer.in_flight:
+                return None
+            self._forgotten = True
+            nodes = [*self.balancer.nodes.values(), *self.left] if self._closes else []
+            self.left.clear()
+        self.close()
+        return [node for node in nodes if node.transport is not None]
 
     def abandon(self) -> None:
         """As ``close``; takes no lock, so that a finaliser may call it in the middle of anything."""

@@ -20,7 +20,7 @@ from trimtab.client.kill_switch import VARIABLE, http_disabled
 from trimtab.client.last_good import LastGood
 from trimtab.client.request_key import KeyFunction, checked
 from trimtab.errors import ConfigError
-from trimtab.model import Locality, PolicyConfig
+from trimtab.model import Locality, PolicyConfig, is_number
 from trimtab.policies.stack import Stack
 
 HttpFallbacks = LastGood | Mapping[str, Fallbacks]
@@ -55,8 +55,12 @@ class HttpClusters:
         retry: Retry | None,
         retries: Mapping[str, Retry] | None,
         hash_key: KeyFunction | None,
+        idle_s: float | None = None,
         closes: bool = True,
     ) -> None:
+        if not (idle_s is None or (is_number(idle_s) and idle_s > 0.0)):
+            raise ConfigError(f"idle_s={idle_s!r} is not a number of seconds above 0, or None")
+        self._idle_s = idle_s
         self._pool = pool
         self._closes = closes
         self._names = HttpNames(hosts, endpoints)
@@ -142,7 +146,9 @@ class HttpClusters:
             cluster = self._clusters.get(name)
             if cluster is None:
                 self._forget_unknown()
+                idle = self._idle_no_more_followed()
                 cluster = self._clusters[name] = self._make(name)
+                cluster.left.extend(idle)
             cluster.tls = cluster.tls or place[0] in TLS
             self._found[place] = cluster
             return cluster
@@ -151,11 +157,28 @@ class HttpClusters:
         """Follow the oldest of those that were never heard of no more, if there are too many."""
         unknown = [(name, c) for name, c in self._clusters.items() if c.is_unknown]
         for name, cluster in unknown[: max(0, len(unknown) - _MOST_UNKNOWN + 1)]:
-            found = self._found.copy()  # other threads go on finding foreign hosts
-            for place in [place for place, its in found.items() if its is cluster]:
-                del self._found[place]
+            self._find_no_more(cluster)
             if cluster.forget():
                 del self._clusters[name]
+
+    def _idle_no_more_followed(self) -> list[Node]:
+        """Follow no more what was not called for ``idle_s``; its endpoints whose pools are to be closed."""
+        nodes: list[Node] = []
+        if self._idle_s is not None:
+            for name, cluster in list(self._clusters.items()):
+                if not cluster.is_idle(self._idle_s):
+                    continue
+                self._find_no_more(cluster)
+                left = cluster.let_go()
+                if left is not None:
+                    del self._clusters[name]
+                    nodes += left
+        return nodes
+
+    def _find_no_more(self, cluster: HttpCluster) -> None:
+        found = self._found.copy()  # other threads go on finding foreign hosts
+        for place in [place for place, its in found.items() if its is cluster]:
+            del self._found[place]
 
     def _make(self, name: str) -> HttpCluster:
         fixed = self._names.endpoints(name)

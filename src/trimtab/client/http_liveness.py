@@ -42,6 +42,9 @@ class Asking(Protocol):
     tls: bool
     balancer: Balancer
 
+    def beat(self) -> None:
+        """The process is awake: every second."""
+
     def returned(self, node: Node, *, connects: bool) -> None:
         """A resting node was asked whether it takes connections."""
 
@@ -263,7 +266,7 @@ class Liveness:
 def _beat(clusters: list[Asking]) -> None:
     """Apart, since the thread's own frame must not keep the last of them alive while it waits."""
     for cluster in clusters:
-        cluster.balancer.beat()
+        cluster.beat()
 
 
 def words(cluster: Asking) -> bytes:

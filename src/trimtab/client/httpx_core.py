@@ -64,6 +64,7 @@ class Core:
         retry: Retry | None = None,
         retries: Mapping[str, Retry] | None = None,
         hash_key: KeyFunction | None = None,
+        idle_s: float | None = None,
         **options: Any,
     ) -> None:
         # One TLS context for all pools: reading the system's certificates takes milliseconds.
@@ -91,6 +92,7 @@ class Core:
             retry=retry,
             retries=retries,
             hash_key=hash_key,
+            idle_s=idle_s,
         )
 
     def _refuse_misplaced(self, request: Any, error: BaseException) -> None:

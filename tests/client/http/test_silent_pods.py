@@ -231,6 +231,9 @@ class Asking:
                 pick.finish(Outcome.SUCCESS)
         return silent
 
+    def beat(self):
+        self.balancer.beat()
+
     def returned(self, node, *, connects):
         self.told[node.endpoint.address] = connects
 
