@@ -770,6 +770,11 @@ class Balancer:
         self._stack.outer.update(candidates, self._clock())
         self._untaken = False
 
+    @property
+    def told_of_none(self) -> bool:
+        """Whether the last snapshot had no endpoint at all, of whatever labels."""
+        return self._whole is not None and not self._whole.endpoints
+
     def why_empty(self, labels: Labels | None = None) -> str:
         """Why a pick finds nothing, in words for the caller."""
         if self.snapshot is None or self._whole is None:

@@ -462,6 +462,16 @@ def test_only_endpoints_with_the_labels_get_requests(door, servers, ask):
     )
 
 
+def test_a_fixed_list_without_the_channels_labels_is_not_called_empty(door, servers, ask):
+    only = servers.open("a")
+    channel = door.open([at(only, labels=(("shard", "8"),))], labels={"shard": "7"})
+    with pytest.raises(grpc.RpcError) as refused:
+        channel.say(ask(), timeout=5)
+    assert "none of 1 endpoints has the labels shard=7; known values of shard: 8" in (
+        refused.value.details()
+    )
+
+
 SHARD_7, SHARD_8 = (("shard", "7"),), (("shard", "8"),)
 
 

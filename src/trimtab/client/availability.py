@@ -151,8 +151,7 @@ class Availability:
                     "waiting; check that it runs and knows the service"
                 )
             case Standing.EMPTY:
-                snapshot = self._balancer.snapshot
-                if self.origin == FIXED and snapshot is not None and not snapshot.endpoints:
+                if self.origin == FIXED and self._balancer.told_of_none:
                     return f"{self._service}: endpoints= is empty; give at least one"
                 return (
                     f"{self._balancer.why_empty(labels)}{self._facts()}; check that its pods are running "
