@@ -150,5 +150,5 @@ def test_a_declared_call_that_waited_and_can_not_be_written_ends(echo, servers, 
     call = channel.begin(method, "no message", timeout=20, wait_for_ready=True)
     channel.update(Snapshot("orders.shop:80", (Endpoint("127.0.0.1", server.port),)))
     assert call.code() is grpc.StatusCode.INTERNAL
-    assert channel.balancer.in_flight == 0
+    eventually(lambda: channel.balancer.in_flight == 0, within=10, what="nothing is in flight")
     door.close()

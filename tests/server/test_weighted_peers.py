@@ -101,7 +101,7 @@ def share_of_busy(channel, *, metadata=()):
 
     The weights are learnt in some seconds, so it is asked until it settles.
     """
-    who, deadline = channel.unary_unary("/Test/Who"), Deadline(25)
+    who, deadline = channel.unary_unary("/Test/Who"), Deadline(80)
     while True:
         got = Counter()
         for _ in range(MEASURED):
