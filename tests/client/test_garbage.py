@@ -46,7 +46,8 @@ def test_a_call_that_failed_lets_go_of_its_request_at_once(servers, echo, retry)
             say(request, timeout=10)
         del request
         assert server.received == 1
-        assert left() is None
+        # A thread of gRPC's that told of its end may have it in hand for a moment; the collector is off.
+        eventually(lambda: left() is None, within=10, what="nobody keeps it")
 
 
 class Collects(Balancer):
