@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trimtab.control.batching import FIRST_WINDOW_S, LONGEST_WINDOW_S, REST_S, Batching
@@ -100,7 +100,12 @@ def test_each_undisturbed_rest_halves_the_window_until_the_cluster_is_quiet():
     assert halved.next_due() == 3.0 + FIRST_WINDOW_S
 
 
+# Those that find the cluster quiet each time, and a burst.
+SLOW_THEN_FAST = [0.161, *[0.111] * 4, 0.001, 0.0201, 0.081, 0.0201, 0.101, 0.161, 0.001, 0.161]
+
+
 @settings(max_examples=300)
+@example(SLOW_THEN_FAST)
 @given(st.lists(st.sampled_from([0.001, 0.0101, 0.0201, 0.041, 0.081, 0.101, 0.111, 0.161, 0.201])))
 def test_no_pattern_of_changes_makes_a_cluster_leave_more_than_ten_times_in_a_second(pauses):
     batching = Batching()

@@ -4,7 +4,9 @@ The first change of a quiet cluster leaves at once. It opens a window during whi
 of the same cluster are held; what was held leaves together when the window ends, and the next
 window is twice as long. After a window in which nothing came the cluster rests: a change leaves at
 once, but is part of the churn, and its window is twice as long too. Each rest that nothing disturbs
-halves the next window, until the cluster counts as quiet again. Clusters don't hold up each other.
+halves the next window, until the cluster counts as quiet again. A cluster that leaves for the fifth time within
+a second is held for the length of a rest at least: else changes that each find it quiet, with a burst after
+them, would leave twelve times. Clusters don't hold up each other.
 
     window: 10 ms at first, at most 200 ms; rest: 100 ms
     so a cluster leaves at most 10 times in any second, and under steady churn 5 times
@@ -19,22 +21,35 @@ import heapq
 FIRST_WINDOW_S = 0.010
 LONGEST_WINDOW_S = 0.200
 REST_S = 0.100
+_OFTEN = 5  # times within a second
 
 
 class _Window:
-    """One cluster's window, or the rest after it: its length, its end, and what happened in it."""
+    """One cluster's window, or the rest after it.
 
-    __slots__ = ("changed", "ends", "holding", "length")
+    Attributes:
+        length: of the window as the churn has it [s]; it may hold for longer.
+        rests: when the first rest after it is over.
+        ends: when it is, or the rest that goes on.
+        holding: whether changes wait for its end; else it is a rest.
+        changed: whether one waits.
+    """
 
-    def __init__(self, length: float, ends: float) -> None:
+    __slots__ = ("changed", "ends", "holding", "length", "rests")
+
+    def __init__(self, length: float, ends: float, rests: float) -> None:
         self.length = length
         self.ends = ends
+        self.rests = rests
         self.holding = True
         self.changed = False
 
 
 class Batching:
-    """Per-cluster leading-edge batching. Memory: clusters that changed lately only."""
+    """Per-cluster leading-edge batching. Memory: clusters that changed lately only.
+
+    When they left is kept until a change after a second, of whichever cluster.
+    """
 
     def __init__(
         self,
@@ -48,6 +63,7 @@ class Batching:
         self._rest = rest_s
         self._windows: dict[str, _Window] = {}
         self._ends: list[tuple[float, str]] = []
+        self._left: dict[str, tuple[float, ...]] = {}  # the last times, who left last at the end
 
     def changed(self, cluster: str, now: float) -> bool:
         """Note a change. True: it leaves now. False: ``due`` will name the cluster later."""
@@ -73,13 +89,15 @@ class Batching:
                 leaving.append(cluster)
                 self._open(cluster, min(window.length * 2, self._longest), now)
                 continue
-            if not window.holding:
+            if window.holding:
+                window.ends = window.rests
+            else:
                 window.length /= 2
+                window.ends = now + self._rest
             if window.length < self._first:
                 del self._windows[cluster]
                 continue
             window.holding = False
-            window.ends = now + self._rest
             heapq.heappush(self._ends, (window.ends, cluster))
         return leaving
 
@@ -91,6 +109,16 @@ class Batching:
         return len(self._windows)
 
     def _open(self, cluster: str, length: float, now: float) -> None:
-        window = _Window(length, now + length)
+        hold = max(length, self._rest) if self._leaves_often(cluster, now) else length
+        window = _Window(length, now + hold, now + length + self._rest)
         self._windows[cluster] = window
         heapq.heappush(self._ends, (window.ends, cluster))
+
+    def _leaves_often(self, cluster: str, now: float) -> bool:
+        """Note that it leaves now; whether it is often within the last second."""
+        left = self._left
+        times = (*left.pop(cluster, ())[1 - _OFTEN :], now)
+        left[cluster] = times
+        while left[longest := next(iter(left))][-1] <= now - 1.0:
+            del left[longest]
+        return len(times) == _OFTEN and times[0] > now - 1.0
