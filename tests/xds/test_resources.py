@@ -22,6 +22,7 @@ from trimtab.model import (
     Health,
     Locality,
     PolicyConfig,
+    Removed,
     Snapshot,
     Synced,
     Updated,
@@ -30,12 +31,10 @@ from trimtab.xds import cluster_views
 from trimtab.xds.assignments import MAX_BODY, Fragments, View, assignment_resource
 from trimtab.xds.catalog import Catalog, Client, ClientKind
 from trimtab.xds.cluster_policy import CLUSTER_PARAMS
-from trimtab.xds.cluster_views import ClusterViews
 from trimtab.xds.decoding import decode_cluster
 from trimtab.xds.endpoint_decoding import AssignmentDecoder
 from trimtab.xds.large_assignment import SEATS, seat_of
 from trimtab.xds.resources import cluster_resource, listener_resource, route_resource
-from trimtab.xds.zone_views import Surroundings
 from xds_peer import CDS, EDS, LDS, MESSAGES, RDS, service, snapshot
 from xds_snapshots import snapshots
 
@@ -413,20 +412,20 @@ def test_every_subset_that_clients_have_is_encoded_once(crowded):
     assert encoded.count == 0
 
 
-def test_what_is_kept_of_subsets_is_bounded_and_none_of_an_earlier_content(monkeypatch):
-    monkeypatch.setattr(cluster_views, "MOST_SUBSET_BYTES", 3 * MAX_BODY)
-    views = ClusterViews(snapshot(*crowd(20_000)))
-    around = Surroundings({})
-    for n in range(12):
-        client = Client(f"client-{n}", ClientKind.TRIMTAB)
-        assert views.get(EDS, "orders.shop", client, around)
-        assert 0 < views.subset_bytes <= 3 * MAX_BODY
-        assert views.subset_bytes == sum(len(part.body) for part in views.subsets.values())
-    views.replace(snapshot(*crowd(19_999)))
-    for n in range(12):
-        client = Client(f"client-{n}", ClientKind.TRIMTAB)
-        assert views.get(EDS, "orders.shop", client, around)
-    assert len(views.subsets) == 3
+def test_beyond_a_bound_for_all_clusters_each_keeps_as_many_subsets_as_there_are_seats(
+    monkeypatch,
+):
+    monkeypatch.setattr(cluster_views, "MOST_SUBSET_BYTES", 0)
+    made = catalog(snapshot(*crowd(20_000)))
+    many_seats(made)
+    kept = made.kept_subsets.used / MAX_BODY
+    assert 0.98 * SEATS < kept <= SEATS
+    made.apply(Updated(snapshot(*crowd(19_999))))
+    assert made.kept_subsets.used == 0
+    assert made.get(EDS, "orders.shop", Client("client-1", ClientKind.TRIMTAB))
+    assert made.kept_subsets.used > 0
+    made.apply(Removed(service().cluster))
+    assert made.kept_subsets.used == 0
 
 
 def test_no_version_is_longer_than_it_needs_to_be():

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from trimtab.model import Removed, ServicePort, Snapshot, SourceEvent, Synced
 from trimtab.xds import type_urls
-from trimtab.xds.cluster_views import ClusterViews
+from trimtab.xds.cluster_views import ClusterViews, SubsetBytes
 from trimtab.xds.names import Alias, NameTable, missing_among
 from trimtab.xds.resources import (
     Resource,
@@ -49,6 +49,7 @@ class Catalog:
             name that nothing answers to is unknown, not absent, and is not answered at all.
         generation: counts the clusters that came or went, so that names are resolved again.
         responses: what the streams share of their responses.
+        kept_subsets: how much is kept of very large clusters.
     """
 
     def __init__(self, aliases: Iterable[Alias] = (), *, load_reports: bool = False) -> None:
@@ -58,6 +59,7 @@ class Catalog:
         self.generation = 0
         self.names = NameTable(aliases)
         self.responses = Responses()
+        self.kept_subsets = SubsetBytes()
         self._clusters: dict[str, ClusterViews] = {}
         self._large: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
@@ -207,7 +209,9 @@ class Catalog:
         cluster = snapshot.cluster
         known = self._clusters.get(cluster)
         if known is None:
-            self._clusters[cluster] = ClusterViews(snapshot, load_reports=self._load_reports)
+            self._clusters[cluster] = ClusterViews(
+                snapshot, load_reports=self._load_reports, kept=self.kept_subsets
+            )
             self._departed.remove(cluster)
             self._departures.pop(cluster, None)
             _name(self.names, snapshot)
@@ -226,8 +230,10 @@ class Catalog:
         return self._surround(cluster, snapshot)
 
     def _remove(self, cluster: str) -> frozenset[str]:
-        if self._clusters.pop(cluster, None) is None:
+        views = self._clusters.pop(cluster, None)
+        if views is None:
             return frozenset()
+        views.forget_subsets()
         self._large.discard(cluster)
         snapshot = self._snapshots.pop(cluster)
         _name(self._departed, snapshot)

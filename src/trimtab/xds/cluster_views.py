@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from trimtab.model import Endpoint, Repeatable, Snapshot
 from trimtab.xds import type_urls
 from trimtab.xds.assignments import MAX_BODY, Fragments, View, assignment_resource
-from trimtab.xds.large_assignment import LARGE, LargeAssignment, seat_of
+from trimtab.xds.large_assignment import LARGE, SEATS, LargeAssignment, seat_of
 from trimtab.xds.resources import (
     EdsSource,
     Resource,
@@ -27,17 +27,37 @@ from trimtab.xds.zone_views import (
 )
 
 MOST_SUBSET_BYTES = 256 << 20
-"""Of one cluster's subsets that are kept, each as large as a message may be: those of four zones and more."""
+"""Of subsets that are kept, each as large as a message may be; of every cluster ``SEATS`` in any case."""
 _MOST_DISCARDED = 2
 _MAX_SOURCED = 32  # per cluster: clients choose the names in their EDS sources
 
 
+class SubsetBytes:
+    """How much the clusters of one catalog keep of subsets.
+
+    Attributes:
+        used: by all of them [bytes].
+    """
+
+    __slots__ = ("used",)
+
+    def __init__(self) -> None:
+        self.used = 0
+
+
 class ClusterViews:
-    """One cluster's snapshot and everything that has been encoded from it."""
+    """One cluster's snapshot and everything that has been encoded from it.
+
+    Args:
+        snapshot: the cluster's present state.
+        load_reports: whether its Clusters ask for load reports.
+        kept: what the catalog's clusters keep of subsets, this one's included; None: it is alone.
+    """
 
     __slots__ = (
         "_capacity",
         "_discarded",
+        "_kept",
         "_large",
         "_zones",
         "assignments",
@@ -47,11 +67,12 @@ class ClusterViews:
         "snapshot",
         "sourced",
         "static",
-        "subset_bytes",
         "subsets",
     )
 
-    def __init__(self, snapshot: Snapshot, *, load_reports: bool = False) -> None:
+    def __init__(
+        self, snapshot: Snapshot, *, load_reports: bool = False, kept: SubsetBytes | None = None
+    ) -> None:
         self.snapshot = snapshot
         self.load_reports = load_reports
         self.cluster = snapshot.cluster
@@ -60,7 +81,7 @@ class ClusterViews:
         self.sourced: dict[tuple[str, EdsSource], Resource] = {}  # CDS, with an EDS source
         self.assignments: dict[tuple[str, View, Vantage | None], Resource] = {}
         self.subsets: dict[tuple[str, View, Vantage | None, int], Resource] = {}
-        self.subset_bytes = 0
+        self._kept = kept or SubsetBytes()
         self.fragments = {view: Fragments(view) for view in View}
         self._large: dict[View, LargeAssignment] = {}
         self._discarded: dict[View, int] = {}  # in a row, of these, before they were done
@@ -76,8 +97,7 @@ class ClusterViews:
             self._zones = None
         self._capacity = None
         self.assignments.clear()
-        self.subsets.clear()
-        self.subset_bytes = 0
+        self.forget_subsets()
         for view, large in self._large.items():
             self._discarded[view] = 0 if large.done else self._discarded.get(view, 0) + 1
         self._large.clear()
@@ -108,10 +128,15 @@ class ClusterViews:
 
     def forget_clients(self) -> None:
         """Some client Service has changed: what hangs on how many clients there are."""
-        for views in (self.assignments, self.subsets):
-            for key in [k for k in views if k[2] is not None and k[2].clients is not None]:
-                del views[key]  # type: ignore[arg-type]  # it is one of its own
-        self.subset_bytes = sum(len(part.body) for part in self.subsets.values())
+        for key in [k for k in self.assignments if _counts_clients(k[2])]:
+            del self.assignments[key]
+        for part_key in [k for k in self.subsets if _counts_clients(k[2])]:
+            self._drop(part_key)
+
+    def forget_subsets(self) -> None:
+        """Keep none of them any more: the cluster has changed, or is gone."""
+        for key in list(self.subsets):
+            self._drop(key)
 
     @property
     def zones(self) -> str:
@@ -190,10 +215,14 @@ class ClusterViews:
 
     def _keep(self, key: tuple[str, View, Vantage | None, int], part: Resource) -> None:
         """Until the cluster changes: else each client of many would have its own put together anew."""
-        self.subset_bytes += len(part.body)
-        while self.subsets and self.subset_bytes > MOST_SUBSET_BYTES:
-            self.subset_bytes -= len(self.subsets.pop(next(iter(self.subsets))).body)
+        size = len(part.body)
+        while len(self.subsets) >= SEATS and self._kept.used + size > MOST_SUBSET_BYTES:
+            self._drop(next(iter(self.subsets)))
         self.subsets[key] = part
+        self._kept.used += size
+
+    def _drop(self, key: tuple[str, View, Vantage | None, int]) -> None:
+        self._kept.used -= len(self.subsets.pop(key).body)
 
     def made(self, name: str, client: Client, surroundings: Surroundings) -> bool:
         """Whether the assignment that a client is sent under a name is encoded already."""
@@ -240,3 +269,7 @@ class ClusterViews:
         pods = surroundings.pods(vantage.clients) if vantage.clients else {}
         reserve = 0.0 if view is View.FULL else RESERVE
         return outlook(vantage, self.zones, pods, self.capacity, reserve=reserve)
+
+
+def _counts_clients(vantage: Vantage | None) -> bool:
+    return vantage is not None and vantage.clients is not None
