@@ -1,6 +1,7 @@
 """The rules of attempts, over any history."""
 
 import math
+from http import HTTPStatus
 from random import Random
 
 import pytest
@@ -193,6 +194,7 @@ def test_the_quantile_of_latencies_is_right_to_a_step(quantile, seed):
         ({"on": ["OK"]}, "on='OK'"),
         ({"on": ["NO_SUCH"]}, "on='NO_SUCH'"),
         ({"on": [1.5]}, "on=1.5"),
+        ({"on": [True]}, "on=True"),
         ({"on": "UNAVAILABLE"}, "on='UNAVAILABLE' is not a list"),
         ({"backoff_s": -1.0}, "backoff_s=-1.0"),
         ({"backoff_s": None}, "backoff_s=None is not a number"),
@@ -210,3 +212,7 @@ def test_the_quantile_of_latencies_is_right_to_a_step(quantile, seed):
 def test_a_bad_declaration_is_refused_with_its_field_and_value(bad, said):
     with pytest.raises(ConfigError, match=said):
         Retry(**bad)
+
+
+def test_statuses_may_be_python_s_own():
+    assert Retry(on=[HTTPStatus.SERVICE_UNAVAILABLE]).on == {503}

@@ -89,7 +89,7 @@ def _statuses(given: Iterable[str | int]) -> frozenset[int]:
 
 def _number(code: str | int) -> int:
     found = GRPC_CODES.get(code) if isinstance(code, str) else code
-    if type(found) is not int or found == 0:
+    if not isinstance(found, int) or isinstance(found, bool) or found == 0:
         raise _bad("on", code, "a gRPC status such as UNAVAILABLE, not OK, or a status number")
     return found
 

@@ -30,7 +30,7 @@ def request_key(key: str) -> Iterator[None]:
     Raises:
         ConfigError: the key is no text.
     """
-    if not isinstance(key, str):
+    if not isinstance(key, str | None):  # None takes back what an outer one said
         raise ConfigError(f"request_key: {key!r} is no text; give one, such as str(user.id)")
     token = _KEY.set(key)
     try:
