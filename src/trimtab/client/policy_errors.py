@@ -6,12 +6,16 @@ The latter is counted each time. Either is logged once per channel.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 
 from trimtab.client.metrics import COUNTERS
 
 _log = logging.getLogger("trimtab.client")
 _counting = threading.Lock()
+os.register_at_fork(
+    before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release
+)
 
 
 class PolicyErrors:
