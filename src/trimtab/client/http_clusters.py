@@ -146,9 +146,9 @@ class HttpClusters:
             cluster = self._clusters.get(name)
             if cluster is None:
                 self._forget_unknown()
-                idle = self._idle_no_more_followed()
-                cluster = self._clusters[name] = self._make(name)
-                cluster.left.extend(idle)
+                cluster = self._make(name)
+                cluster.left.extend(self._idle_no_more_followed())  # its door closes their pools
+                self._clusters[name] = cluster
             cluster.tls = cluster.tls or place[0] in TLS
             self._found[place] = cluster
             return cluster
