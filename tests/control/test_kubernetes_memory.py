@@ -95,7 +95,8 @@ async def test_k22_what_many_services_took_is_free_once_they_are_gone():
             api.bookmark()
             await until(lambda: not any(r._books.deleted for r in source._reflectors))
             await until(lambda: not store._batching._windows)
-            # What is left are the names of the deleted Services, 10,000 at most.
-            assert held() - before < 0.1 * (full - before)
+            # What is left are the names of the deleted Services, 10,000 at most; what a busy machine has on its
+            # way still may be there for a while.
+            await until(lambda: held() - before < 0.1 * (full - before), lambda: held() - before)
         finally:
             tracemalloc.stop()

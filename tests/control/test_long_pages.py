@@ -34,7 +34,7 @@ async def crowded(events):
         for number, stream in enumerate(streams):
             node = {"id": f"node-{number}", "user_agent_name": "envoy"}
             await stream.send(node=node, type_url=type_urls.CDS, resource_names_subscribe=["*"])
-            await stream.read(within=30)
+            await stream.read(within=90)
         yield plane
 
 

@@ -28,7 +28,7 @@ async def everything(client, many, *, delta):
 async def received(stream, many):
     count = 0
     while count < many:
-        count += len((await stream.read(within=60)).resources)
+        count += len((await stream.read(within=90)).resources)
     return count
 
 
@@ -66,10 +66,10 @@ async def test_a_cluster_of_sixty_thousand_endpoints_holds_nobody_up(agent):
         try:
             stream = client.sotw(agent=agent)
             await stream.hello(type_url=type_urls.EDS, resource_names=["orders.shop:8080"])
-            first = await stream.read(within=60)
+            first = await stream.read(within=90)
             source.put(after)
             await stream.ack(first, resource_names=["orders.shop:8080"])
-            await stream.read(within=60)
+            await stream.read(within=90)
         finally:
             gaps.stop()
             gc.enable()

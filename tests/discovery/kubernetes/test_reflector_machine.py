@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
         def differences():
             return f"view {self.view.clusters}, server {wanted.clusters}"
 
-        self.run(until(same, differences, within=20))
+        self.run(until(same, differences))
 
     @invariant()
     def what_never_changed_was_never_gone(self):
