@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -85,8 +86,14 @@ def prepared(scenario: str | None, source: Source, known: Known) -> tuple[str, S
     if source.trace is not None:
         base = from_trace(source.trace, known, base)
     elif source.metrics is not None:
-        wait = threading.Event().wait
-        base = from_metrics(source.metrics, source.metric, source.over_s, wait, known, base)
+        base = from_metrics(
+            source.metrics,
+            source.metric,
+            source.over_s,
+            partial(_wait, source.metrics),
+            known,
+            base,
+        )
     if base is None:
         raise ConfigError("say which scenario; --list shows those that come with trimtab")
     return name, with_known(base, known)
@@ -180,6 +187,12 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"{path}: the directory {path.parent} does not exist; make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError(f"{path}: can't be written; check its permissions")
+
+
+def _wait(url: str, seconds: float) -> None:
+    """Say on stderr, where that is a terminal, what is waited for."""
+    with Console(stderr=True).status(f"watching {url} for {seconds:g} s (--over)"):
+        threading.Event().wait(seconds)
 
 
 @contextmanager
