@@ -1,5 +1,6 @@
 """Every argument of the public factories, whatever is given: no error of Python's own from within."""
 
+import enum
 import inspect
 
 import grpc
@@ -34,6 +35,23 @@ NEEDED = {
     trimtab.request_labels: {},
 }
 EXCLUDED = {"bootstrap": "endpoints", "fallback": "endpoints"}
+
+
+class Word(enum.StrEnum):
+    TEXT = "text"
+
+
+class Huge(enum.IntEnum):
+    ONE = 2**31
+
+
+class Sought(int):
+    """A number of another type, which a range finds by comparing each of its own."""
+
+    __hash__ = int.__hash__
+
+    def __eq__(self, other):
+        raise AssertionError(f"compared with {other}")
 
 
 class Nonsense:
@@ -80,3 +98,20 @@ async def test_a_value_that_never_fits_is_refused_with_the_argument_s_name(facto
 async def test_a_secure_channel_without_credentials_is_refused_and_not_insecure(factory):
     with pytest.raises(ConfigError, match="credentials=None"):
         factory("orders.shop:1", None, endpoints=["127.0.0.1:1"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Sought(1), grpc.Compression.Gzip, True, -(2**31), 2**31 - 1, "text", b"bytes", Word("text")],
+    ids=repr,
+)
+async def test_an_option_of_any_type_that_grpc_takes_is_taken(value):
+    option = ("trimtab.test", value)
+    call(trimtab.insecure_channel, "options", (each for each in [option]))
+    call(trimtab.aio.insecure_channel, "options", [option])
+
+
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1, Huge.ONE])
+def test_an_option_of_more_than_32_bits_is_refused(value):
+    with pytest.raises(ConfigError, match="32 bits"):
+        call(trimtab.insecure_channel, "options", [("trimtab.test", value)])

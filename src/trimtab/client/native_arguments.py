@@ -13,7 +13,7 @@ import grpc.aio
 
 from trimtab.errors import ConfigError
 
-_INT = range(-(2**31), 2**31)  # what the core's options hold
+_INT = 1 << 31  # what the core's options hold is below
 
 
 def options(target: str, given: object) -> tuple[tuple[str, Any], ...]:
@@ -49,7 +49,7 @@ def options(target: str, given: object) -> tuple[tuple[str, Any], ...]:
 
 def _fits(value: object) -> bool:
     if isinstance(value, int):
-        return value in _INT
+        return -_INT <= value < _INT  # a range would look for an IntEnum's member by counting
     return isinstance(value, str | bytes) or hasattr(value, "__int__")  # a pointer, to gRPC
 
 
