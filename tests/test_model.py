@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -118,6 +119,7 @@ def test_a_service_port_names_its_cluster():
 
 def test_a_policy_configuration_is_the_same_whatever_the_order_of_its_parameters():
     assert PolicyConfig.of("x", b=1, a="t") == PolicyConfig.of("x", a="t", b=1.0)
+    assert PolicyConfig.of("x", b=Fraction(1, 2)) == PolicyConfig.of("x", b=0.5)
 
 
 @pytest.mark.parametrize(

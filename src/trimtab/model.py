@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeGuard
+from typing import SupportsFloat, TypeGuard
 
 from trimtab.errors import ConfigError
 
@@ -162,7 +162,7 @@ class PolicyConfig:
             ConfigError: one is neither text nor number nor truth value.
         """
         for key, value in params.items():
-            if not isinstance(value, str | int | float):
+            if not isinstance(value, str | SupportsFloat):  # NumPy's numbers too
                 raise ConfigError(
                     f"policy {name}: parameter {key}={value!r} is neither text, number nor truth value"
                 )
