@@ -326,11 +326,12 @@ def test_many_names_that_nothing_answers_to_hide_no_large_cluster(delta, complet
     assert ORDERS.cluster in in_steps(asked(plane, delta=delta))
 
 
-def test_many_that_are_gone_hide_no_large_cluster():
+@pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
+def test_many_that_are_gone_hide_no_large_cluster(delta):
     plane = Plane()
     plane.update(*(snapshot(*pods(2), of=of) for of in (*SMALL, ORDERS)))
     plane.apply(Synced())
-    peer = asked(plane, delta=True)
+    peer = asked(plane, delta=delta)
     peer.drain()
     for of in SMALL:
         plane.remove(of.cluster)

@@ -223,27 +223,29 @@ class Subscription:
         if self.type_url != type_urls.EDS or not self._catalog.any_large:
             return None
         self.hold_unknown()
-        unchanged = None
-        for name in islice(self.dirty, SLICE):
+        unchanged = 0
+        for name in self.dirty:
             entry = self.entries[name]
             if not self._is_ready(name):
                 return entry
             target = self.target(entry)
             if target is None:
-                continue  # a response that tells of this goes before a large one
+                continue  # it costs a look; state of the world has nothing to tell of most of these
             if self.is_new(entry, target):
                 return None
-            unchanged = entry
-        return unchanged if len(self.dirty) > SLICE else None
+            unchanged += 1
+            if unchanged > SLICE:
+                return entry
+        return None
 
     def _pass_by(self) -> None:
-        """Be done with what has not changed after all, of the first that wait."""
-        for name in list(islice(self.dirty, SLICE)):
-            entry = self.entries[name]
-            target = self.target(entry)
-            if target is not None and not self.is_new(entry, target):
-                entry.due = False
-                self.looked_at(name)
+        """Be done with what has not changed after all: the first that ``_unready`` came by."""
+        for name in list(islice(filter(self._has_target, self.dirty), SLICE)):
+            self.entries[name].due = False
+            self.looked_at(name)
+
+    def _has_target(self, name: str) -> bool:
+        return self.target(self.entries[name]) is not None
 
     def _is_ready(self, name: str) -> bool:
         if self.type_url != type_urls.EDS or not self._catalog.any_large:
