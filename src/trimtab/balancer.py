@@ -167,9 +167,9 @@ class Balancer:
         stalled: called with each node that has fallen silent, so that somebody asks it for a sign of
             life and tells ``alive``. Under the lock: it must not block or call back. None: nobody
             asks, and silent nodes are tried with requests after a while.
-        raised: told by ``beat``, outside of the lock, what a strategy of the user's own raised where it
-            was told of ends: its name, the first error since the last beat, how many there were. None: who
-            ends a pick gets what it raises.
+        raised: told by ``say_raised``, which ``beat`` calls, outside of the lock, what a strategy of the user's
+            own raised where it was told of ends: its name, the first error since it was told last, how many
+            there were. None: who ends a pick gets what it raises.
         lock: held for the length of one decision and never over I/O. An ``RLock``, since a finaliser that
             ends a pick may run in the middle of a decision of its own thread; where there is one thread
             too, since Python's own stand-in for a lock costs four function calls per request. None: none.
@@ -585,14 +585,17 @@ class Balancer:
         if self._untaken:
             self._stale = True
         if self._raised is not None:
-            self._say_raised()
+            self.say_raised()
         now = self._clock()
         if self._late(now):
             self._woke = now
         self._beat = now
 
-    def _say_raised(self) -> None:
+    def say_raised(self) -> None:
+        """Tell ``raised`` what it has yet to hear: with a beat, and once more by a door that closes."""
         with self._lock:
+            if self._tell_raised is not None:
+                self._settle()
             raised, self._raised = self._raised, None
         if raised is not None and self._tell_raised is not None:
             self._tell_raised(self.policy, *raised)

@@ -145,3 +145,43 @@ def test_a_policy_that_is_lacking_is_said_once_over_http(lacking):
             once(told)
     finally:
         made.close()
+
+
+def told_for_all_that(heard, service):
+    # By its thread, where a beat came in between.
+    eventually(lambda: heard(service)[1] >= 1, within=5, what="the error is counted")
+    assert heard(service)[0] == 1
+
+
+def test_a_channel_that_closes_after_one_call_tells_of_its_error(servers, echo, heard):
+    messages, stubs = echo
+    name = "short.blocking.unlearning:80"
+    target = servers.open("a").target
+    with trimtab.insecure_channel(name, endpoints=[target], policy="unlearning") as channel:
+        assert stubs.EchoStub(channel).Say(messages.Request(), timeout=10).server == "a"
+    told_for_all_that(heard, name)
+
+
+async def test_an_asyncio_channel_that_closes_after_one_call_tells_of_its_error(
+    servers, echo, heard
+):
+    messages, stubs = echo
+    name = "short.asyncio.unlearning:80"
+    target = servers.open("a").target
+    async with trimtab.aio.insecure_channel(
+        name, endpoints=[target], policy="unlearning"
+    ) as channel:
+        assert (await stubs.EchoStub(channel).Say(messages.Request(), timeout=10)).server == "a"
+    told_for_all_that(heard, name)
+
+
+def test_an_http_client_that_closes_after_one_request_tells_of_its_error(heard):
+    name = "short.http.unlearning:80"
+    made = HttpServers()
+    try:
+        endpoints = {name: [made.open("a").target]}
+        with httpx.Client(transport=Transport(endpoints=endpoints, policy="unlearning")) as client:
+            assert client.get(f"http://{name}/").status_code == 200
+        told_for_all_that(heard, name)
+    finally:
+        made.close()

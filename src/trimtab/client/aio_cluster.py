@@ -377,6 +377,7 @@ class AioCluster:
         self._watch.close()
         self._reporting.close()
         self._refresh()
+        self.balancer.say_raised()
 
     def placed(self) -> list[Pick]:
         """What is in flight, on connections that get no new requests too."""

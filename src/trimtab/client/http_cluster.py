@@ -357,3 +357,4 @@ class HttpCluster:
         LIVENESS.leave(self)
         self._watch.close()
         self._reporting.close()
+        self.balancer.say_raised()

@@ -568,6 +568,7 @@ class SyncCluster:
         self._settle_deferred()
         self._close_all()
         self.alarms.close()
+        self.balancer.say_raised()
 
     def _close_all(self) -> None:
         for link in [*self._links, *(link for link, _ in list(self._opened))]:
