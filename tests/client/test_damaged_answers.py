@@ -104,6 +104,8 @@ DAMAGES = {
     no_http: (Code.INTERNAL, FAILED),
     half_a_frame_and_the_end: (Code.UNAVAILABLE, FAILED),
 }
+# Where gRPC has removed the stream before it says what was wrong with the connection.
+ALSO = {no_http: Code.UNKNOWN}
 
 
 @pytest.fixture(params=DOORS)
@@ -164,7 +166,8 @@ def test_what_is_no_answer_ends_as_a_status_and_others_are_used(
 ):
     code, meant = DAMAGES[damage]
     brought, ends = called(door, scripted, servers, echo, damage)
-    assert brought == {code}
+    assert brought
+    assert brought <= {code, ALSO.get(damage, code)}
     assert ends - {Outcome.CANCELLED} == {meant}  # cancelled: picks that were taken back
 
 
