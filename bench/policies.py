@@ -250,8 +250,8 @@ def out_of_reach(bound: float) -> str:
     if bound > 0.65:
         return "Global knowledge doesn't reach it at this load either, so no policy can."
     return (
-        "A client of 400 sees one answer in 400, so its tokens are old; and what bounds a lying server's gain "
-        "leaves some of them unused. Needed: knowledge that clients share, such as probes or a proxy's view."
+        "A client of 400 sees one answer in 400, so its tokens are old. Needed: knowledge that clients share, "
+        "such as probes or a proxy's view."
     )
 
 

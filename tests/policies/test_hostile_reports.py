@@ -80,6 +80,18 @@ def test_nor_is_it_in_a_large_fleet(n, rho, seed):
     assert Fleet("token", n, 2, IDLE, seed=seed).share(rho, 100.0, picks=24_000) < 2
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("n", "clients", "rho"), [(5, 20, 0.1), (5, 200, 0.6), (8, 200, 0.3), (9, 100, 0.1)]
+)
+@pytest.mark.parametrize("slow", [1.0, 3.0], ids=["all quick", "others slow"])
+def test_nor_is_it_for_clients_that_have_just_begun(n, clients, rho, slow, seed):
+    fleet = Fleet("token", n, clients, IDLE, seed=seed)
+    for server in fleet.servers[1 + n // 2 :]:
+        server.slow = slow
+    assert fleet.share(rho, picks=400 * n) < 2
+
+
 @pytest.mark.parametrize("policy", ["token", "prequal"])
 @pytest.mark.parametrize("lie", [IDLE, LoadReport(in_flight=0, latency=0.005)], ids=["0", "5 ms"])
 @pytest.mark.parametrize("slow", [1.0, 5.0], ids=["quick", "slow"])

@@ -2,7 +2,8 @@
 
 Rules: a successful response leaves a token (endpoint, requests in flight there, latency); an older
     one of the same endpoint is dropped, and the oldest when there are more than ``size``. Tokens live
-    for ``age_s``.
+    for ``age_s``, or for ``size`` choices where these take longer (STALE times ``age_s`` at the most): of a client
+    with few requests an old answer still says who is slow.
     pick: with probability ``explore``, with fewer than two tokens, or until ``size`` endpoints (or all)
     have answered once, power of two choices on our own in-flight over all endpoints: a blind choice. Else
     the token with the least latency among the cold ones, cold being in-flight <= the ``quantile`` of the
@@ -14,14 +15,13 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
     tried, so that one that recovers is found; in a large one blind choices would cost more than they find.
     The token is gone then, so no endpoint is sent a herd.
     A server's word is not believed without bounds, or one that says it is idle would win with each of its
-    answers. After a choice its next token is good
-        interval = min(n, size) / n * sum(weights) / (MOST * weight)  choices
-    later (SAVED turns can be saved up), so among those that have tokens none has more than MOST times its
-    part. In a fleet of ``size`` and fewer all have tokens, blind choices take turns as well, and that does.
-    In a larger one a blind choice begins anew, and is worth at most WORTH times the tokens that were used
-    between two of them lately, and at most 1 / explore (at first a random part of that), so nobody is
-    among them for much longer than others.
-    Together less than twice the fair share, whatever is said (tests/policies/test_hostile_reports.py).
+    answers. An endpoint leaves tokens on credit. Each blind choice of it adds
+        worth = max(1, WORTH * (choices from one blind choice to the next, lately - 1))  tokens
+    and each choice of its token takes one; what is not used is kept, up to KEPT * worth. Blind choices
+    hear nobody's word, so in the mean nobody has more than WORTH times the tokens that others have for each. When
+    they are used is free: the freshest at once, and a client with few requests may stay with the few endpoints
+    that it knows. Until all are tried nothing is added, since nothing is known of how many others get.
+    Less than twice the fair share, whatever is said (tests/policies/test_hostile_reports.py).
     An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
     (errors, pushback) leaves its token with that probability only.
     In-flight is divided by weight. Without load reports it is our own, and the latency is the lesser of
@@ -32,8 +32,8 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
 Sources: the hot/cold rule and pool of Prequal (Wydrowski et al., "Load is not what you should balance",
 NSDI 2024), fed by responses in place of probes; one-shot tokens as in join-idle-queue (Lu et al., 2011).
 Weakness: with very few requests per client the pool is empty or stale, and it is power of two choices;
-it learns nothing of an endpoint it doesn't use except by exploring. The bounds cost something where reports are
-true: a fast endpoint is left sooner, most of all by many clients with few requests each.
+it learns nothing of an endpoint it doesn't use except by exploring. The bound costs something where reports are
+true: a client that has just begun has little credit to give, and chooses blindly more often.
 """
 
 from __future__ import annotations
@@ -54,40 +54,35 @@ _LEAST, _MOST = 0.05, 0.15
 _REPORTS = 64  # whose quantile divides hot from cold
 _ALIKE = 1.25  # latencies within this ratio of the least are the same
 _NOISE_S = 0.001  # and so are those that differ by less: that is the network, and the interpreter
-MOST = 1.7  # times the mean use of those that have tokens
-WORTH = (
-    2.0  # times the tokens that others have of a blind choice; less costs p99 where pods are uneven
-)
-_BETWEEN = 10.0  # choices from one blind choice to the next, at first
-_GAIN = 0.02  # of one of them, in their mean
-SAVED = 8.0  # turns that an endpoint may catch up on
+WORTH = 1.8  # times the tokens that others have of a blind choice
+KEPT = 3.0  # blind choices whose worth an endpoint may save up
+_BETWEEN = 4.0  # choices from one blind choice to the next, at first: few, lest early lies pay
+_GAIN = 0.05  # of one of them, in their mean
+STALE = 10.0  # times ``age_s``: nothing older is of use
 SILENCE_S = 10.0  # without an answer that lacks a report, before reports count
 
 
 class _Known:
-    """What is known of one endpoint: its turn, and the token that it left, which is good while it is in the pool.
+    """What is known of one endpoint: its credit, and the token that it left, which is good while it is in the pool.
 
     Attributes:
-        step: choices from one turn to the next.
-        due: when its next turn is, in choices.
-        left: tokens that it may leave until it is chosen blindly again.
+        credit: tokens of it that may be used.
         tried: whether it has answered.
         seen: latency of its last answer, where servers don't say [s]; -1: none yet.
         in_flight: the token's, by weight.
         latency: the token's [s].
         at: when it was left.
-        good: from which choice on it is good.
+        number: after how many choices it was left.
     """
 
-    __slots__ = ("at", "due", "good", "in_flight", "latency", "left", "seen", "step", "tried")
+    __slots__ = ("at", "credit", "in_flight", "latency", "number", "seen", "tried")
 
-    def __init__(self, due: float, left: float) -> None:
-        self.step = inf
-        self.due = due
-        self.left = left
+    def __init__(self) -> None:
+        self.credit = 0.0
         self.tried = False
         self.seen = -1.0
-        self.in_flight = self.latency = self.at = self.good = 0.0
+        self.in_flight = self.latency = self.at = 0.0
+        self.number = 0
 
 
 class Token:
@@ -98,11 +93,11 @@ class Token:
         size: tokens kept, 2 and above.
         quantile: of reported in-flight that divides cold from hot, 0 to 1.
         explore: probability of a choice without tokens, 0 to 1; None: by the number of endpoints.
-        age_s: how long a token is good [s].
+        age_s: how long a token is good [s], or longer (see the module).
     """
 
     divides_shares = True
-    __slots__ = ("_age_s", "_between", "_blind", "_chain", "_check", "_explore", "_given", "_known",
+    __slots__ = ("_age_s", "_between", "_blind", "_check", "_explore", "_given", "_known",
                  "_own_in_flight", "_own_latency", "_p2c", "_picks", "_pool", "_quantile", "_random",
                  "_rank", "_recent", "_size", "_sorted", "_untried")  # fmt: skip
 
@@ -126,7 +121,6 @@ class Token:
         # By age: a node's newest token replaces the one it had, at the end.
         self._pool: dict[Node, _Known] = {}
         self._picks = 0
-        self._chain = inf
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
         self._rank = 0  # of the quantile in it
@@ -139,21 +133,12 @@ class Token:
 
     def update(self, nodes: Sequence[Node], now: float) -> None:
         """Replace the candidates; tokens of those that stay are kept."""
-        n, size = len(nodes), self._size
+        n = len(nodes)
         if self._given is None:
             self._explore = min(_MOST, max(_LEAST, EXPLORE / max(1, n)))
         self._p2c.update(nodes, now)
-        self._chain = 1.0 / self._explore if n > size and self._explore else inf
-        known, due = self._known, float(self._picks)
-        self._known = {node: known.get(node) or _Known(due, self._chain) for node in nodes}
-        interval = min(1.0, size / max(1, n)) * sum(node.endpoint.weight for node in nodes) / MOST
-        for node, each in self._known.items():
-            each.step = interval / node.endpoint.weight
-            # Blind choices begin it anew in a large fleet only: in a small one nothing may run out.
-            if self._chain == inf:
-                each.left = inf
-            elif each.left == inf:
-                each.left = self._chain * self._random()
+        known = self._known
+        self._known = {node: known.get(node) or _Known() for node in nodes}
         self._pool = {node: token for node, token in self._pool.items() if node in self._known}
         self._count_untried()
 
@@ -168,7 +153,7 @@ class Token:
             threshold = self._sorted[self._rank]
             least = inf
             for token in pool.values():
-                if token.latency < least and token.in_flight <= threshold and token.good <= picks:
+                if token.latency < least and token.in_flight <= threshold:
                     least = token.latency
             # When all are hot, all take part.
             bound, threshold = (
@@ -177,33 +162,18 @@ class Token:
             coolest = inf
             for node, token in pool.items():
                 in_flight = token.in_flight
-                if (
-                    in_flight < coolest
-                    and in_flight <= threshold
-                    and token.latency <= bound
-                    and token.good <= picks
-                ):
+                if in_flight < coolest and in_flight <= threshold and token.latency <= bound:
                     best, coolest = node, in_flight
         if best is not None:
-            del pool[best]
+            pool.pop(best).credit -= 1.0
+            return best
+        best = self._p2c.pick(now)
+        if not self._untried:
+            self._between += _GAIN * (picks - self._blind - self._between)
+            worth = max(1.0, WORTH * (self._between - 1.0))
             known = self._known[best]
-        else:
-            best = self._p2c.pick(now)
-            known = self._known[best]
-            if self._chain < inf:
-                if self._untried:
-                    # As if some of it were used up: all begin at once, and only chance ends it.
-                    known.left = self._chain * self._random()
-                else:
-                    self._between += _GAIN * (picks - self._blind - self._between)
-                    known.left = min(self._chain, max(1.0, WORTH * (self._between - 1.0)))
-                self._blind = picks
-                known.due = picks + known.step
-                return best
-        # Not max(): a call is a tenth of the choice.
-        due, saved = known.due, picks - SAVED * known.step
-        known.due = (due if due > saved else saved) + known.step  # noqa: FURB136
-        known.left -= 1.0
+            known.credit = min(known.credit + worth, KEPT * worth)
+        self._blind = picks
         return best
 
     def done(
@@ -237,12 +207,12 @@ class Token:
             latency = seen if 0.0 <= seen < latency else latency
         in_flight /= node.endpoint.weight
         self._remember(in_flight)
-        if known.left <= 0.0 or (node.share < 1.0 and self._random() >= node.share):
+        if known.credit <= 0.0 or (node.share < 1.0 and self._random() >= node.share):
             return
         known.in_flight = in_flight
         known.latency = latency
         known.at = now
-        known.good = known.due
+        known.number = self._picks
         pool[node] = known
         if len(pool) > self._size:
             del pool[next(iter(pool))]
@@ -254,7 +224,7 @@ class Token:
     def cost(self, node: Node, now: float) -> str:
         """For ``trimtab.debug``: the token that it left, as it will be compared."""
         token = self._pool.get(node)
-        if token is None or token.at < now - self._age_s:
+        if token is None or self._is_old(token, now):
             return ""
         return f"{token.in_flight:g} at {token.latency * 1e3:.1f} ms"
 
@@ -269,11 +239,17 @@ class Token:
         tried = sum(known.tried for known in self._known.values())
         self._untried = max(0, min(self._size, len(self._known)) - tried)
 
+    def _is_old(self, token: _Known, now: float) -> bool:
+        age = now - token.at
+        return age > self._age_s and (
+            token.number <= self._picks - self._size or age > STALE * self._age_s
+        )
+
     def _drop_old(self, now: float) -> None:
-        pool, oldest = self._pool, now - self._age_s
+        pool = self._pool
         while pool:
             node = next(iter(pool))
-            if pool[node].at >= oldest:
+            if not self._is_old(pool[node], now):
                 self._check = pool[node].at + self._age_s
                 return
             del pool[node]
