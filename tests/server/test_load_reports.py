@@ -212,8 +212,8 @@ async def test_a_stream_of_a_thread_on_the_loop_that_its_caller_leaves_is_no_lon
         yield b"first"
         let_go.wait(20)
 
-    reports = aio.LoadReports()
-    server = grpc.aio.server(ThreadPoolExecutor(3), interceptors=[reports])
+    reports, pool = aio.LoadReports(), ThreadPoolExecutor(3)
+    server = grpc.aio.server(pool, interceptors=[reports])
     port = server.add_insecure_port("127.0.0.1:0")
     server.add_generic_rpc_handlers((service({"unary_stream": held}),))
     await server.start()
@@ -229,6 +229,7 @@ async def test_a_stream_of_a_thread_on_the_loop_that_its_caller_leaves_is_no_lon
                 eventually, lambda: reports.load.in_flight == 0, within=20, what="it went"
             )
     let_go.set()
+    await asyncio.to_thread(pool.shutdown)  # its threads tell this loop of their ends
     await server.stop(None)
     assert reports.load.totals() == (3, 0)
 
