@@ -21,7 +21,8 @@ Rules: a successful response leaves a token (endpoint, requests in flight there,
     hear nobody's word, so in the mean nobody has more than WORTH times the tokens that others have for each. When
     they are used is free: the freshest at once, and a client with few requests may stay with the few endpoints
     that it knows. Until all are tried nothing is added, since nothing is known of how many others get.
-    Less than twice the fair share, whatever is said (tests/policies/test_hostile_reports.py).
+    Less than twice the fair share, whatever is said (tests/policies/test_hostile_reports.py). One that is quick
+    indeed may get more: our own in-flight, which no word changes, prefers it in blind choices, and gives it credit.
     An error leaves no token: a pod that fails fast attracts nobody. An endpoint with a share below 1
     (errors, pushback) leaves its token with that probability only.
     In-flight is divided by weight. Without load reports it is our own, and the latency is the lesser of
