@@ -41,7 +41,8 @@ class Leaver:
         with self._lock:
             if exchange.stream > self._last.get(connection, exchange.stream):
                 self.unread += 1
-                self._undone.add(name)
+                if name not in self.executions:  # else it was made again before it came by here
+                    self._undone.add(name)
                 return
             self._seen[connection] += 1
             self.executions[name] += 1
