@@ -322,7 +322,8 @@ async def test_stopping_with_open_streams_is_quick_and_leaves_no_traceback(caplo
                 code, _ = await stream.status()
                 assert code is grpc.StatusCode.UNAVAILABLE
     assert min(took) < 1.0
-    assert ours(caplog) == []
+    # A busy machine is no trace of the end.
+    assert [r for r in ours(caplog) if r.name != "trimtab.control.loop_lag"] == []
 
 
 def test_grpc_knows_every_option_that_the_server_sets():
