@@ -56,6 +56,7 @@ class Machine(RuleBasedStateMachine):
         self.node = node(self.agent)
         self.to_client = deque()
         self.nonces = set()
+        self.there = {}  # by nonce: what there was when it was built
         self.refused = {t: set() for t in self.wanted}  # (name, content)
         self.owed = {t: set() for t in self.wanted}  # names that must be answered
 
@@ -111,6 +112,8 @@ class Machine(RuleBasedStateMachine):
         assert self.catalog.synced
         assert response.nonce not in self.nonces
         self.nonces.add(response.nonce)
+        kind, client = response.type_url, self.session.client
+        self.there[response.nonce] = {n for n in NAMES if self.catalog.get(kind, n, client)}
         resources = self.resources(response)
         contents = {n: self.content(response.type_url, n, b) for n, b in resources.items()}
         for name, content in contents.items():
@@ -177,12 +180,18 @@ class Machine(RuleBasedStateMachine):
             if kind in self.wildcard:
                 for n in self.catalog.wildcard(kind, client):
                     targets[n] = self.catalog.get(kind, n, client)
+            if self.is_held(kind, targets):
+                continue
             for name, target in targets.items():
                 has = self.applied[kind].get(name)
                 if target is None:
                     assert self.is_absent(kind, name, has), (kind, name)
                 elif (name, self.content(kind, name, target.body)) not in self.refused[kind]:
                     assert has == target.body, (kind, name, target.body, has)
+
+    def is_held(self, kind, targets):
+        """Whether the client is told no more, lest it loses what it has."""
+        return False
 
     @invariant()
     def status_never_fails(self):
@@ -198,6 +207,7 @@ class SotwMachine(Machine):
     def forget(self):
         super().forget()
         self.last = dict.fromkeys(self.wanted, "")  # nonces that the client has seen
+        self.inherits = set()  # types of which all that it has is of earlier streams
         self.old = []
         self.asked = set()
         self.version = getattr(self, "version", dict.fromkeys(self.wanted, ""))
@@ -243,7 +253,16 @@ class SotwMachine(Machine):
         self.forget()
         for kind in self.wanted:
             if self.wanted[kind] or kind in self.wildcard:
+                if self.version[kind]:
+                    self.inherits.add(kind)
                 self.request(kind, "")
+
+    def is_held(self, kind, targets):
+        """What it refused it may have an older version of, which a full set without it would delete."""
+        return kind in FULL_SET & self.inherits and any(
+            target and (name, self.content(kind, name, target.body)) in self.refused[kind]
+            for name, target in targets.items()
+        )
 
     def apply(self, response, bad):
         kind = response.type_url
@@ -255,6 +274,9 @@ class SotwMachine(Machine):
         if kind in FULL_SET:
             # What is left out is deleted; what is bad stays as it was.
             kept = {n: b for n, b in self.applied[kind].items() if n in bad}
+            deleted = set(self.applied[kind]) - set(kept | new)
+            if kind in self.inherits:
+                assert not deleted & self.there[response.nonce], "it was there"
             self.applied[kind] = kept | new
         else:
             self.applied[kind] |= new
@@ -265,6 +287,7 @@ class SotwMachine(Machine):
             self.old.append((kind, self.last[kind]))
         self.last[kind] = response.nonce
         if error is None:
+            self.inherits.discard(kind)
             self.version[kind] = response.version_info
         self.request(kind, response.nonce, error)
 

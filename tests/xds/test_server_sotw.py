@@ -584,6 +584,53 @@ def test_a_bad_change_of_a_cluster_leaves_its_last_good_version_in_the_full_set(
     assert response.resources[0] == good.resources[0]
 
 
+def returned(agent, asked, text):
+    """A client that comes back with both clusters, and refuses what this stream has to say of them."""
+    made = plane()
+    before = made.sotw(agent)
+    before.ask(CDS, *asked)
+    version = before.drain()[0].version_info
+    made.update(snapshot("10.0.1.1", of=of("b"), policy=PolicyConfig("random")))
+    peer = made.sotw(agent)
+    peer.ask(CDS, *asked, version=version)
+    peer.nack(peer.get(), text)
+    return made, peer
+
+
+@pytest.mark.parametrize("text", [f"{B}: bad", "something is wrong"])
+@pytest.mark.parametrize("asked", [(), (A, B, "c.shop:8080")])
+@pytest.mark.parametrize("agent", ["envoy", "gRPC Go"])
+def test_what_a_new_stream_s_client_refused_is_not_deleted_by_the_next_full_set(agent, asked, text):
+    made, peer = returned(agent, asked, text)
+    made.update(snapshot("10.0.2.1", of=of("c")))
+    assert peer.get() is None, "the version of an earlier stream would go"
+
+    made.update(snapshot("10.0.0.1", of=of("a"), policy=PolicyConfig("round_robin")))
+    made.update(snapshot("10.0.1.1", of=of("b")))
+    assert names(peer.get()) == [A, B, "c.shop:8080"]
+
+
+@pytest.mark.parametrize("agent", ["envoy", "gRPC Go"])
+def test_it_goes_when_its_service_goes_and_holds_up_nothing_then(agent):
+    made, peer = returned(agent, (), f"{B}: bad")
+    made.remove(B)
+    assert names(peer.get()) == [A]
+    made.update(snapshot("10.0.2.1", of=of("c")))
+    assert names(peer.get()) == [A, "c.shop:8080"]
+
+
+def test_once_a_response_was_accepted_a_bad_new_cluster_holds_up_nothing():
+    made = plane()
+    peer = made.sotw("envoy")
+    peer.ask(CDS, version="from-the-old-stream")
+    peer.drain()
+    made.update(snapshot("10.0.2.1", of=of("c")))
+    peer.nack(peer.get(), "c.shop:8080: bad")
+    made.update(snapshot("10.0.3.1", of=of("d")))
+
+    assert names(peer.get()) == [A, B, "d.shop:8080"]
+
+
 def test_bad_endpoints_do_not_hold_back_those_of_other_clusters():
     peer = plane().sotw("envoy")
     peer.ask(EDS, A, B)

@@ -58,8 +58,14 @@ def receive(stream: Stream, raw: bytes) -> bool:
 
 
 def build(stream: Stream, sub: Subscription) -> bytes | None:
-    """The next response of a type, None if the client has everything."""
-    if sub.waits or _may_delete_unheard(stream, sub):
+    """The next response of a type, None if the client has everything.
+
+    None too while a full set would delete what this stream has not sent yet: clusters that the client has from
+    an earlier one, which this process has never heard of, or of which the client refused the present version.
+    For the latter it keeps the older one, and hears no more of this type until they change or go; once it
+    has accepted a response of this stream, one that it refuses holds up nothing.
+    """
+    if sub.waits or sub.may_delete_older or _may_delete_unheard(stream, sub):
         return None
     sub.hold_unknown()
     return _full_set(stream, sub) if sub.full_set else _changed_only(stream, sub)
@@ -84,6 +90,7 @@ def _subscribe(stream: Stream, sub: Subscription, request: wire.DiscoveryRequest
     first, sub.started = not sub.started, True
     if first:
         sub.fresh = not request.version_info
+        sub.inherits = sub.full_set and not sub.fresh
         # Of other clients it isn't known that their EDS request follows at once.
         sub.returned = stream.is_aggregated_envoy and request.version_info not in ("", _NOTHING)
     sub.named = sub.named or bool(names)

@@ -39,7 +39,7 @@ class Subscription:
 
     __slots__ = ("_aliases", "_catalog", "_client", "_expanded", "_generation", "_held",
                  "_initial", "_near_texts", "_soft", "ack_middle", "answer_due", "dirty",
-                 "entries", "explicit", "farewells", "fresh", "full_set", "named", "nonce",
+                 "entries", "explicit", "farewells", "fresh", "full_set", "inherits", "named", "nonce",
                  "outstanding", "patient", "raw", "returned", "started", "type_url", "wildcard")  # fmt: skip
 
     def __init__(self, type_url: str, catalog: Catalog, client: Client) -> None:
@@ -50,6 +50,7 @@ class Subscription:
         self.named = False  # names were given once, so that an empty list means none
         self.patient = False  # what the client has and this process never heard of may yet come
         self.fresh = False  # state of the world, and the client can't have had any of it before
+        self.inherits = False  # state of the world, and all that it has is of an earlier stream
         self.returned = False  # state of the world, and the client may have what is unheard of here
         self.explicit = 0  # how many names were asked for
         self.answer_due = False
@@ -292,6 +293,17 @@ class Subscription:
         """How many resources one response may have, however small they are."""
         return MAX_ASSIGNMENTS if self.type_url == type_urls.EDS else sys.maxsize
 
+    @property
+    def may_delete_older(self) -> bool:
+        """Whether a full set would lack what the client refused, and may have an older version of."""
+        return self.inherits and any(
+            entry.refused
+            and entry.good is None
+            and (target := self.target(entry)) is not None
+            and target.version in entry.refused
+            for entry in self.entries.values()
+        )
+
     def hold_unknown(self) -> None:
         """Put aside the names that nothing answers to, as long as that may change by itself."""
         if self._catalog.complete:
@@ -376,6 +388,7 @@ class Subscription:
         answered = self.outstanding.pop(nonce, None)
         replaced: list[str] = []
         if answered is not None:
+            self.inherits = False
             for entry, target in answered.resources:
                 if entry.acked not in ("", target.version) and target.version == entry.sent:
                     replaced.append(entry.cluster or "")
