@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import grpc.aio
 import pytest
 
 from harness.waiting import Deadline
+from trimtab.server import serve_until_signal_blocking
 
 SERVER = Path(__file__).with_name("draining_server.py")
 # A client of any make that asks for health; round_robin is what makes gRPC ask.
@@ -106,6 +108,34 @@ async def test_requests_are_still_taken_while_the_news_spreads(running):
         with suppress(asyncio.CancelledError):
             await watch.read()
     assert await asyncio.to_thread(process.wait, 20) == 0
+
+
+def test_signals_at_each_step_of_the_wait_for_one_do_not_hold_it():
+    """A handler runs in the thread that waits, between any two of its lines."""
+
+    def harmless(_number, _frame):
+        pass
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.start()
+    server.stop(None).wait()
+    raised = 0
+
+    def interrupting(_frame, _event, _value):
+        nonlocal raised
+        if signal.getsignal(signal.SIGUSR1) is not harmless:
+            raised += 1
+            signal.raise_signal(signal.SIGUSR1)
+        return interrupting
+
+    before, traced = signal.signal(signal.SIGUSR1, harmless), sys.gettrace()
+    sys.settrace(interrupting)
+    try:
+        serve_until_signal_blocking(server, signals=[signal.SIGUSR1])
+    finally:
+        sys.settrace(traced)
+        assert signal.signal(signal.SIGUSR1, before) is harmless
+    assert raised > 1
 
 
 async def enough(answered, number):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 import grpc
 import grpc.aio
@@ -79,10 +79,12 @@ def serve_until_signal_blocking(
     signals: Sequence[signal.Signals] = SIGNALS,
 ) -> None:
     """``serve_until_signal`` for a ``grpc.server``; in the main thread, as signals need it."""
-    told = threading.Event()
-    before = {number: signal.signal(number, lambda *_: told.set()) for number in signals}
+    # No Event: the handler runs in the thread that waits, where its lock may be held for a moment,
+    # and would wait for itself for ever.
+    told: SimpleQueue[None] = SimpleQueue()
+    before = {number: signal.signal(number, lambda *_: told.put(None)) for number in signals}
     try:
-        told.wait()
+        told.get()
         drain_blocking(server, readiness, propagation_s=propagation_s, grace_s=grace_s)
     finally:
         for number, handler in before.items():
