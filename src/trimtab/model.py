@@ -9,10 +9,12 @@ from __future__ import annotations
 import enum
 import hashlib
 import math
+import numbers
+import operator
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import SupportsFloat, TypeGuard
+from typing import SupportsFloat, SupportsIndex, TypeGuard, cast
 
 from trimtab.errors import ConfigError
 
@@ -135,8 +137,27 @@ def _are_pairs(given: object) -> bool:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether an argument is a number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether an argument is a real number, NumPy's and fractions too; True and False are none.
+
+    Who keeps it makes a ``float`` of it, which is all that timers take; what no float can hold is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
+
+
+def whole(value: object) -> int | None:
+    """An argument that is to be a whole number, NumPy's too; None: it is none, True and False included."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(cast("SupportsIndex", value))
+    except TypeError:
+        return None
 
 
 def host_port(address: str, port: int) -> str:

@@ -2,6 +2,10 @@
 
 import enum
 import inspect
+import math
+import numbers
+from decimal import Decimal
+from fractions import Fraction
 
 import grpc
 import grpc.aio
@@ -12,6 +16,7 @@ import trimtab.aio
 import trimtab.aiohttp
 import trimtab.httpx
 import trimtab.httpx2
+from trimtab.client import native_arguments
 from trimtab.client.httpx_core import Core
 from trimtab.errors import ConfigError
 
@@ -52,6 +57,21 @@ class Sought(int):
 
     def __eq__(self, other):
         raise AssertionError(f"compared with {other}")
+
+
+class Count:
+    """A whole number of another library, as NumPy's are: no ``int``, and gRPC takes it for a pointer."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def __index__(self):
+        return self._value
+
+    __int__ = __index__
+
+
+numbers.Integral.register(Count)
 
 
 class Nonsense:
@@ -115,3 +135,54 @@ async def test_an_option_of_any_type_that_grpc_takes_is_taken(value):
 def test_an_option_of_more_than_32_bits_is_refused(value):
     with pytest.raises(ConfigError, match="32 bits"):
         call(trimtab.insecure_channel, "options", [("trimtab.test", value)])
+
+
+NUMBERS = [
+    (trimtab.Retry, name)
+    for name in ("backoff_s", "most_backoff_s", "multiplier", "attempt_timeout_s", "hedge_after_s")
+]
+NUMBERS += [(trimtab.Connections, "max_age_s"), (trimtab.LastGood, "max_age_s")]
+
+
+@pytest.mark.parametrize(("factory", "argument"), NUMBERS)
+def test_a_number_of_any_library_is_taken_and_kept_as_python_s_own(factory, argument):
+    room = {"most_backoff_s": 2} if argument == "backoff_s" else {}
+    made = factory(**{**NEEDED[factory], **room, argument: Fraction(3, 2)})
+    assert type(getattr(made, argument)) is float
+    assert getattr(made, argument) == 1.5
+
+
+def test_a_whole_number_of_any_library_is_taken_and_kept_as_python_s_own():
+    retry = trimtab.Retry(attempts=Count(4), on=[Count(14)])
+    connections = trimtab.Connections(streams=Count(4), most=Count(2))
+    found = [retry.attempts, *retry.on, connections.streams, connections.most]
+    assert found == [4, 14, 4, 2]
+    assert {type(each) for each in found} == {int}
+    with trimtab.insecure_channel(**CHANNEL, options=[("trimtab.test", Count(4))]):
+        pass
+    (option,) = native_arguments.options("orders", [("trimtab.test", Count(4))])
+    assert type(option[1]) is int
+
+
+@pytest.mark.parametrize("value", [4.0, 4.5, True, "4", None, Fraction(4)], ids=repr)
+def test_what_is_no_whole_number_is_refused_where_one_is_meant(value):
+    with pytest.raises(ConfigError, match="attempts="):
+        trimtab.Retry(attempts=value)
+    with pytest.raises(ConfigError, match="most="):
+        trimtab.Connections(most=value)
+
+
+@pytest.mark.parametrize("value", [4.0, 4.5, Fraction(4), Decimal(4)], ids=repr)
+def test_an_option_that_is_a_number_and_not_whole_is_refused(value):
+    # gRPC's core would take it for a pointer, and what was wanted would not happen.
+    with pytest.raises(ConfigError, match="whole number of 32 bits"):
+        call(trimtab.insecure_channel, "options", [("grpc.max_receive_message_length", value)])
+
+
+@pytest.mark.parametrize("value", [10**400, math.inf, math.nan, True, 1j, Decimal(1)], ids=repr)
+def test_what_is_no_number_that_a_timer_could_wait_for_is_refused(value):
+    for name in ("backoff_s", "most_backoff_s", "multiplier", "attempt_timeout_s", "hedge_after_s"):
+        with pytest.raises(ConfigError, match=f"{name}="):
+            trimtab.Retry(**{name: value})
+    with pytest.raises(ConfigError, match="max_age_s="):
+        trimtab.Connections(max_age_s=value)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from trimtab.errors import ConfigError
 from trimtab.grpc_status import GRPC_CODES
-from trimtab.model import is_number
+from trimtab.model import is_number, whole
 
 _LONGEST_S = 1e9  # what timers of all kinds can wait for
 _SECONDS = "seconds from 0 to 1e9"
 _OR_NONE = ("attempt_timeout_s", "hedge_after_s", "hedge_quantile")
+_OWN = (int, float)
 _NUMBERS = ("backoff_s", "most_backoff_s", "multiplier", *_OR_NONE)
 
 
@@ -46,10 +47,12 @@ class Retry:
     hedge_quantile: float | None = None
 
     def __post_init__(self) -> None:
-        if type(self.attempts) is not int or not 1 <= self.attempts <= 5:  # noqa: PLR2004 - gRFC A6
+        attempts = whole(self.attempts)
+        if attempts is None or not 1 <= attempts <= 5:  # noqa: PLR2004 - gRFC A6
             raise _bad("attempts", self.attempts, "a whole number from 1 to 5")
+        object.__setattr__(self, "attempts", attempts)
         object.__setattr__(self, "on", _statuses(self.on))
-        self._refuse_other_types()
+        self._take_numbers()
         if not 0.0 <= self.most_backoff_s <= _LONGEST_S:
             raise _bad("most_backoff_s", self.most_backoff_s, _SECONDS)
         if not 0.0 <= self.backoff_s <= self.most_backoff_s:
@@ -68,12 +71,14 @@ class Retry:
             if self.hedge_after_s is not None:
                 raise _bad("hedge_quantile", self.hedge_quantile, "None beside hedge_after_s")
 
-    def _refuse_other_types(self) -> None:
+    def _take_numbers(self) -> None:
         for field in _NUMBERS:
             value = getattr(self, field)
             if not (is_number(value) or (value is None and field in _OR_NONE)):
                 wanted = "a number, or None" if field in _OR_NONE else "a number"
                 raise _bad(field, value, wanted)
+            if value is not None and type(value) not in _OWN:
+                object.__setattr__(self, field, float(value))
 
     @property
     def hedges(self) -> bool:
@@ -88,8 +93,8 @@ def _statuses(given: Iterable[str | int]) -> frozenset[int]:
 
 
 def _number(code: str | int) -> int:
-    found = GRPC_CODES.get(code) if isinstance(code, str) else code
-    if not isinstance(found, int) or isinstance(found, bool) or found == 0:
+    found = GRPC_CODES.get(code) if isinstance(code, str) else whole(code)
+    if not found:
         raise _bad("on", code, "a gRPC status such as UNAVAILABLE, not OK, or a status number")
     return found
 

@@ -90,7 +90,7 @@ class Middleware:
     ) -> None:
         if not is_number(patience_s) or not patience_s >= 0.0:
             raise ConfigError(f"patience_s={patience_s!r} is not a number of seconds from 0")
-        self._patience_s = patience_s
+        self._patience_s = float(patience_s)
         self._clusters = HttpClusters(
             _address,
             hosts,

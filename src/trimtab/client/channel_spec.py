@@ -27,7 +27,7 @@ from trimtab.client.seats import Seated, own_place
 from trimtab.client.tls_files import TlsCredentials
 from trimtab.client.watching import Closable, Fixed, Watch, Watcher, report, service_name, watch
 from trimtab.errors import ConfigError
-from trimtab.model import Endpoint, Locality, PolicyConfig
+from trimtab.model import Endpoint, Locality, PolicyConfig, whole
 
 if TYPE_CHECKING:
     from trimtab.balancer import Balancer
@@ -217,10 +217,11 @@ def _plans(target: str, options: Options, retry: Retry | None) -> tuple[MethodPl
 
 def _buffer_bytes(target: str, options: Options) -> int:
     """What is kept of a request that is a stream: gRPC's own option and default."""
-    found = dict(options).get(_BUFFER_OPTION, BUFFER_BYTES)
-    if type(found) is not int or found < 0:
+    given = dict(options).get(_BUFFER_OPTION, BUFFER_BYTES)
+    found = whole(given)
+    if found is None or found < 0:
         raise ConfigError(
-            f"channel {target!r}: {_BUFFER_OPTION}={found!r} is not a number of bytes, such as 262144"
+            f"channel {target!r}: {_BUFFER_OPTION}={given!r} is not a number of bytes, such as 262144"
         )
     return found
 

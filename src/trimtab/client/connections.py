@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from trimtab.errors import ConfigError
-from trimtab.model import is_number
+from trimtab.model import is_number, whole
 
 AGE_VARIABLE = "TRIMTAB_MAX_CONNECTION_AGE"
 _MOST = 64
@@ -41,14 +41,19 @@ class Connections:
             raise ConfigError(
                 f"Connections: max_age_s={self.max_age_s!r} is not a number of seconds of 1 or more"
             )
-        if self.streams is not None and not (type(self.streams) is int and self.streams >= 1):
+        streams, most = whole(self.streams), whole(self.most)
+        if self.streams is not None and (streams is None or streams < 1):
             raise ConfigError(
                 f"Connections: streams={self.streams!r} is not a whole number of 1 or more"
             )
-        if not (type(self.most) is int and 1 <= self.most <= _MOST):
+        if most is None or not 1 <= most <= _MOST:
             raise ConfigError(
                 f"Connections: most={self.most!r} is not a whole number from 1 to {_MOST}"
             )
+        if self.max_age_s is not None:
+            object.__setattr__(self, "max_age_s", float(self.max_age_s))
+        object.__setattr__(self, "streams", streams)
+        object.__setattr__(self, "most", most)
 
     @classmethod
     def of(cls, given: Self | None, environ: Mapping[str, str], where: str) -> Self:

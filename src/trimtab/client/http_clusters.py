@@ -60,7 +60,7 @@ class HttpClusters:
     ) -> None:
         if not (idle_s is None or (is_number(idle_s) and idle_s > 0.0)):
             raise ConfigError(f"idle_s={idle_s!r} is not a number of seconds above 0, or None")
-        self._idle_s = idle_s
+        self._idle_s = None if idle_s is None else float(idle_s)
         self._pool = pool
         self._closes = closes
         self._names = HttpNames(hosts, endpoints)

@@ -50,6 +50,7 @@ class LastGood:
                 f"fallback: LastGood({self.directory!r}, max_age_s={self.max_age_s!r}): give a directory, "
                 "and an age above 0 in seconds"
             )
+        object.__setattr__(self, "max_age_s", float(self.max_age_s))
 
 
 class _Content(msgspec.Struct, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ An option that is wrong in a way that only its meaning shows is still for gRPC t
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import grpc
 import grpc.aio
 
 from trimtab.errors import ConfigError
+from trimtab.model import whole
 
 _INT = 1 << 31  # what the core's options hold is below
 
@@ -39,9 +41,11 @@ def options(target: str, given: object) -> tuple[tuple[str, Any], ...]:
         name, value = cast("tuple[str, Any]", pair)
         if not isinstance(name, str | bytes):  # gRPC takes both
             raise ConfigError(f"{where}[{index}]: the name {name!r} is no text")
+        if isinstance(value, numbers.Number) and not isinstance(value, int):  # to gRPC a pointer
+            value = whole(value)
         if not _fits(value):
             raise ConfigError(
-                f"{where}[{index}]: {name!r}: {value!r} is neither text nor a whole number of 32 bits"
+                f"{where}[{index}]: {name!r}: {pair[1]!r} is neither text nor a whole number of 32 bits"
             )
         found.append((name, value))
     return tuple(found)
