@@ -25,7 +25,7 @@ from trimtab.client.aiohttp_repeating import give_up, given_up, refuse_repetitio
 from trimtab.client.aiohttp_steering import own, steered, told_of
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import CLIENT_ERROR, Broke, HttpCall, outcome_of_http
-from trimtab.client.http_cluster import HttpCluster
+from trimtab.client.http_cluster import HttpCluster, LetGo
 from trimtab.client.http_clusters import TLS, HttpClusters, HttpFallbacks
 from trimtab.client.http_hedging import HedgedOnLoop, Tried
 from trimtab.client.http_waiting import pick_soon
@@ -170,6 +170,8 @@ class Middleware:
             if call.hedges and tried is None:
                 return await self._hedged(cluster, call, request, handler)
             return await self._from(cluster, call, request, handler, tried)
+        except LetGo:
+            return await self(request, handler)  # finds it anew
         except aiohttp.ClientError as error:
             give_up(request, error)
             raise
@@ -290,6 +292,8 @@ class Middleware:
     async def _pick_later(self, cluster: HttpCluster, call: HttpCall, key: str | None) -> Pick:
         try:
             return await pick_soon(cluster, key, self._patience_s, call.been)
+        except LetGo:
+            raise
         except NoEndpoints as error:
             raise Unavailable(str(error)) from error
 

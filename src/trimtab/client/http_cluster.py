@@ -29,6 +29,7 @@ from trimtab.errors import NoEndpoints
 from trimtab.load_codec import HEADER, decode
 from trimtab.load_report import LoadReport
 from trimtab.model import Snapshot
+from trimtab.policies import Outcome
 from trimtab.policies.selection import Labels
 
 _LEAST_REST_S = 0.5
@@ -39,6 +40,10 @@ _ARRIVES_S = 10.0  # whoever has found a cluster waits for its endpoints by then
 
 class Unknown(NoEndpoints):
     """No endpoints were received yet: waiting may help."""
+
+
+class LetGo(NoEndpoints):
+    """It is followed no more, since just now: who found it before finds it anew."""
 
 
 class HttpCluster:
@@ -170,6 +175,7 @@ class HttpCluster:
 
         Raises:
             Unknown: nothing is known yet, ``add_waiter`` and try again.
+            LetGo: see there.
             NoEndpoints: nobody can be asked; the text says why.
         """
         if self.balancer.dropped:
@@ -187,6 +193,10 @@ class HttpCluster:
             raise Unknown(
                 f"{error} from {self._watch.origin}; check that it runs and knows the service"
             ) from None
+        # ``let_go`` counts this request or comes before it, as both take the lock.
+        if self._forgotten:
+            pick.finish(Outcome.CANCELLED)
+            raise LetGo(f"{self.service}: let go of")
         node = pick.node
         if node.transport is None:
             with self.lock:

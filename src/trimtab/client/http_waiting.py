@@ -25,6 +25,7 @@ async def pick_soon(
     Raises:
         Unknown: none became known in time, or the cluster was forgotten just before: so many have
             been asked for since, that nobody knows.
+        LetGo: it was let go of just before.
         NoEndpoints: nobody can be asked; the text says why.
     """
     labels = wanted_labels()

@@ -11,7 +11,7 @@ from typing import Any, Never
 from trimtab.balancer import Pick
 from trimtab.client.http2_connections import AsyncBackend
 from trimtab.client.http_attempts import CLIENT_ERROR, HttpCall
-from trimtab.client.http_cluster import HttpCluster, Unknown
+from trimtab.client.http_cluster import HttpCluster, LetGo, Unknown
 from trimtab.client.http_discard import let_go_soon
 from trimtab.client.http_hedging import HedgedOnLoop, Tried
 from trimtab.client.http_instrumented import is_wrapped, through
@@ -84,16 +84,12 @@ class AsyncCore(Core):
             for pool in cluster.leavers():
                 await let_go_soon(pool, self._inner.aclose)
         if not cluster.is_plain(request.method):
-            call = self._call(cluster, request)
-            if call.hedges:
-                attempt = partial(self._attempt, cluster, call, request)
-                return await HedgedOnLoop(call, attempt, _discard_soon, cluster.clock).to_its_end()
-            return await self._from(cluster, call, request, None)
+            return await self._further(cluster, self._call(cluster, request), request)
         # Nearly all requests: what is only of use when one doesn't end well is made when it doesn't.
         try:
             pick = cluster.pick(None, wanted_labels())
         except NoEndpoints:
-            return await self._from(cluster, self._call(cluster, request), request, None)
+            return await self._further(cluster, self._call(cluster, request), request)
         pool = pick.node.transport
         steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         try:
@@ -111,7 +107,19 @@ class AsyncCore(Core):
                 return self._good(cluster, pick, response)
             call = self._call(cluster, request)
             tried = self._answered(cluster, call, pick, call.leaves(pick.node), response)
-        return await self._from(cluster, call, request, tried)
+        return await self._further(cluster, call, request, tried)
+
+    async def _further(
+        self, cluster: HttpCluster, call: HttpCall, request: Any, tried: Tried | None = None
+    ) -> Any:
+        """All attempts, or those that follow the first one: ``tried``."""
+        try:
+            if call.hedges and tried is None:
+                attempt = partial(self._attempt, cluster, call, request)
+                return await HedgedOnLoop(call, attempt, _discard_soon, cluster.clock).to_its_end()
+            return await self._from(cluster, call, request, tried)
+        except LetGo:
+            return await self._send(self._anew(request), request)
 
     async def _from(
         self, cluster: HttpCluster, call: HttpCall, request: Any, tried: Tried | None
@@ -166,6 +174,8 @@ class AsyncCore(Core):
     ) -> Pick:
         try:
             return await pick_soon(cluster, key, patience(request), call.been)
+        except LetGo:
+            raise
         except Unknown as error:
             raise self._timed_out(request, error) from error
         except NoEndpoints as error:

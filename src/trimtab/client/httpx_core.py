@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from trimtab.attempt import Retry
 from trimtab.balancer import Pick
@@ -115,6 +115,11 @@ class Core:
             f"{ours.__module__}.{ours.__name__} in {library}.{theirs}: "
             f"give it {ours.__module__}.{wanted}"
         )
+
+    def _anew(self, request: Any) -> HttpCluster:
+        """The cluster in the place of one that was let go of."""
+        url = request.url
+        return cast("HttpCluster", self._clusters.of(url.scheme, url.host, url.port))
 
     def _key(self, cluster: HttpCluster, name: str, request: Any) -> str | None:
         headers = request.headers.multi_items()

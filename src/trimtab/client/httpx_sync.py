@@ -10,7 +10,7 @@ from typing import Any, Never
 from trimtab.balancer import Pick
 from trimtab.client.http2_connections import SyncBackend
 from trimtab.client.http_attempts import CLIENT_ERROR, HttpCall
-from trimtab.client.http_cluster import HttpCluster, Unknown
+from trimtab.client.http_cluster import HttpCluster, LetGo, Unknown
 from trimtab.client.http_discard import let_go
 from trimtab.client.http_hedging import HedgedInThreads, Tried
 from trimtab.client.http_instrumented import is_wrapped, through
@@ -81,16 +81,12 @@ class SyncCore(Core):
             for pool in cluster.leavers():
                 let_go(pool, self._inner.close)
         if not cluster.is_plain(request.method):
-            call = self._call(cluster, request)
-            if call.hedges:
-                attempt = partial(self._attempt, cluster, call, request)
-                return HedgedInThreads(call, attempt, _discard, cluster.clock).to_its_end()
-            return self._from(cluster, call, request, None)
+            return self._further(cluster, self._call(cluster, request), request)
         # As on a loop.
         try:
             pick = cluster.pick(None, wanted_labels())
         except NoEndpoints:
-            return self._from(cluster, self._call(cluster, request), request, None)
+            return self._further(cluster, self._call(cluster, request), request)
         pool = pick.node.transport
         steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         try:
@@ -107,7 +103,19 @@ class SyncCore(Core):
                 return self._good(cluster, pick, response)
             call = self._call(cluster, request)
             tried = self._answered(cluster, call, pick, call.leaves(pick.node), response)
-        return self._from(cluster, call, request, tried)
+        return self._further(cluster, call, request, tried)
+
+    def _further(
+        self, cluster: HttpCluster, call: HttpCall, request: Any, tried: Tried | None = None
+    ) -> Any:
+        """All attempts, or those that follow the first one: ``tried``."""
+        try:
+            if call.hedges and tried is None:
+                attempt = partial(self._attempt, cluster, call, request)
+                return HedgedInThreads(call, attempt, _discard, cluster.clock).to_its_end()
+            return self._from(cluster, call, request, tried)
+        except LetGo:
+            return self._send(self._anew(request), request)
 
     def _from(self, cluster: HttpCluster, call: HttpCall, request: Any, tried: Tried | None) -> Any:
         """See ``AsyncCore``."""
@@ -151,6 +159,8 @@ class SyncCore(Core):
     ) -> Pick:
         try:
             return pick_blocking(cluster, key, patience(request), call.been)
+        except LetGo:
+            raise
         except Unknown as error:
             raise self._timed_out(request, error) from error
         except NoEndpoints as error:

@@ -6,12 +6,13 @@ import threading
 import pytest
 
 from harness.waiting import eventually
-from http_doors import Aiohttp, Httpx2Async, HttpxAsync, HttpxSync
-from trimtab.client.http_cluster import _LOOK_S
+from http_doors import DOORS, Aiohttp, Httpx2Async, HttpxAsync, HttpxSync
+from trimtab.attempt import Retry
+from trimtab.client.http_cluster import _LOOK_S, LetGo
 from trimtab.client.http_clusters import HttpClusters
 from trimtab.client.http_waiting import pick_blocking
 from trimtab.errors import ConfigError
-from trimtab.model import Endpoint, Snapshot
+from trimtab.model import Endpoint, PolicyConfig, Snapshot
 from trimtab.policies import Outcome
 from trimtab.testing import ControlPlane
 from trimtab.xds import type_urls
@@ -134,6 +135,19 @@ def test_who_waits_too_late_is_told_at_once(clusters):
     assert not old.add_waiter(threading.Event().set)
 
 
+def test_who_had_found_it_and_asks_too_late_is_sent_to_look_again_and_holds_nothing(clusters):
+    them = clusters()
+    old = told(them, "old.shop")
+    later(old, IDLE_S)
+    told(them, "new.shop")
+    with pytest.raises(LetGo):
+        old.pick()
+    with pytest.raises(LetGo):
+        pick_blocking(old, None, 0.0)
+    (node,) = old.balancer.nodes.values()
+    assert (node.in_flight, node.transport) == (0, None)
+
+
 def test_fixed_lists_and_all_where_nothing_was_asked_for_stay(clusters):
     for options in ({"idle_s": None}, {"endpoints": {"old.shop:80": ["10.0.0.1:80"]}}):
         them = clusters(**options)
@@ -179,4 +193,40 @@ async def test_it_is_asked_for_no_more_its_connections_close_and_it_comes_back(k
         plane.start()
         both = {"new.shop:80", "old.shop:80"}
         await asyncio.to_thread(eventually, lambda: subscribed(plane) == both, **SOON)
+        await client.close()
+
+
+@pytest.mark.parametrize("kind", DOORS)
+@pytest.mark.parametrize("hedged", [False, True], ids=["plain", "hedged"])
+async def test_a_request_in_whose_middle_it_is_let_go_finds_it_anew(kind, hedged, servers):
+    a, b = servers.open("a", "b")
+    with ControlPlane() as plane:
+        plane.set("old.shop:80", [a.target])
+        plane.set("new.shop:80", [b.target])
+
+        def key(_method, headers, _request):
+            """Asked after the request has found its service, and before it has its endpoint."""
+            (old, *others) = transport._clusters
+            if dict(headers).get("x-late") and not others:
+                later(old, IDLE_S)
+                transport._clusters.of("http", "new.shop", 80)
+            return "key"
+
+        client = kind(
+            hosts=["*.shop"],
+            bootstrap=plane.bootstrap(),
+            idle_s=IDLE_S,
+            policy=PolicyConfig.of("ring_hash"),
+            hash_key=key,
+            retry=Retry(hedge_after_s=30.0) if hedged else None,
+        )
+        transport = client.transport
+        await client.send("GET", "http://old.shop/")
+        (old,) = transport._clusters
+        noticed(old)
+        answer = await client.send("GET", "http://old.shop/", headers={"x-late": "1"})
+        assert answer.seen["server"] == "a"
+        assert followed(transport._clusters) == ["new", "old"]
+        assert old not in list(transport._clusters)
+        assert old.balancer.in_flight == 0
         await client.close()
