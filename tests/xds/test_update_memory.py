@@ -1,11 +1,12 @@
 """What a cluster that changes again and again leaves behind: nothing. Row R1 of the fault matrix."""
 
 import gc
+import sys
 import tracemalloc
 from itertools import count
 
 from trimtab.model import Synced
-from xds_peer import EDS, Plane, snapshot
+from xds_peer import EDS, Plane, service, snapshot
 
 NAME = "orders.shop:8080"
 UPDATES = 4_000
@@ -41,3 +42,18 @@ def test_updates_of_a_cluster_leave_nothing_behind():
         assert held() - before < 12 * UPDATES  # what else runs in this process allocates a little
     finally:
         tracemalloc.stop()
+
+
+def test_many_changes_at_once_take_no_room_once_they_are_told():
+    """A dict that is only popped from stays as large as it ever was: 40 bytes for each name."""
+    made, many = Plane(Synced()), 3_000
+    made.update(*(snapshot("10.0.0.1", of=service(f"s{n}")) for n in range(many)))
+    peer = made.sotw()
+    peer.ask(EDS, *(f"s{n}.shop:8080" for n in range(many)))
+    (sub,) = peer.session._stream.subscriptions.values()
+    assert len(sub.dirty) == many
+    peer.drain()
+
+    assert not sub.dirty
+    assert not sub.raw
+    assert sys.getsizeof(sub.dirty) == sys.getsizeof(sub.raw) == sys.getsizeof({})

@@ -254,15 +254,16 @@ class XdsServer:
         call.set_code(code)
         call.set_details(text)
 
-    def _ends_of(self, identity: Identity | None) -> list[tuple[float, Ending]]:
+    def _end_of(self, identity: Identity | None) -> tuple[float, Ending]:
         """When a new stream must end in any case [s from now], and why."""
         spread = self._random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
-        ends = [(self._limits.connection_age_s * spread, AGED)]
+        age_s = self._limits.connection_age_s * spread
         if identity is not None and identity.expires_at is not None:
             # One that has just been accepted has not ended, whatever this machine's clock says.
-            left_s = max(0.0, identity.expires_at - self._wall())
-            ends.append((left_s + _EXPIRY_GRACE_S, EXPIRED))
-        return ends
+            left_s = max(0.0, identity.expires_at - self._wall()) + _EXPIRY_GRACE_S
+            if left_s < age_s:
+                return left_s, EXPIRED
+        return age_s, AGED
 
     async def _stream(self, method: Method, call: Call, identity: Identity | None) -> None:
         self._opened += 1
@@ -289,9 +290,7 @@ class XdsServer:
             encoding=self._encoding,
             subject=identity.subject if identity else "",
         )
-        loop = asyncio.get_running_loop()
-        timers = [loop.call_later(s, stream.end, why) for s, why in self._ends_of(identity)]
-        timers.append(loop.call_later(self._doubt_s, stream.believe))
+        age_s, aged = self._end_of(identity)
         if self.draining:
             stream.end(DRAINED)
         self.streams.add(stream)
@@ -299,7 +298,7 @@ class XdsServer:
         self._store.listen(stream)
         reason = "client_gone"
         try:
-            ending = await stream.run()
+            ending = await stream.run(age_s=age_s, aged=aged, doubt_s=self._doubt_s)
             reason = ending.reason
             if stream.write_pending:
                 # gRPC takes no status while a write is under way. This ends the handler; the
@@ -308,8 +307,6 @@ class XdsServer:
             call.set_code(ending.code)
             call.set_details(ending.details)
         finally:
-            for timer in timers:
-                timer.cancel()
             self._store.forget(stream)
             self.streams.discard(stream)
             self._note_empty()
@@ -367,8 +364,8 @@ class XdsServer:
         self, method: Method, stream: SideStream, identity: Identity | None
     ) -> None:
         self._counters.add(metrics.STREAMS_TOTAL, method.service, method.transport)
-        loop = asyncio.get_running_loop()
-        timers = [loop.call_later(s, stream.end, why) for s, why in self._ends_of(identity)]
+        age_s, aged = self._end_of(identity)
+        timer = asyncio.get_running_loop().call_later(age_s, stream.end, aged)
         if self.draining:
             stream.end(DRAINED)
         self._side_streams.add(stream)
@@ -380,8 +377,7 @@ class XdsServer:
             stream.call.set_code(ending.code)
             stream.call.set_details(ending.details)
         finally:
-            for timer in timers:
-                timer.cancel()
+            timer.cancel()
             self._side_streams.discard(stream)
             self._note_empty()
             self._counters.add(metrics.STREAM_ENDS, reason)

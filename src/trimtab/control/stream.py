@@ -1,15 +1,15 @@
 """One client's stream: what it sends goes into a session, what the session has goes out.
 
-One reader and one writer. There is no queue: a message is built when the one before has been
-taken by the transport, so that a slow client gets the latest state and costs one message at most.
-Whatever goes wrong ends this stream and no other.
+One reader, in the handler's own task, and one writer. There is no queue: a message is built when the
+one before has been taken by the transport, so that a slow client gets the latest state and costs one
+message at most. Whatever goes wrong ends this stream and no other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +86,8 @@ class Stream:
     """
 
     __slots__ = ("_call", "_clock", "_counters", "_encoding", "_ending", "_looks", "_origins",
-                 "_rate", "_since", "_writer", "connected_at", "number", "peer", "service",
-                 "session", "subject", "transport")  # fmt: skip
+                 "_rate", "_reader", "_since", "_timer", "_writer", "connected_at", "number",
+                 "peer", "service", "session", "subject", "transport")  # fmt: skip
 
     def __init__(
         self,
@@ -121,7 +121,9 @@ class Stream:
         self._clock = clock
         self._writer: asyncio.Task[None] | None = None  # while there is something to write
         self._since: float | None = None
-        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._reader: asyncio.Task[Any] | None = None  # while it reads
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: Ending | None = None
 
     @property
     def client_kind(self) -> str:
@@ -129,18 +131,56 @@ class Stream:
         client = self.session.client
         return client.kind.value if client else "unknown"
 
-    async def run(self) -> Ending:
-        """Read and write until the end, and say how it ended."""
-        reader = asyncio.create_task(self._guard(self._read()))
+    async def run(self, *, age_s: float, aged: Ending, doubt_s: float) -> Ending:
+        """Read and write until the end, and say how it ended.
+
+        For the handler's task: a reader with a task of its own is nearly 1 KB more for each stream.
+
+        Args:
+            age_s: when the stream ends in any case [s from now].
+            aged: why then.
+            doubt_s: how long what the client brings along, and nobody here has heard of, is not
+                said to be gone [s].
+        """
+        # One timer after the other, not two at a time: most streams are at rest.
+        self._timer = asyncio.get_running_loop().call_later(
+            min(doubt_s, age_s), self._grow_old, age_s - doubt_s, aged
+        )
         try:
-            ending = await self._ending
+            ending = await self._read_to_the_end()
             if self._writer is not None:
                 await asyncio.wait((self._writer,), timeout=_LAST_WRITE_S)
             return ending
         finally:
-            reader.cancel()
+            self._timer.cancel()
             if self._writer is not None:
                 self._writer.cancel()
+
+    async def _read_to_the_end(self) -> Ending:
+        task = self._reader = asyncio.current_task()
+        try:
+            if self._ending is None:
+                await self._read()
+        except asyncio.CancelledError:
+            # By ``end``. If gRPC did so as well, or alone, nobody is left to be told how it ended.
+            if self._ending is None or (task is not None and task.uncancel()):
+                raise
+        except Exception as error:  # noqa: BLE001 - a fault of one stream must not reach the others
+            self._reader = None
+            self._end_by(error)
+        finally:
+            self._reader = None
+        self._ending = self._ending or _CLIENT_CLOSED
+        return self._ending
+
+    def _grow_old(self, left_s: float, aged: Ending) -> None:
+        if left_s <= 0:
+            self.end(aged)
+            return
+        self._timer = asyncio.get_running_loop().call_later(left_s, self.end, aged)
+        # What the client has and nobody here has heard of by now is gone.
+        if self._ending is None and self.session.believe():
+            self._go_on()
 
     @property
     def write_pending(self) -> bool:
@@ -154,7 +194,7 @@ class Stream:
         of a push. Looks are counted and not seconds: while the loop stands still nobody can hear that a client
         has read.
         """
-        if self._looks is None or self._ending.done():
+        if self._looks is None or self._ending is not None:
             return
         self._looks += 1
         if self._looks <= looks:
@@ -171,7 +211,7 @@ class Stream:
 
     def changed(self, clusters: Collection[str], since: float) -> bool:
         """See ``store.Listener``."""
-        if self._ending.done():
+        if self._ending is not None:
             return False
         try:
             concerned = self.session.changed(clusters)
@@ -184,29 +224,24 @@ class Stream:
             self._go_on()
         return concerned
 
-    def believe(self) -> None:
-        """What the client has and nobody here has heard of by now is gone."""
-        if not self._ending.done() and self.session.believe():
-            self._go_on()
-
     def end(self, ending: Ending) -> None:
         """End the stream; the first reason stands."""
-        if not self._ending.done():
-            self._ending.set_result(ending)
+        if self._ending is None:
+            self._ending = ending
+            if self._reader is not None:
+                self._reader.cancel()
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except ProtocolError as error:
+    def _end_by(self, error: Exception) -> None:
+        """End the stream for what its reader or its writer came upon."""
+        if isinstance(error, ProtocolError):
             self._counters.add(metrics.PROTOCOL_ERRORS)
-            _LOG.warning("%s broke the protocol: %s", self, printable(str(error)))
-            self.end(
-                Ending("protocol_error", grpc.StatusCode.INVALID_ARGUMENT, printable(str(error)))
-            )
-        except (grpc.RpcError, grpc.aio.InternalError, asyncio.InvalidStateError) as error:
+            text = printable(str(error))
+            _LOG.warning("%s broke the protocol: %s", self, text)
+            self.end(Ending("protocol_error", grpc.StatusCode.INVALID_ARGUMENT, text))
+        elif isinstance(error, grpc.RpcError | grpc.aio.InternalError | asyncio.InvalidStateError):
             # The transport is gone; grpc.aio has many ways to say so.
             self.end(Ending("client_gone", grpc.StatusCode.CANCELLED, str(error)))
-        except Exception as error:  # noqa: BLE001 - a fault of one stream must not reach the others
+        else:
             self._fault(error)
 
     def _fault(self, error: Exception) -> None:
@@ -224,14 +259,13 @@ class Stream:
         while True:
             request = await self._call.read()
             if request is grpc.aio.EOF:
-                loop = asyncio.get_running_loop()
-                loop.call_later(_LAST_WORD_S, self.end, _CLIENT_CLOSED)
+                await pause(_LAST_WORD_S)
                 return
             self._counters.add(metrics.REQUESTS)
             if wait_s := self._rate.take(self._clock()):
                 # Not read, it waits in the transport, and in the end with the client.
                 self._counters.add(metrics.THROTTLED)
-                await asyncio.wait((self._ending,), timeout=wait_s)
+                await pause(wait_s)
             asks = self.session.receive(request, self._clock())
             self._count_events()
             if asks and self.session.changed(()):
@@ -240,15 +274,14 @@ class Stream:
     def _go_on(self) -> None:
         """Write what is due, unless that is under way: a stream at rest holds no task for it."""
         if self._writer is None:
-            work = self._guard(self._write())
-            self._writer = asyncio.create_task(work, name="writing a stream")
+            self._writer = asyncio.create_task(self._write(), name="writing a stream")
 
     async def _write(self) -> None:
         try:
             while True:
                 if not self.session.prepared:
                     await self._prepare()
-                if self._ending.done():
+                if self._ending is not None:
                     return
                 message = self.session.next_response()
                 if message is None:
@@ -258,12 +291,14 @@ class Stream:
             if self._since is not None:
                 self._counters.observe(metrics.PUSH_SECONDS, self._clock() - self._since)
                 self._since = None
+        except Exception as error:  # noqa: BLE001 - a fault of one stream must not reach the others
+            self._end_by(error)
         finally:
             self._writer = None
 
     async def _prepare(self) -> None:
         """Encode what many resources need, a part in each turn of the loop, whoever's it is."""
-        while not (self.session.prepared or self._ending.done()):
+        while not self.session.prepared and self._ending is None:
             async with self._encoding:
                 self.session.prepare()
                 await pause(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ EDS_CLUSTER = "trimtab.dev/eds-cluster"
 the separate CDS service then ask there for endpoints, over streams of their own."""
 
 _INCOMPLETE = 4  # times as many names are taken before all sources are read
+_OWN = {url: url for url in type_urls.ORDER}
 _NOT_FOUND = 5  # google.rpc.Code
 _MAX_TEXT = 2000  # characters of a NACK: Envoy's may dump the resource, and end with the reason
 
@@ -157,11 +159,12 @@ class Stream:
                 self.client = replace(self.client, eds_source=source)
         found = self.subscriptions.get(type_url)
         if found is None:
-            if type_url not in type_urls.ORDER:
+            if type_url not in _OWN:
                 if type_url not in self._unserved and len(self._unserved) < self.limits.names:
                     self._unserved[type_url] = None
                     self.events.append(Unserved(type_url))
                 return None
+            type_url = _OWN[type_url]  # one text for all streams, not each its own copy
             found = Subscription(type_url, self.catalog, self.client)
             found.patient = self.patient
             self.subscriptions[type_url] = found
@@ -229,7 +232,8 @@ def client_of(node: wire.Node | None) -> Client:
         node_id=node.id,
         kind=ClientKind.of(node.user_agent_name),
         namespace=namespace,
-        user_agent=f"{node.user_agent_name} {node.user_agent_version}".strip(),
+        # There are few of them: one text for all streams.
+        user_agent=sys.intern(f"{node.user_agent_name} {node.user_agent_version}".strip()),
         place=_place_of(node, namespace),
     )
 

@@ -280,8 +280,10 @@ class Subscription:
 
     def looked_at(self, name: str) -> None:
         """It is decided what of a name the client is sent now."""
-        self.dirty.pop(name, None)
-        self.raw.pop(name, None)
+        for marks in (self.dirty, self.raw):
+            marks.pop(name, None)
+            if not marks:
+                marks.clear()  # what is only popped from stays as large as it ever was
 
     @property
     def waits(self) -> bool:
