@@ -163,6 +163,7 @@ CASES = {
         "0x50 1x20",
         "0x10 1x60",
     ),
+    "TrimtabHeld": ('trimtab_streams_held{pod="one",type="CDS",client="envoy"}', "2x70", "0x70"),
     "TrimtabBadInput": (f"trimtab_problems_total{{{LABELS}}}", "0x50 2x20", "2x70"),
     "TrimtabStreamsRefused": (
         'trimtab_streams_refused_total{pod="one",reason="no_token"}',

@@ -113,7 +113,9 @@ class Machine(RuleBasedStateMachine):
         assert response.nonce not in self.nonces
         self.nonces.add(response.nonce)
         kind, client = response.type_url, self.session.client
-        self.there[response.nonce] = {n for n in NAMES if self.catalog.get(kind, n, client)}
+        self.there[response.nonce] = {
+            n for n in NAMES if self.catalog.get(kind, n, client) and self.may_have(kind, n)
+        }
         resources = self.resources(response)
         contents = {n: self.content(response.type_url, n, b) for n, b in resources.items()}
         for name, content in contents.items():
@@ -193,6 +195,10 @@ class Machine(RuleBasedStateMachine):
         """Whether the client is told no more, lest it loses what it has."""
         return False
 
+    def may_have(self, kind, name):
+        """Whether the client may have it: an Envoy asks for the endpoints of all its clusters."""
+        return not self.whole or kind != CDS or name in self.wanted[EDS]
+
     @invariant()
     def status_never_fails(self):
         assert repr(self.session)
@@ -260,7 +266,9 @@ class SotwMachine(Machine):
     def is_held(self, kind, targets):
         """What it refused it may have an older version of, which a full set without it would delete."""
         return kind in FULL_SET & self.inherits and any(
-            target and (name, self.content(kind, name, target.body)) in self.refused[kind]
+            target
+            and self.may_have(kind, name)
+            and (name, self.content(kind, name, target.body)) in self.refused[kind]
             for name, target in targets.items()
         )
 

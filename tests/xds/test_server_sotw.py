@@ -584,8 +584,8 @@ def test_a_bad_change_of_a_cluster_leaves_its_last_good_version_in_the_full_set(
     assert response.resources[0] == good.resources[0]
 
 
-def returned(agent, asked, text):
-    """A client that comes back with both clusters, and refuses what this stream has to say of them."""
+def returned(agent, asked, text, *, had=(A, B)):
+    """A client that comes back with these clusters, and refuses what this stream has to say of b."""
     made = plane()
     before = made.sotw(agent)
     before.ask(CDS, *asked)
@@ -593,7 +593,10 @@ def returned(agent, asked, text):
     made.update(snapshot("10.0.1.1", of=of("b"), policy=PolicyConfig("random")))
     peer = made.sotw(agent)
     peer.ask(CDS, *asked, version=version)
+    if had:
+        peer.ask(EDS, *had, version=version)  # an Envoy does so for all that it has
     peer.nack(peer.get(), text)
+    peer.drain()
     return made, peer
 
 
@@ -608,6 +611,15 @@ def test_what_a_new_stream_s_client_refused_is_not_deleted_by_the_next_full_set(
     made.update(snapshot("10.0.0.1", of=of("a"), policy=PolicyConfig("round_robin")))
     made.update(snapshot("10.0.1.1", of=of("b")))
     assert names(peer.get()) == [A, B, "c.shop:8080"]
+
+
+@pytest.mark.parametrize("had", [(), (A,)])
+def test_a_bad_cluster_that_an_envoy_never_had_holds_up_nothing(had):
+    """Without endpoints asked for it has none; else one bad Cluster would hold up each return."""
+    made, peer = returned("envoy", (), f"{B}: bad", had=had)
+    made.update(snapshot("10.0.2.1", of=of("c")))
+    (clusters,) = [r for r in peer.drain() if r.type_url == CDS]
+    assert names(clusters) == [A, "c.shop:8080"]
 
 
 @pytest.mark.parametrize("agent", ["envoy", "gRPC Go"])

@@ -20,6 +20,7 @@ _EVENT_ACK_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0,
 _LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0)
 
 STREAMS = "trimtab_streams"
+STREAMS_HELD = "trimtab_streams_held"
 STREAMS_TOTAL = "trimtab_streams_total"
 STREAM_ENDS = "trimtab_stream_ends_total"
 REQUESTS = "trimtab_requests_total"
@@ -113,6 +114,12 @@ METRICS: tuple[Metric, ...] = (
         _EVENT_ACK_BUCKETS_S,
     ),
     Metric(STREAMS, "gauge", "Open streams.", ("service", "transport", "client")),
+    Metric(
+        STREAMS_HELD,
+        "gauge",
+        "Streams that are told nothing new of a type, as the client refused what it may have older.",
+        ("type", "client"),
+    ),
     Metric(STREAMS_TOTAL, "counter", "Streams opened.", ("service", "transport")),
     Metric(STREAM_ENDS, "counter", "Streams ended, by reason.", ("reason",)),
     Metric(REQUESTS, "counter", "Requests received, ACKs and NACKs included."),

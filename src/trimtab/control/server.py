@@ -33,6 +33,7 @@ from trimtab.control.tls import Certificate
 from trimtab.discovery.pause import pause
 from trimtab.errors import ConfigError
 from trimtab.telemetry import Counters
+from trimtab.xds import type_urls
 from trimtab.xds.load_stats import LoadStatsSession
 from trimtab.xds.server_session import ServerSession
 
@@ -197,6 +198,12 @@ class XdsServer:
         self._counters.clear(metrics.STREAMS)
         for labels, count in counts.items():
             self._counters.set(metrics.STREAMS, count, *labels)
+        held = Counter(
+            (type_urls.short(t), s.client_kind) for s in self.streams for t in s.session.held()
+        )
+        self._counters.clear(metrics.STREAMS_HELD)
+        for about, count in held.items():
+            self._counters.set(metrics.STREAMS_HELD, count, *about)
 
     def reauthorize(self) -> None:
         """The policy changed: tell every stream what it may have now."""

@@ -162,6 +162,11 @@ class ServerSession:
                     return message
         return None
 
+    def held(self) -> list[str]:
+        """The types of which the client is told nothing new: it refused what it may have an older version of."""
+        subs = self._stream.subscriptions.values()
+        return [s.type_url for s in subs if server_sotw.may_delete_older(self._stream, s)]
+
     def take_events(self) -> list[Event]:
         """What happened since the last call, in order."""
         events, self._stream.events = self._stream.events, []

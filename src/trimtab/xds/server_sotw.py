@@ -65,10 +65,24 @@ def build(stream: Stream, sub: Subscription) -> bytes | None:
     For the latter it keeps the older one, and hears no more of this type until they change or go; once it
     has accepted a response of this stream, one that it refuses holds up nothing.
     """
-    if sub.waits or sub.may_delete_older or _may_delete_unheard(stream, sub):
+    if sub.waits or may_delete_older(stream, sub) or _may_delete_unheard(stream, sub):
         return None
     sub.hold_unknown()
     return _full_set(stream, sub) if sub.full_set else _changed_only(stream, sub)
+
+
+def may_delete_older(stream: Stream, sub: Subscription) -> bool:
+    """Whether a full set would lack what the client refused, and may have an older version of.
+
+    An Envoy asks for the endpoints of each cluster that it has: one whose are not asked for it never had.
+    """
+    if not sub.inherits:
+        return False
+    refused = sub.without_good()
+    if sub.type_url == type_urls.CDS and stream.is_aggregated_envoy:
+        assignments = stream.subscriptions.get(type_urls.EDS)
+        return assignments is not None and any(name in assignments.entries for name in refused)
+    return any(True for _ in refused)
 
 
 def _may_delete_unheard(stream: Stream, sub: Subscription) -> bool:

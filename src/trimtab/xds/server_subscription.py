@@ -295,16 +295,13 @@ class Subscription:
         """How many resources one response may have, however small they are."""
         return MAX_ASSIGNMENTS if self.type_url == type_urls.EDS else sys.maxsize
 
-    @property
-    def may_delete_older(self) -> bool:
-        """Whether a full set would lack what the client refused, and may have an older version of."""
-        return self.inherits and any(
-            entry.refused
-            and entry.good is None
-            and (target := self.target(entry)) is not None
-            and target.version in entry.refused
-            for entry in self.entries.values()
-        )
+    def without_good(self) -> Iterator[str]:
+        """The names whose present version the client refused, and of which it has accepted no other here."""
+        for name, entry in self.entries.items():
+            if entry.refused and entry.good is None:
+                target = self.target(entry)
+                if target is not None and target.version in entry.refused:
+                    yield name
 
     def hold_unknown(self) -> None:
         """Put aside the names that nothing answers to, as long as that may change by itself."""
