@@ -17,7 +17,8 @@ class Http2Leaver:
     """One pod, in a thread of this process.
 
     Args:
-        every: requests that it looks at on each connection before it leaves it.
+        every: requests that it has read whole on each connection when it leaves it; those that it has
+            begun to read by then it looks at, too.
         late_s: how long each answer takes, so that some are under way when it leaves [s].
         mute: whether it answers nothing any more once it has left, as servers built on h2 do.
         refuses: whether it refuses each request and stays.
@@ -78,7 +79,8 @@ class _Connection(asyncio.Protocol):
         self._h2 = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
         )
-        self._names, self._under_way, self._seen, self._last = {}, set(), 0, None
+        self._names, self._seen, self._last = {}, 0, None
+        self._under_way = set()  # streams that it has begun to read, or to answer
         self._is_done = False
         self.lost = asyncio.Event()
 
@@ -94,6 +96,8 @@ class _Connection(asyncio.Protocol):
         for event in self._h2.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
                 self._names[event.stream_id] = dict(event.headers)[":path"]
+                if self._last is None:
+                    self._under_way.add(event.stream_id)
             elif isinstance(event, h2.events.DataReceived):
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded):
@@ -107,19 +111,18 @@ class _Connection(asyncio.Protocol):
             server.refused += 1
             self._h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
             return
-        if self._last is not None:
+        if self._last is not None and stream > self._last:
             server.unread += 1
             return
         self._seen += 1
         server.executions[self._names.pop(stream)] += 1
-        self._under_way.add(stream)
         if not (server.mute and self._seen == server.every):
             self._loop.call_later(server.late_s, self._answer, stream)
         if self._seen == server.every:
             server.farewells += 1
-            self._last = stream
+            self._last = max(self._under_way)
             self.transport.write(self._h2.data_to_send())
-            self.transport.write(GoAwayFrame(0, last_stream_id=stream).serialize())
+            self.transport.write(GoAwayFrame(0, last_stream_id=self._last).serialize())
 
     def _answer(self, stream):
         if self.transport.is_closing() or (self._server.mute and self._last is not None):

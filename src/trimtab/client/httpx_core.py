@@ -79,6 +79,7 @@ class Core:
             partial(self._plain, **{**options, "proxy": None}),
             self._backend if options.get("http2") else None,
             self._core.ReadTimeout,
+            self._prepare,
         )
         self._clusters = HttpClusters(
             self._pools,
@@ -94,6 +95,10 @@ class Core:
             hash_key=hash_key,
             idle_s=idle_s,
         )
+
+    @staticmethod
+    def _prepare(pool: Any) -> None:
+        """Make of an endpoint's HTTP/2 pool what this kind of transport needs."""
 
     def _refuse_misplaced(self, request: Any, error: BaseException) -> None:
         """See why the library refuses a request: it is of another library, nearly always.

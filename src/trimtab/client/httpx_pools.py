@@ -17,17 +17,23 @@ class Pools:
         make: makes one of the library's transports.
         backend: what to put around the sockets of its connections; None: nothing.
         read_timeout: the error of the library below for one.
+        prepare: called with what the library below makes of each pool that has a ``backend``.
 
     Attributes:
         leaving: pools that had to be replaced; their connections end with the last response.
     """
 
     def __init__(
-        self, make: Callable[[], Any], backend: Any, read_timeout: type[Exception]
+        self,
+        make: Callable[[], Any],
+        backend: Any,
+        read_timeout: type[Exception],
+        prepare: Callable[[Any], None],
     ) -> None:
         self._make = make
         self._backend = backend
         self._read_timeout = read_timeout
+        self._prepare = prepare
         self.leaving: WeakSet[Any] = WeakSet()
 
     def __call__(self, node: Node) -> Any:
@@ -45,4 +51,5 @@ class Pools:
                     self.leaving.add(made)
 
             within._network_backend = self._backend(plain, self._read_timeout, left)  # noqa: SLF001
+            self._prepare(within)
         return made

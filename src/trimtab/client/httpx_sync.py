@@ -32,6 +32,12 @@ class SyncCore(Core):
     _backend = SyncBackend
     _sends = "handle_request"
 
+    @staticmethod
+    def _prepare(pool: Any) -> None:
+        from trimtab.client.http2_turns import take_turns  # noqa: PLC0415 - its library is an extra's
+
+        take_turns(pool)
+
     async def __aenter__(self) -> Never:
         raise self._other_kind("AsyncClient", "AsyncTransport")
 

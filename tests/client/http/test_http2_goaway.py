@@ -51,7 +51,7 @@ async def load(client, callers, calls, method, body=None):
     return failed
 
 
-@ASYNC
+@ALL
 @pytest.mark.parametrize("number", [1, 3], ids=["alone", "three"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_servers_that_leave_lose_no_request_and_run_each_once(kind, number, method, leavers):
@@ -65,7 +65,6 @@ async def test_servers_that_leave_lose_no_request_and_run_each_once(kind, number
     await client.close()
 
 
-# One caller: in threads the library's own HTTP/2 mixes up requests that begin together (see the guide).
 @ALL
 async def test_a_request_that_the_server_no_longer_looks_at_is_sent_again_whatever_it_is(
     kind, leavers
