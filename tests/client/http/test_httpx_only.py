@@ -15,6 +15,7 @@ import trimtab.httpx2
 from harness.waiting import Deadline, pause
 from http_doors import Httpx2Async, Httpx2Sync, HttpxAsync, HttpxSync
 from trimtab.balancer import Node
+from trimtab.client.http2_turns import take_turns
 from trimtab.client.http_pool_slots import free_slots
 from trimtab.client.httpx_pools import Pools
 from trimtab.errors import ConfigError
@@ -374,7 +375,7 @@ def test_two_connections_that_a_server_leaves_at_once_make_one_new_pool():
         lefts.append(left)
         return plain
 
-    pools = Pools(meanwhile, backend, httpcore.ReadTimeout)
+    pools = Pools(meanwhile, backend, httpcore.ReadTimeout, take_turns)
     node.transport = pools(node)
     lefts[0]()
     assert len(made) == 2
