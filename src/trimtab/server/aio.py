@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from functools import wraps
@@ -145,6 +144,9 @@ class _AnyCall:
         left = isinstance(ended, asyncio.CancelledError | GeneratorExit)
         fault = not left and failed(code, raised=ended is not None)
         load = self._load
+        if isinstance(ended, GeneratorExit):
+            load.give_up(self._found)  # nobody hears the report
+            return own
         seconds = load.clock() - self._begun if self._counts and not left else None
         return with_report(load.end(self._found, seconds, failed=fault), own, self._costs)
 
@@ -214,11 +216,12 @@ class _ThreadStream(_ThreadCall):
     gRPC lets a thread wait for ever that has a message for a call which was cancelled (grpc/grpc#28999).
     """
 
-    __slots__ = ("_ending",)
+    __slots__ = ("_unended",)
 
     def __init__(self, load: ServerLoad, context: Any, task: asyncio.Task[Any] | None) -> None:
         super().__init__(load, context, False, False)
-        self._ending = threading.Lock()  # the task ends on the loop
+        # Who takes it ends the call. No lock: the task ends on the loop, the handler where its garbage is collected.
+        self._unended = [True]
         if task is not None:
             task.add_done_callback(self._gone)
 
@@ -233,8 +236,11 @@ class _ThreadStream(_ThreadCall):
         self.finish()
 
     def _end(self, own: Metadata, code: object, ended: BaseException | None) -> Metadata:
-        with self._ending:
-            return super()._end(own, code, ended)
+        try:
+            self._unended.pop()
+        except IndexError:
+            return own
+        return super()._end(own, code, ended)
 
     def _gone(self, _task: asyncio.Task[Any]) -> None:
         self._end((), None, GeneratorExit())

@@ -65,4 +65,7 @@ class LoadReports:
         finally:
             failed = isinstance(raised, Exception) or (answered or 0) >= _SERVER_ERROR
             left = raised is not None and not failed  # cancelled: its caller went
-            load.end(found, None if left else load.clock() - begun, failed=failed)
+            if isinstance(raised, GeneratorExit):
+                load.give_up(found, failed=failed)
+            else:
+                load.end(found, None if left else load.clock() - begun, failed=failed)

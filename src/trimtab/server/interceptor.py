@@ -78,16 +78,20 @@ class LoadReports(grpc.ServerInterceptor):
         def reporting(request: Any, context: Any) -> Iterator[Any]:
             costs = collect_costs() if self._costs else None
             found = load.begin()
-            raised = True
-            try:
-                yield from behavior(request, context)
-                raised = False
-            except GeneratorExit:
-                raised = False  # the caller went
-                raise
-            finally:
+
+            def end(*, raised: bool) -> None:
                 said = load.end(found, None, failed=failed(context.code(), raised=raised))
                 trailing = with_report(said, context.trailing_metadata() or (), costs)
                 context.set_trailing_metadata(trailing)
+
+            try:
+                yield from behavior(request, context)
+            except GeneratorExit:  # the caller went
+                load.give_up(found, failed=failed(context.code(), raised=False))
+                raise
+            except BaseException:
+                end(raised=True)
+                raise
+            end(raised=False)
 
         return reporting

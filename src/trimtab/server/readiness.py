@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from asyncio import AbstractEventLoop, Event, get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, cast
@@ -29,22 +28,21 @@ class Readiness:
     """
 
     def __init__(self) -> None:
-        self._ready = False
+        self._wanted = False
         self._ended = False
-        self._changed: set[Callable[[], None]] = set()
-        self._lock = threading.Lock()
+        # No lock: a watch ends where its garbage is collected, which may be anywhere. A dictionary's single steps
+        # are atomic, and so is a list of its keys.
+        self._changed: dict[Callable[[], None], None] = {}
 
     @property
     def ready(self) -> bool:
         """Whether traffic is wanted."""
-        return self._ready
+        return self._wanted and not self._ended
 
     @ready.setter
     def ready(self, wanted: bool) -> None:
-        with self._lock:
-            self._ready = wanted and not self._ended
-            told = tuple(self._changed)
-        for tell in told:
+        self._wanted = wanted
+        for tell in list(self._changed):
             tell()
 
     def end(self) -> None:
@@ -91,21 +89,19 @@ class Readiness:
 
     def http(self) -> tuple[int, str]:
         """Status and text for an HTTP readiness path of any framework."""
-        return (200, "ready\n") if self._ready else (503, "not ready\n")
+        return (200, "ready\n") if self.ready else (503, "not ready\n")
 
     def _listen(self, tell: Callable[[], None]) -> Callable[[], None]:
         """Call ``tell``, which must not block, whenever ``ready`` is set; what is returned ends it."""
-        with self._lock:
-            self._changed.add(tell)
+        self._changed[tell] = None
 
         def forget() -> None:
-            with self._lock:
-                self._changed.discard(tell)
+            self._changed.pop(tell, None)
 
         return forget
 
     def _answer(self) -> bytes:
-        return _SERVING if self._ready else _NOT_SERVING
+        return _SERVING if self.ready else _NOT_SERVING
 
     def _check(self, _request: bytes, _context: Any) -> bytes:
         return self._answer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import NamedTuple
@@ -101,16 +102,20 @@ class ServerLoad:
         self._kept: dict[tuple[int, str | None, float | None], Said] = {}
         self._ended = 0
         self._failed = 0
+        self._left: deque[tuple[int, bool]] = deque()  # given up, and not counted yet
 
     @property
     def in_flight(self) -> int:
         """Requests that are here now."""
+        self._count_left()
         return self._meter.in_flight
 
     def begin(self) -> int:
         """A request came. Returns what ``end`` wants back."""
         meter = self._meter
         with self._lock:
+            if self._left:
+                self._settle()
             found = meter.in_flight
             meter.in_flight = found + 1
         return found
@@ -127,26 +132,54 @@ class ServerLoad:
             The load without this request.
         """
         with self._lock:
+            if self._left:
+                self._settle()
             meter = self._meter
-            if seconds is None or failed:
-                meter.end(found, 0.0, counts=False)
-            else:
-                meter.end(found, seconds)
-            if self._rates is not None:
-                self._rates.count(failed=failed)
-            self._ended += 1
-            self._failed += failed
+            self._end(found, seconds, failed=failed)
             now = self.clock()
             said = self._lately.get((meter.in_flight, None)) if now < self._stale_at else None
             return said or self._report(meter.in_flight, now)
 
+    def give_up(self, found: int, *, failed: bool = False) -> None:
+        """As ``end``, of a request whose generator or coroutine is closed. Never waits.
+
+        It may be garbage, and that is collected anywhere: also where this very thread holds the lock.
+        """
+        self._left.append((found, failed))
+        self._count_left()
+
+    def _count_left(self) -> None:
+        """Count those that were given up, unless somebody is at it, who may be interrupted by this."""
+        if self._left and self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    def _settle(self) -> None:
+        while self._left:
+            found, failed = self._left.popleft()
+            self._end(found, None, failed=failed)
+
+    def _end(self, found: int, seconds: float | None, *, failed: bool) -> None:
+        if seconds is None or failed:
+            self._meter.end(found, 0.0, counts=False)
+        else:
+            self._meter.end(found, seconds)
+        if self._rates is not None:
+            self._rates.count(failed=failed)
+        self._ended += 1
+        self._failed += failed
+
     def totals(self) -> tuple[int, int]:
         """How many requests ended, and failed for a reason of the server's, since the start."""
+        self._count_left()
         with self._lock:
             return self._ended, self._failed
 
     def report(self, *, without: int = 0) -> Said:
         """The load now, ``without`` so many of the requests that are here."""
+        self._count_left()
         with self._lock:
             return self._report(self._meter.in_flight - without, self.clock())
 
