@@ -1,8 +1,10 @@
 """Settings of all tests."""
 
+import gc
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -38,3 +40,11 @@ class OneChainOfProcesses(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config, log):
     return OneChainOfProcesses(config, log)
+
+
+@pytest.fixture
+def uncollected():
+    """Garbage is collected only where the test does it."""
+    gc.disable()
+    yield
+    gc.enable()

@@ -609,7 +609,11 @@ class Balancer:
     def take_back(self) -> None:
         """End the picks that finalisers dropped."""
         while self.dropped:
-            self.dropped.popleft().finish(CANCELLED)
+            try:
+                pick = self.dropped.popleft()
+            except IndexError:  # by another thread, just now
+                return
+            pick.finish(CANCELLED)
 
     @property
     def zone(self) -> str:

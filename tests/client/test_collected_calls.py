@@ -4,8 +4,11 @@ import asyncio
 import gc
 from random import Random
 
+import grpc
+import grpc.experimental
 import pytest
 
+import trimtab
 from harness.waiting import eventually
 from trimtab import policies
 from trimtab.client.grpc_aio import insecure_channel
@@ -34,13 +37,33 @@ class Collected(RoundRobin):
 
 
 @pytest.fixture
-def collected():
+def collected(uncollected):
     policy = Collected(Random(1))
     policies.register("collected")(lambda _params, _random: policy)
-    gc.disable()
     yield policy
-    gc.enable()
     del policies._registry["collected"]
+
+
+def test_it_is_counted_as_ended_after_the_choice_in_threads(servers, echo, collected):
+    server = servers.open("a")
+    messages, stubs = echo
+    one_thread = [(grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)]
+    with trimtab.insecure_channel(
+        "orders", one_thread, endpoints=[server.target], policy="collected"
+    ) as channel:
+        grpc.channel_ready_future(channel).result(20)
+        stub = stubs.EchoStub(channel)
+        stream = [stub.Count(messages.Request(replies=2, hold=True))]
+        next(stream[0])
+        stream.append(stream)
+        del stream
+        assert channel.trimtab.in_flight == 1
+        stub.Say(messages.Request(), timeout=10)
+        eventually(lambda: channel.trimtab.in_flight == 0, within=20, what="it ended")
+    assert sorted(collected.ends, key=str) == [
+        (policies.Outcome.CANCELLED, False),
+        (policies.Outcome.SUCCESS, False),
+    ]
 
 
 async def test_it_is_counted_as_ended_after_the_choice(servers, echo, collected):

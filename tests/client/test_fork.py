@@ -98,6 +98,39 @@ def test_the_channels_from_before_the_fork_are_shown_by_the_parent_alone(server)
     assert done.stdout.splitlines() == said, done.stderr
 
 
+HELD_SCRIPT = """
+import os, signal, threading
+from trimtab.client import call_details, fallback, live_metrics, policy_errors
+
+LOCKS = [call_details._lock, fallback._counting, live_metrics._reading, policy_errors._counting]
+held = threading.Event()
+
+def hold():
+    for lock in LOCKS:
+        lock.acquire()
+    held.set()
+    threading.Event().wait(0.5)  # the fork comes in between, or waits
+    for lock in LOCKS:
+        lock.release()
+
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(40)
+    print("child", [lock.acquire(timeout=5) for lock in LOCKS], flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print("parent", [lock.acquire(timeout=5) for lock in LOCKS], flush=True)
+"""
+
+
+def test_a_lock_that_another_thread_holds_as_the_process_forks_is_free_in_the_child(server):
+    done = ran(HELD_SCRIPT, server.target)
+    free = [True] * 4
+    assert done.stdout.splitlines() == [f"child {free}", f"parent {free}"], done.stderr
+
+
 # Not in a real child: one that forks beside gRPC's asyncio thread sometimes dies of it by itself.
 @pytest.mark.parametrize("kind", loop.DOORS)
 def test_an_asyncio_channel_says_so(kind, server, echo):

@@ -20,13 +20,6 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
 SAY = "/trimtab.test.Echo/Say"
 
 
-@pytest.fixture
-def uncollected():
-    gc.disable()
-    yield
-    gc.enable()
-
-
 class Request:
     """One that can be watched."""
 

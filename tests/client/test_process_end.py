@@ -46,6 +46,8 @@ print("leaving", flush=True)
 """
 PROGRAMS = {
     "threads": THREADS + LEAVE,
+    "threads, declared": THREADS.replace("argv[1]]", "argv[1]], retry=trimtab.Retry(attempts=2)")
+    + LEAVE,
     "loop, returned from": LOOP + "kept = asyncio.run(main())" + LEAVE,
     "loop, in the middle": LOOP
     + """

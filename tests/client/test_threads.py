@@ -66,7 +66,10 @@ def test_single_threaded_streams_are_counted_to_their_end(servers, ask, stub_of,
             case "half":
                 next(call)
                 del call
-        assert channel.trimtab.in_flight == 0
+        if end in {"cancel", "read"}:
+            assert channel.trimtab.in_flight == 0
+        # A finaliser must not disturb what it comes in between: it has the end counted a moment later.
+        eventually(lambda: channel.trimtab.in_flight == 0, within=20, what="it was counted")
 
 
 def test_a_call_that_must_wait_does_not_block_whoever_begins_it(servers, ask, stub_of):
@@ -141,7 +144,7 @@ def test_closing_ends_a_blocked_caller(ask, stub_of):
 
     caller = threading.Thread(target=call)
     caller.start()
-    eventually(lambda: channel._cluster._changed._waiters, within=10, what="it is blocked")
+    eventually(lambda: channel._cluster._changed._waiting, within=10, what="it is blocked")
     channel.close()
     caller.join(10)
     assert found == [grpc.StatusCode.CANCELLED]

@@ -13,13 +13,6 @@ from trimtab.server import LoadReports, Readiness, ServerLoad, server_load
 from trimtab.server import readiness as readiness_module
 
 
-@pytest.fixture
-def uncollected():
-    gc.disable()
-    yield
-    gc.enable()
-
-
 class Tied:
     """A generator that only the collector lets go of."""
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from trimtab.attempt import Verdict
+from trimtab.client.afterwards import afterwards
 from trimtab.client.attempts import Attempts, Request, Visit, trail
 from trimtab.client.observing import End, Observer, plain
 from trimtab.client.unreached import unreached
@@ -75,6 +77,10 @@ class Declared:
         except grpc.aio.AioRpcError as error:
             status = error.code().name
             raise
+        except GeneratorExit:  # its loop was closed, and this is garbage
+            afterwards(partial(end, status))
+            end = _nobody
+            raise
         finally:
             end(status)
         return call
@@ -86,6 +92,9 @@ class Declared:
             opened = await run.to_its_end()
         except grpc.aio.AioRpcError as error:
             end(error.code().name)
+            raise
+        except GeneratorExit:  # as above
+            afterwards(partial(end, "CANCELLED"))
             raise
         except BaseException:
             end("CANCELLED")

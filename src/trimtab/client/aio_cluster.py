@@ -106,7 +106,6 @@ class AioCluster:
         on_ready: Callable[[bool], None],
     ) -> None:
         clock = time.monotonic  # noqa: TID251 - the door gives the core its clock
-        self._lock: Any = threading.RLock()
         self._policy_errors = PolicyErrors(spec.service)
         self.balancer = Balancer(
             spec.service,
@@ -118,7 +117,7 @@ class AioCluster:
             policy=spec.policy,
             stalled=self._question,
             raised=self._policy_errors,
-            lock=self._lock,
+            lock=threading.RLock(),
             report_of=report_of,
         )
         self.clock = clock
@@ -158,12 +157,6 @@ class AioCluster:
         self.availability.origin = self._watch.origin
         self._beat()
 
-    @property
-    def deciding(self) -> bool:
-        """Whether the balancer is in the middle of a decision in this thread: a finaliser came in between."""
-        owned: bool = self._lock._is_owned()  # noqa: SLF001 - as threading.Condition asks
-        return owned
-
     def _beat(self) -> None:
         if not self.availability.closed:
             self._beating = self._loop.call_later(
@@ -191,6 +184,17 @@ class AioCluster:
         except RuntimeError:  # the loop was closed, and the channel with it
             self._watch.close()
             self._reporting.close()
+
+    def soon(self, step: Callable[..., object], *args: object) -> None:
+        """The same, for finalisers: on the loop's own thread it is cheaper."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            running.call_soon(step, *args)
+        else:
+            self.on_loop(step, *args)
 
     # On the loop from here on.
 

@@ -221,15 +221,19 @@ class Picker:
             self._cluster.probes.send()
         return call
 
-    def _ended(self, pick: Pick) -> int:
-        """A call has its status: its code; _OVER if it is known."""
+    def _ended(self, pick: Pick, *, soon: bool = True) -> int:
+        """A call has its status: its code; _OVER if it is known.
+
+        What is cancelled here is counted ``soon``, on the loop: it may be garbage, which is collected in any thread and
+        in the middle of anything.
+        """
         call = pick.call
         if call is None:
             return _OVER
         status = call._status  # noqa: SLF001 - the hook
         code: int = status.code()
-        if code and self._cluster.deciding:  # it is garbage, and collected just now
-            self._cluster.on_loop(self._ended, pick)
+        if soon and code == _CANCELLED and call.is_locally_cancelled():
+            self._cluster.soon(partial(self._ended, pick, soon=False))
             return code
         pick.call = None  # leave no cycle
         outcome = SUCCESS
@@ -249,10 +253,13 @@ class Picker:
             self.left = pick.started
         return code
 
-    def _seen(self, pick: Pick, end: AttemptEnd, unsent: int) -> None:
+    def _seen(self, pick: Pick, end: AttemptEnd, unsent: int, *, soon: bool = True) -> None:
         """The same, for somebody who watches."""
         call = pick.call
-        code = self._ended(pick)
+        if soon and call is not None and call.is_locally_cancelled():
+            self._cluster.soon(partial(self._seen, pick, end, unsent, soon=False))
+            return
+        code = self._ended(pick, soon=False)
         if code != _OVER:
             end(name_of(code), more=self.unsent is call and 0 <= unsent < MOST_UNSENT)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -98,11 +99,12 @@ class OpenedStream(grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]  # gener
         self._first = first
         self._rest = rest
         self._messages: AsyncIterator[Any] | None = None
+        self._loop = asyncio.get_running_loop()
 
     def __del__(self) -> None:
-        if not self.cancel() and self.end is not None:  # it ended without anybody reading so far
-            code = now_of(self._call.code())
-            self._tell("CANCELLED" if code is None else code.name)
+        call, (end, self.end) = self._call, (self.end, None)
+        if end is not None or not call.done():
+            self._soon(_drop, call, end)
 
     async def _all(self) -> AsyncIterator[Any]:
         first, self._first = self._first, _NOTHING
@@ -121,6 +123,11 @@ class OpenedStream(grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]  # gener
         if end is not None:
             end(status)
 
+    def _soon(self, step: Callable[..., object], *args: Any) -> None:
+        """Take a step on the loop: what is garbage is dropped in any thread, in the middle of anything."""
+        with suppress(RuntimeError):  # it was closed
+            self._loop.call_soon_threadsafe(step, *args)
+
     def __aiter__(self) -> AsyncIterator[Any]:
         if self._messages is None:
             self._messages = self._all()
@@ -133,8 +140,8 @@ class OpenedStream(grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]  # gener
     def cancel(self) -> bool:
         """End it; False if it has ended already."""
         cancelled: bool = self._call.cancel()
-        if cancelled:
-            self._tell("CANCELLED")
+        if cancelled and self.end is not None:  # perhaps by gRPC, for a call that is garbage
+            self._soon(self._tell, "CANCELLED")
         return cancelled
 
     def cancelled(self) -> bool:
@@ -181,3 +188,12 @@ class OpenedStream(grpc.aio.UnaryStreamCall):  # type: ignore[type-arg]  # gener
     async def wait_for_connection(self) -> None:
         """It is connected."""
         await self._call.wait_for_connection()
+
+
+def _drop(call: Any, end: End | None) -> None:
+    """Nobody has the call any more."""
+    cancelled = call.cancel()
+    if end is not None:
+        # Else it ended without anybody reading so far.
+        code = None if cancelled else now_of(call.code())
+        end("CANCELLED" if code is None else code.name)

@@ -18,6 +18,7 @@ from aiohttp.payload import BytesPayload
 
 from trimtab.attempt import Retry
 from trimtab.balancer import Node, Pick
+from trimtab.client.afterwards import end_given_up
 from trimtab.client.aiohttp_bodies import count
 from trimtab.client.aiohttp_errors import Unavailable, explained
 from trimtab.client.aiohttp_errors import broke as broke_of
@@ -271,9 +272,7 @@ class Middleware:
                 return Tried(None, explained(error, cluster, pick.node), ended)
             text = cluster.explain(pick.node, f"no answer within {call.attempt_s:g} s")
             return Tried(None, aiohttp.ServerTimeoutError(text), ended)
-        pick.finish(Outcome.CANCELLED)
-        if end is not None:
-            end("CANCELLED")
+        end_given_up(pick, end, error)
         raise error
 
     def _answered(

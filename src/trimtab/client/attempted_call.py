@@ -11,17 +11,20 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import grpc
 
 from trimtab.attempt import Verdict
+from trimtab.client.afterwards import afterwards
 from trimtab.client.alarms import Alarms
 from trimtab.client.attempts import Request, Visit, trail
 from trimtab.client.ended_call import EndedCall
 from trimtab.client.observing import End
 from trimtab.client.unreached import end_of
 from trimtab.client.unsettled_call import UnsettledCall
+from trimtab.client.wakeup import Waiters
 
 _CANCELLED = grpc.StatusCode.CANCELLED.name
 _TOO_LATE = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -66,7 +69,7 @@ class Run:
         self._end = end
         self._context = copy_context()  # the caller's: attempts begin in other threads as well
         self._lock = threading.RLock()
-        self._news = threading.Condition(self._lock)
+        self._waiters = Waiters()
         self._running: list[tuple[Any, Visit]] = []
         self._expired: Any = None
         self._last: Any = None
@@ -126,25 +129,31 @@ class Run:
 
     def under_way(self) -> Any:
         """The attempt that runs, of those that follow one another; waits while there is none; None: it is over."""
-        with self._news:
-            self._news.wait_for(lambda: self._over or self._running)
-            return None if self._over else self._running[0][0]
+        while True:
+            self._waiters.wait_for(lambda: self._over or self._running)
+            running = self._running.copy()  # it may end this moment
+            if self._over:
+                return None
+            if running:
+                return running[0][0]
 
     def past(self, call: Any) -> None:
         """Wait until this attempt runs no more: who reads from it says so, or gRPC."""
-        with self._news:
-            self._news.wait_for(
-                lambda: self._over or all(each is not call for each, _ in self._running)
-            )
+        self._waiters.wait_for(
+            lambda: self._over or all(each is not call for each, _ in self._running.copy())
+        )
 
     def read(self) -> Any:
         """The same, to read from.
 
         Who reads says what came of it, by ``open`` or ``ended``: a message may come with the end.
         """
-        with self._lock:
-            self._read = self.under_way()
-            return self._read
+        while True:
+            call = self.under_way()
+            with self._lock:
+                if call is None or any(each is call for each, _ in self._running):
+                    self._read = call
+                    return call
 
     def _called_back(self, call: Any) -> None:
         with self._lock:
@@ -184,11 +193,11 @@ class Run:
         timeout = course.left(now) if self._stream else course.attempt_timeout(now)
         visit = Visit(self._state.been)
         call = self._context.copy().run(self._attempt, visit, timeout)
-        with self._news:
+        with self._lock:
             over = self._over
             if not over:
                 self._running.append((call, visit))
-                self._news.notify_all()
+        self._waiters.tell()
         if over:
             call.cancel()
             return
@@ -259,9 +268,11 @@ class Run:
 
     def _take(self, call: Any) -> Visit | None:
         """Take an attempt from those that run; None: it was not among them."""
-        for place, (each, visit) in enumerate(self._running):
+        # One and the same list, should the caller cancel out of a signal handler in between.
+        running = self._running
+        for place, (each, visit) in enumerate(running):
             if each is call:
-                del self._running[place]
+                del running[place]
                 return visit
         return None
 
@@ -272,7 +283,7 @@ class Run:
         self._running = []
         self._last = self._read = self._expired = None
         self._state.let_go()
-        self._news.notify_all()
+        self._waiters.tell()
         return running
 
     def _settle(self, call: Any, others: list[Any]) -> None:
@@ -316,9 +327,9 @@ class AttemptedCall(UnsettledCall):
 
     def __del__(self) -> None:
         if self.waiting:
-            self._run.stop()
+            afterwards(self._run.stop)
         elif not self._call.done():
-            self._run.tell(_CANCELLED)
+            afterwards(partial(self._run.tell, _CANCELLED))
 
     def keep(self) -> None:
         """See the base."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from trimtab.client.forking import hold_across_forks
 from trimtab.client.observing import AttemptEnd, End, Observer, Observers, Sent
 from trimtab.model import Endpoint
 
@@ -56,6 +57,7 @@ MOST = 1000
 """Attempts that one context keeps, the first ones."""
 
 _lock = threading.Lock()
+hold_across_forks(_lock)
 _open: ContextVar[list[AttemptDetails] | None] = ContextVar("trimtab_call_details", default=None)
 
 

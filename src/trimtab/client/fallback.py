@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from trimtab.client.forking import hold_across_forks
 from trimtab.client.last_good import LastGood, LastGoodFile
 from trimtab.client.metrics import COUNTERS
 from trimtab.client.watching import Watch, Watcher
@@ -32,7 +34,9 @@ _PATIENCE_S = 0.5  # at a start; a cold start with a last good list promises a f
 _SAVE_AFTER_S = 0.2  # changes of a rollout come in bursts
 
 _log = logging.getLogger("trimtab.client")
-_counting = threading.RLock()  # a finaliser may come in between
+_counting = threading.Lock()
+hold_across_forks(_counting)
+_changes: deque[tuple[str, int]] = deque()  # that are yet to be counted
 
 Given = str | Endpoint | LastGood
 
@@ -136,12 +140,12 @@ class WithFallback:
                 self._let_go()
 
     def _let_go(self) -> None:
-        """End what a closed one has begun; where a thread is inside, it does so as it leaves."""
+        """End what a closed one has begun; where a thread is inside, it does so as it leaves.
+
+        Timers find out for themselves: to cancel one takes its lock, which its own thread may hold where it is interrupted.
+        """
         if self._lock.acquire(blocking=False):
             try:
-                for timer in (self._waiting, self._saving):
-                    if timer is not None:
-                        timer.cancel()
                 self._end("")
             finally:
                 self._lock.release()
@@ -214,8 +218,8 @@ class WithFallback:
         self._watcher.updated(snapshot)
 
     def _end(self, why: str) -> None:
-        if self._active:
-            self._active = ""
+        active, self._active = self._active, ""
+        if active:
             _count(self._service, -1)
             if why:
                 _log.warning("%s: fallback ends: %s", self._service, why)
@@ -231,16 +235,23 @@ class WithFallback:
     def _save(self) -> None:
         with self._inside():
             snapshot, self._to_save, self._saving = self._to_save, None, None
-        if snapshot is not None and self._file is not None:
+        if snapshot is not None and self._file is not None and not self._closed:
             self._file.save(snapshot)
 
 
 def _count(service: str, by: int) -> None:
-    with _counting:
-        now = COUNTERS.get("trimtab_client_fallback", service) + by
-        COUNTERS.set("trimtab_client_fallback", now, service)
-        if by > 0:
-            COUNTERS.add("trimtab_client_fallbacks_total", service)
+    """Never waits: a finaliser may come in between. Who is at it counts what came meanwhile, too."""
+    _changes.append((service, by))
+    while _changes and _counting.acquire(blocking=False):
+        try:
+            while _changes:
+                which, change = _changes.popleft()
+                now = COUNTERS.get("trimtab_client_fallback", which) + change
+                COUNTERS.set("trimtab_client_fallback", now, which)
+                if change > 0:
+                    COUNTERS.add("trimtab_client_fallbacks_total", which)
+        finally:
+            _counting.release()
 
 
 def _after(seconds: float, act: Callable[[], None]) -> threading.Timer:

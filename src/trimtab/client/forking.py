@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -26,6 +27,13 @@ _kept: list[Copied] = []
 def watch_forks(copied: Copied) -> None:
     """Have ``copied.forked`` called in every forked child while it is there, and not in their children."""
     _made.add(copied)
+
+
+def hold_across_forks(lock: threading.Lock) -> None:
+    """Fork when nobody else has this lock of the module's: in the child its holder would be gone, and never let go."""
+    os.register_at_fork(
+        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+    )
 
 
 def _in_child() -> None:

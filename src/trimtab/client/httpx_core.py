@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 
 from trimtab.attempt import Retry
 from trimtab.balancer import Pick
+from trimtab.client.afterwards import end_given_up
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import Broke, HttpCall, outcome_of_http
 from trimtab.client.http_cluster import HttpCluster
@@ -158,9 +159,7 @@ class Core:
         Raises:
             ConfigError: see ``_refuse_misplaced``.
         """
-        pick.finish(Outcome.CANCELLED)
-        if end is not None:
-            end("CANCELLED")
+        end_given_up(pick, end, error)
         self._refuse_misplaced(request, error)
 
     def _unavailable(self, request: Any, error: NoEndpoints) -> Any:

@@ -6,11 +6,11 @@ endpoint that one of several channels has dropped stands still until the others 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter, defaultdict
 
 from trimtab.balancer import Balancer
+from trimtab.client.forking import hold_across_forks
 from trimtab.client.open_channels import Past, open_channels, past_of, pasts
 from trimtab.telemetry import Metric
 
@@ -99,9 +99,7 @@ METRICS = (
 Values = dict[str, dict[tuple[str, ...], float]]
 
 _reading = threading.Lock()
-os.register_at_fork(
-    before=_reading.acquire, after_in_parent=_reading.release, after_in_child=_reading.release
-)
+hold_across_forks(_reading)
 
 
 def read() -> Values:

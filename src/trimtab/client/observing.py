@@ -6,8 +6,8 @@ at an attribute per call. An observer must not raise and must not block: it runs
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -130,29 +130,26 @@ class Names:
         return known
 
 
-_lock = threading.Lock()
-_installed: list[Observer] = []
+_installed: list[Observer] = []  # its single steps are atomic, a copy of it too
 
 
 def install(observer: Observer) -> Callable[[], None]:
     """Have it watch the channels that are made from now on. Returns what takes it away again."""
-    with _lock:
-        _installed.append(observer)
+    _installed.append(observer)
 
     def remove() -> None:
-        with _lock:
-            if observer in _installed:
-                _installed.remove(observer)
+        with suppress(ValueError):  # it was taken away before
+            _installed.remove(observer)
 
     return remove
 
 
 def installed() -> Observer | None:
     """Who watches a channel that is made now; None: nobody."""
-    with _lock:
-        if len(_installed) > 1:
-            return Observers(_installed)
-        return _installed[0] if _installed else None
+    found = _installed.copy()
+    if len(found) > 1:
+        return Observers(found)
+    return found[0] if found else None
 
 
 _STATUSES = tuple(

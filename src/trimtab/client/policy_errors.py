@@ -6,16 +6,14 @@ The latter is counted each time. Either is logged once per channel.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 
+from trimtab.client.forking import hold_across_forks
 from trimtab.client.metrics import COUNTERS
 
 _log = logging.getLogger("trimtab.client")
 _counting = threading.Lock()
-os.register_at_fork(
-    before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_counting.release
-)
+hold_across_forks(_counting)
 
 
 class PolicyErrors:

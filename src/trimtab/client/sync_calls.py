@@ -18,6 +18,7 @@ import grpc.experimental
 from trimtab.attempt import outcome_of_grpc, report_of
 from trimtab.attempt.course import MOST_UNSENT
 from trimtab.balancer import Pick
+from trimtab.client.afterwards import afterwards
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
 from trimtab.client.channel_spec import Options
@@ -286,7 +287,7 @@ def _end_without_callbacks(call: Any, end: Callable[[], None]) -> None:
         return cancelled
 
     call.cancel = cancel
-    weakref.finalize(call, end).atexit = False
+    weakref.finalize(call, afterwards, end).atexit = False
 
 
 def _trailing(call: Any) -> Any:

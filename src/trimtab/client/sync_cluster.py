@@ -36,6 +36,7 @@ from trimtab.client.liveness import SyncQuestions
 from trimtab.client.native_channels import blocking_channel
 from trimtab.client.policy_errors import PolicyErrors
 from trimtab.client.sync_probes import SyncProbes
+from trimtab.client.wakeup import Waiters, Wakeup
 from trimtab.client.watching import Closable, Fixed, Watch
 from trimtab.errors import NoEndpoints
 from trimtab.load_report import LoadReport
@@ -175,8 +176,8 @@ class SyncCluster:
         self._deferred: weakref.WeakSet[DeferredCall] = weakref.WeakSet()
         self._kept: set[DeferredCall] = set()
         self._deferring = threading.Lock()
-        self._wake = threading.Event()
-        self._changed = threading.Condition()
+        self._wake = Wakeup()
+        self._changed = Waiters()
         self._round = 0
         self._abandoned = False
         self._closed_text = CLOSED
@@ -200,12 +201,12 @@ class SyncCluster:
     def updated(self, snapshot: Snapshot) -> None:
         """See ``Watcher``."""
         self._news.append(snapshot)
-        self._wake.set()
+        self._wake.ring()
 
     def failed(self, reason: str) -> None:
         """See ``Watcher``."""
         self._news.append(reason)
-        self._wake.set()
+        self._wake.ring()
 
     # What calls need, from any thread.
 
@@ -252,7 +253,7 @@ class SyncCluster:
             if not pick.node.connected:  # then no other one is
                 return None
             balancer.set_connected(pick.node, connected=False)
-            self._wake.set()
+            self._wake.ring()
         return None
 
     def _leaves(self, pick: Pick) -> bool:
@@ -303,10 +304,13 @@ class SyncCluster:
                 raise self.unavailable(labels)
             if left is not None and left <= 0.0:
                 raise self._too_late(labels)
-            with self._changed:
-                while self._round == seen and (left is None or left > 0.0):
-                    self._changed.wait(left)
-                    left = None if deadline is None else deadline - self.clock()
+            self._changed.wait_for(partial(self._later_than, seen), partial(self._left, deadline))
+
+    def _later_than(self, seen: int) -> bool:
+        return self._round != seen
+
+    def _left(self, deadline: float | None) -> float | None:
+        return None if deadline is None else deadline - self.clock()
 
     def _try_after_waiting(self, key: str | None, labels: Labels | None) -> Pick | None:
         try:
@@ -322,7 +326,7 @@ class SyncCluster:
     def _drained(self, link: SyncLink) -> None:
         # Closed by the thread and not where the last request ended: that may be one of gRPC's own.
         self._unused.append(link)
-        self._wake.set()
+        self._wake.ring()
 
     def defer(
         self,
@@ -336,12 +340,13 @@ class SyncCluster:
         call = DeferredCall(begin, deadline, wait_for_ready, self.clock, self._keep, labels)
         with self._deferring:
             self._deferred.add(call)
-        self._wake.set()
+        self._wake.ring()
         return call
 
     def _keep(self, call: DeferredCall) -> None:
         with self._deferring:
-            self._kept.add(call)
+            if call in self._deferred:  # else it was settled just now
+                self._kept.add(call)
 
     def unavailable(self, labels: Labels | None = None) -> EndedCall:
         """A call that failed for want of an endpoint."""
@@ -355,7 +360,7 @@ class SyncCluster:
 
     def _stalled(self, node: Node) -> None:
         self._silent.append(node)
-        self._wake.set()
+        self._wake.ring()
 
     # The thread.
 
@@ -363,9 +368,8 @@ class SyncCluster:
         pause = _FIRST_LOOK_S
         everything_at = 0.0
         beat_at = 0.0
+        woken = True
         while not self._ended():
-            woken = self._wake.is_set()
-            self._wake.clear()
             self.balancer.beat()
             now = self.clock()
             everything = woken or now >= everything_at
@@ -390,7 +394,7 @@ class SyncCluster:
                 self.availability.trouble = repr(error)
                 self._publish()
                 self._settle_deferred()
-            self._wake.wait(self._pause(pause, everything_at))
+            woken = self._wake.wait(self._pause(pause, everything_at))
             pause = min(2 * pause, _LAST_LOOK_S)
         if not self._abandoned:  # else what is in flight holds its own connection
             self._close_all()
@@ -457,7 +461,7 @@ class SyncCluster:
             health = self._native(where, watching)
             link = SyncLink(channel, health, ask_both(self._ask(channel), self._ask(health)))
         self._opened.append((link, node))  # the dictionary is the thread's
-        self._wake.set()
+        self._wake.ring()
         if self.availability.closed:
             _close(link)
         return link
@@ -512,9 +516,8 @@ class SyncCluster:
     def _publish(self) -> None:
         self.availability.refresh()
         self.callbacks.publish(self.availability.connectivity)
-        with self._changed:
-            self._round += 1
-            self._changed.notify_all()
+        self._round += 1
+        self._changed.tell()
 
     def _settle_deferred(self) -> None:
         with self._deferring:
@@ -562,7 +565,7 @@ class SyncCluster:
         self.probes.close()
         self._watch.close()
         self._reporting.close()
-        self._wake.set()
+        self._wake.ring()
         self.callbacks.clear()
         self._publish()
         self._settle_deferred()
@@ -589,7 +592,7 @@ class SyncCluster:
         self.probes.close()
         self._watch.close()
         self._reporting.close()
-        self._wake.set()
+        self._wake.ring()
 
 
 def _close(link: SyncLink) -> None:

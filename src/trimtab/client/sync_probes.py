@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import grpc
@@ -32,22 +33,20 @@ class SyncProbes:
         self._balancer = balancer
         self._clock = clock
         self._probing = Probing()
-        self._news = threading.Condition()
-        self._queue: deque[Node] = deque()
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[Node | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def send(self) -> None:
         """Let the thread send the probes that are wanted now."""
         wanted = self._balancer.take_probes()
-        with self._news:
+        with self._lock:
             if self._closed:
                 return
-            self._queue.extend(self._probing.admit(wanted, self._clock()))
-            if not self._queue:
-                return
-            self._news.notify()
-            if self._thread is None:
+            for node in self._probing.admit(wanted, self._clock()):
+                self._queue.put(node)
+            if self._thread is None and not self._queue.empty():
                 self._thread = threading.Thread(
                     target=self._run, name="trimtab-probes", daemon=True
                 )
@@ -55,14 +54,17 @@ class SyncProbes:
 
     def _run(self) -> None:
         while True:
-            with self._news:
-                self._news.wait_for(lambda: self._queue or self._closed, _IDLE_S)
-                if self._closed or not self._queue:
-                    self._thread = None
-                    return
-                node = self._queue.popleft()
+            node = None
+            with suppress(Empty):
+                node = self._queue.get(timeout=_IDLE_S)
+            if node is None or self._closed:
+                with self._lock:
+                    if self._closed or self._queue.empty():
+                        self._thread = None
+                        return
+                continue
             report, absent = _ask(node)
-            with self._news:
+            with self._lock:
                 if report is None:
                     self._probing.failed(node, self._clock(), for_good=absent)
                 else:
@@ -71,11 +73,9 @@ class SyncProbes:
                 self._balancer.probed(node, report)
 
     def close(self) -> None:
-        """Send no more."""
-        with self._news:
-            self._closed = True
-            self._queue.clear()
-            self._news.notify()
+        """Send no more. Takes no lock: a finaliser may come in between."""
+        self._closed = True
+        self._queue.put(None)
 
 
 def _ask(node: Node) -> tuple[LoadReport | None, bool]:

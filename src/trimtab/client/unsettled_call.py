@@ -7,14 +7,16 @@ without one) is the caller's, this object stands for it; from then on it passes 
 from __future__ import annotations
 
 import logging
-import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
 from trimtab.client.ended_call import LOCALLY_CANCELLED, EndedCall
+from trimtab.client.wakeup import Waiters
 
 _log = logging.getLogger("trimtab.client")
 
@@ -39,12 +41,20 @@ class UnsettledCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type
         super().__init__()
         self.deadline = deadline
         self._clock = clock
-        self._news = threading.Condition()
-        self._call: Any = None
-        self._callbacks: list[Callable[[], None]] = []
+        # No lock: a signal handler that cancels the call, as gRPC's own examples do, may come in between any two steps.
+        self._settled_as: dict[None, Any] = {}  # one entry at most; ``setdefault`` is atomic
+        self._waiters = Waiters()
+        self._callbacks: deque[list[Callable[[], None]]] = (
+            deque()
+        )  # whoever pops one's content has it
 
     def keep(self) -> None:
         """Somebody counts on the call although he may drop it."""
+
+    @property
+    def _call(self) -> Any:
+        """What it settled as; None: it hasn't."""
+        return self._settled_as.get(None)
 
     @property
     def waiting(self) -> bool:
@@ -57,21 +67,25 @@ class UnsettledCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type
 
     def settle(self, call: Any) -> bool:
         """It left as the native ``call``, or ended as an ``EndedCall``; False if it had before."""
-        with self._news:
-            if self._call is not None:
-                return False
-            self._call = call
-            callbacks, self._callbacks = self._callbacks, []
-            self._news.notify_all()
-        for callback in callbacks:
-            if not call.add_callback(callback):
-                _call_back(callback)
+        if self._settled_as.setdefault(None, call) is not call:
+            return False
+        self._waiters.tell()
+        for held in list(self._callbacks):
+            with suppress(IndexError):  # who added it has found the call settled
+                callback = held.pop()
+                if not call.add_callback(callback):
+                    _call_back(callback)
+        self._callbacks.clear()
         return True
 
     def _settled(self, timeout: float | None = None) -> Any:
-        with self._news:
-            if not self._news.wait_for(lambda: self._call is not None, timeout):
-                raise grpc.FutureTimeoutError
+        until = None if timeout is None else self._clock() + timeout
+        settled = self._waiters.wait_for(
+            lambda: self._settled_as,
+            lambda: None if until is None else until - self._clock(),
+        )
+        if not settled:
+            raise grpc.FutureTimeoutError
         return self._call
 
     def _rest(self, timeout: float | None) -> tuple[Any, float | None]:
@@ -115,10 +129,15 @@ class UnsettledCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         """Call back when it ends; False if it has ended."""
-        with self._news:
-            if self._call is None:
-                self._callbacks.append(callback)
+        if self._call is None:
+            held = [callback]
+            self._callbacks.append(held)
+            if self.waiting:  # still
                 self.keep()
+                return True
+            try:
+                held.pop()
+            except IndexError:  # it was settled meanwhile, and told to call back
                 return True
         return bool(self._call.add_callback(callback))
 

@@ -150,7 +150,7 @@ class ServerLoad:
 
     def _count_left(self) -> None:
         """Count those that were given up, unless somebody is at it, who may be interrupted by this."""
-        if self._left and self._lock.acquire(blocking=False):
+        while self._left and self._lock.acquire(blocking=False):
             try:
                 self._settle()
             finally:
