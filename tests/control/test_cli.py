@@ -210,7 +210,7 @@ def test_a_bad_configuration_is_refused_before_anything_starts(manifests, tmp_pa
     bad = tmp_path / "trimtab.yaml"
     bad.write_text("clusters: [{name: a, namespace: b, service: c, port: none-of-it!, x: 1}]")
     code, _, err = run("serve", "--manifests", manifests.path, "--config", bad)
-    assert code == 1
+    assert code == 2
     assert err.splitlines()[-1].startswith(f"trimtab: {bad}: clusters[0].x: unknown field")
 
 
@@ -298,7 +298,7 @@ def test_check_names_what_serve_would_reject_and_exits_with_1(manifests):
 
 def test_check_calls_its_path_as_its_help_does(tmp_path):
     code, _, err = run("check", tmp_path / "nowhere")
-    assert code == 1
+    assert code == 2
     assert f"PATH {tmp_path / 'nowhere'}: there is no such file or directory" in err
 
 
@@ -332,7 +332,7 @@ def test_check_fails_on_warnings_alone_only_when_strict(manifests):
 
 def test_check_of_what_is_not_there_says_so(tmp_path):
     code, _, err = run("check", tmp_path / "nowhere")
-    assert code == 1
+    assert code == 2
     assert err.startswith("trimtab: ")
     assert "nowhere" in err
 
@@ -368,10 +368,10 @@ def test_bootstraps_name_the_files_that_client_and_control_plane_know_each_other
     ):
         assert run("bootstrap", "--for", "grpc", *alone)[0] == 2
     code, _, err = run("bootstrap", "--for", "envoy", *trust)
-    assert code == 1
+    assert code == 2
     assert "--for envoy-secret" in err
     assert "--secret-file" in err
-    assert run("bootstrap", "--for", "envoy-secret")[0] == 1
+    assert run("bootstrap", "--for", "envoy-secret")[0] == 2
     assert run("bootstrap", "--for", "envoy", "--secret-file", "/s")[0] == 2
 
 
@@ -397,7 +397,7 @@ def test_bootstraps_are_what_each_client_reads():
         "export TRIMTAB_NAMESPACE=shop",
     ]
     code, out, err = run("bootstrap", "--for", "trimtab", "--node-id", "n1")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "no node id" in err
 
 
@@ -481,6 +481,26 @@ def test_wrong_use_exits_with_2_and_says_what_is_wrong(arguments):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert "Error: " in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--manifests", ".", "--config", "nowhere"],
+        ["serve", "--manifests", ".", "--tls-cert", "nowhere", "--tls-key", "nowhere"],
+        ["serve", "--kubeconfig", "nowhere"],
+        ["bootstrap", "--for", "envoy", "--routes", "nowhere"],
+        ["endpoints", "--server", "nowhere"],
+        ["endpoints", "--token-file", "nowhere"],
+        ["simulate", "nowhere.yaml"],
+        ["check", "nowhere"],
+    ],
+)
+def test_a_file_that_is_not_there_or_a_value_of_another_form_is_wrong_use_too(arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "nowhere" in err
+    assert "Traceback" not in err
 
 
 def test_help_of_every_command_shows_an_example_and_every_option_an_environment_variable():

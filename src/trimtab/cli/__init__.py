@@ -34,7 +34,8 @@ def cli() -> None:
     Compare policies before you choose:     trimtab simulate even-100x100
 
     Every option can be set by the environment variable that its help names.
-    Exit codes: 0 ok, 1 failed, 2 wrong use.
+    Exit codes: 0 ok; 1 it failed, or found what is wrong (check); 2 wrong use: an option, an environment
+    variable or a file that they name.
     """
 
 
@@ -234,9 +235,13 @@ def check(path: Path, config: Path | None, strict: bool, output: str) -> None:
 
     from trimtab.control.config import Config, load_config, unknown_services
     from trimtab.discovery.check import check as read
+    from trimtab.errors import ConfigError, DiscoveryError
 
     names = load_config(config) if config else Config()
-    result = read(path)
+    try:
+        result = read(path)
+    except DiscoveryError as error:
+        raise ConfigError(str(error)) from None
     warnings = [*result.warnings, *unknown_services(names, result.snapshots)]
     if output == "json":
         from trimtab.control.views import check_view
@@ -494,13 +499,13 @@ def demo(
 
 
 def run() -> None:
-    """Run the command line. Errors of ours are one line on stderr and exit code 1."""
+    """Run the command line. Errors of ours are one line on stderr, and exit code 2 or 1."""
     import sys
 
-    from trimtab.errors import TrimtabError
+    from trimtab.errors import ConfigError, TrimtabError
 
     try:
         cli(prog_name="trimtab")
     except TrimtabError as error:
         click.echo(f"trimtab: {error}", err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -26,7 +26,7 @@ from trimtab.control.store import Store
 from trimtab.control.stream import Stream
 from trimtab.control.tls import Certificate
 from trimtab.control.views import cluster_view, sighting_view, source_view
-from trimtab.errors import ConfigError
+from trimtab.errors import TrimtabError
 from trimtab.telemetry import Counters, prometheus_text
 from trimtab.xds.zone_views import ServiceName
 
@@ -92,7 +92,7 @@ class Admin:
         """Listen, and say where (port 0 becomes a real one).
 
         Raises:
-            ConfigError: the address can't be had.
+            TrimtabError: the address can't be had.
         """
         await self._runner.setup()
         server = self._runner.server
@@ -106,7 +106,7 @@ class Admin:
                 lambda: Doorkeeper(server, refused), address.host, address.port, ssl=self._tls
             )
         except OSError as error:
-            raise ConfigError(
+            raise TrimtabError(
                 f"--admin {address}: cannot listen there: {error.strerror or error}. Choose "
                 f"another (port 0: any free one)"
             ) from None

@@ -190,7 +190,7 @@ class ControlPlane:
         """Listen on both ports. Nothing is answered on the xDS port before ``follow`` synced.
 
         Raises:
-            ConfigError: an address can't be had.
+            TrimtabError: an address can't be had.
         """
         self.xds_address = await self.server.start(self.options.xds)
         try:

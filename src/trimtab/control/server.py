@@ -31,7 +31,7 @@ from trimtab.control.store import Store
 from trimtab.control.stream import AGED, DRAINED, EXPIRED, Call, Ending, Stream
 from trimtab.control.tls import Certificate
 from trimtab.discovery.pause import pause
-from trimtab.errors import ConfigError
+from trimtab.errors import TrimtabError
 from trimtab.telemetry import Counters
 from trimtab.xds import type_urls
 from trimtab.xds.load_stats import LoadStatsSession
@@ -144,7 +144,7 @@ class XdsServer:
         """Listen, and say where (port 0 becomes a real one).
 
         Raises:
-            ConfigError: the address can't be had.
+            TrimtabError: the address can't be had.
         """
         try:
             port = (
@@ -155,7 +155,7 @@ class XdsServer:
         except RuntimeError:
             port = 0
         if not port:
-            raise ConfigError(
+            raise TrimtabError(
                 f"--xds {address}: cannot listen there; another process may have the port, or the "
                 f"address is not of this machine. Choose another (port 0: any free one)"
             )
