@@ -194,6 +194,7 @@ class _Requests:
             return None
         parent = context.get_current()
         begin = _wall_ns()
+        reason = sent.reason  # who can be chosen changes until the end
 
         def end(status: str) -> None:
             grpc = sent.protocol == "grpc"
@@ -204,6 +205,7 @@ class _Requests:
                 "network.peer.port": sent.endpoint.port,
                 "trimtab.zone": sent.endpoint.locality.zone,
                 "trimtab.attempt": sent.number,
+                "trimtab.reason": reason,
             }
             if grpc:
                 attributes |= {

@@ -130,6 +130,10 @@ def test_a_retried_call_is_one_call_of_two_attempts(make_door, otel, servers, ec
     first, second = otel.spans()[calls - 1 : calls + 1]
     assert [s.attributes["trimtab.attempt"] for s in (first, second)] == [1, 2]
     assert [s.attributes["network.peer.port"] for s in (first, second)] == [bad.port, good.port]
+    assert [s.attributes["trimtab.reason"] for s in (first, second)] == [
+        "round_robin, of 2",
+        "round_robin, of 2, apart from earlier attempts",
+    ]
     assert [s.status.status_code for s in (first, second)] == [StatusCode.ERROR, StatusCode.UNSET]
     by_status = {
         p.attributes["grpc.status"]: p.count for p in otel.points("grpc.client.attempt.duration")
@@ -161,6 +165,7 @@ def test_a_span_is_a_child_of_the_current_one_and_names_the_endpoint(echo, otel,
         "network.peer.port": server.port,
         "trimtab.zone": "z1",
         "trimtab.attempt": 1,
+        "trimtab.reason": "token, of 1",
         "rpc.system.name": "grpc",
         "rpc.method": METHOD,
         "rpc.response.status_code": "OK",
