@@ -119,3 +119,17 @@ async def test_a_response_and_its_error_say_the_service_s_url(servers):
         with pytest.raises(aiohttp.ClientResponseError) as caught:
             response.raise_for_status()
         assert caught.value.request_info.url == url
+
+
+async def test_a_request_through_a_proxy_goes_where_the_proxy_sends_it(servers):
+    a, proxy = servers.open("a", "proxy")
+    async with (
+        Middleware(endpoints={"orders.shop:8080": [a.target]}) as balanced,
+        aiohttp.ClientSession(middlewares=[balanced]) as session,
+    ):
+        for through, server in ((None, "a"), (f"http://{proxy.target}", "proxy")):
+            async with session.get(URL + "/", proxy=through) as response:
+                seen = await response.json(content_type=None)
+                assert (seen["server"], seen["host"]) == (server, "orders.shop:8080")
+    (cluster,) = balanced._clusters
+    assert sum(cluster.balancer.zone_picks.values()) == 1

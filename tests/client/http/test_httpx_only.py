@@ -344,6 +344,23 @@ def test_a_transport_that_is_mounted_leaves_other_urls_to_proxies_of_the_environ
         assert client.get("http://elsewhere.test/").json()["server"] == "proxy"
 
 
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [(httpx, trimtab.httpx), (httpx2, trimtab.httpx2)],
+    ids=["httpx", "httpx2"],
+)
+def test_a_transport_s_proxy_is_for_other_urls_and_endpoints_are_asked_past_it(
+    library, module, servers
+):
+    a, proxy = servers.open("a", "proxy")
+    transport = module.Transport(
+        endpoints={"orders.shop:8080": [a.target]}, proxy=f"http://{proxy.target}"
+    )
+    with library.Client(transport=transport) as client:
+        assert client.get("http://orders.shop:8080/").json()["server"] == "a"
+        assert client.get("http://elsewhere.test/").json()["server"] == "proxy"
+
+
 async def test_places_that_two_free_at_once_are_freed_once_and_nobody_s_error(servers):
     async def cancel(event, _info):
         if event == "connection.connect_tcp.complete":
