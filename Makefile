@@ -195,6 +195,7 @@ bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables
 	@$(BIN)/python bench/load_report_cost.py --write docs/results/load-report-cost.md
 	@$(BIN)/python bench/hedging.py --write docs/results/hedging.md
 	@$(BIN)/python bench/one_kill.py --write docs/results/one-kill.md
+	@$(BIN)/python bench/cold_start.py --write docs/results/cold-start.md
 	@$(BIN)/python -m chaos.executions --write docs/results/executions.md
 	@$(BIN)/python bench/telemetry_cost.py --write docs/results/telemetry-cost.md
 	@$(BIN)/python bench/control_upgrade.py --old 3e7c7f4 --clients 1000 --write docs/results/control-upgrade.md
