@@ -316,7 +316,7 @@ def test_manifests_are_followed_in_the_container_too(tmp_path, started):
     plane.start()
     assert plane.endpoints("late.shop:8080") is None
     written.write("late", "shop", [])
-    eventually(lambda: plane.endpoints("late.shop:8080"), within=5, what="the new file is read")
+    eventually(lambda: plane.endpoints("late.shop:8080"), within=20, what="the new file is read")
     assert_without_rights(plane.pid)
     assert plane.terminate() == 0
 

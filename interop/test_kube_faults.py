@@ -108,7 +108,7 @@ def test_a_control_plane_that_starts_without_the_api_server_waits_and_says_so(
             status, text = kube_control_plane.get("/readyz")
             return status == 200 or Unmet(text)
 
-        eventually(look, within=5, what="it is ready")
+        eventually(look, within=20, what="it is ready")
         load.comes_from("a", "b", within=RETURN_WITHIN_S)
 
 

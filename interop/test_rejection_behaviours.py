@@ -29,8 +29,8 @@ def test_outlier_detection_without_success_rate_fields_ends_a_node_process(backe
         process = client._talk.process  # noqa: SLF001 - its end is the subject
         try:
             client.begin_call(Road("xds:///alone"))
-            process.expect(r"TypeError: Reduce of empty array with no initial value", within=10)
-            eventually(lambda: not process.running, within=5, what="the end of the process")
+            process.expect(r"TypeError: Reduce of empty array with no initial value", within=20)
+            eventually(lambda: not process.running, within=20, what="the end of the process")
         finally:
             assert process.kill() != 0
 

@@ -47,6 +47,6 @@ def test_a_broken_path_expression_ends_a_node_process(backends):
         client = node(plane.address)
         client.begin_call(Road("xds:///alone"))
         process = client._talk.process  # noqa: SLF001 - its end is the subject
-        process.expect(r"SyntaxError: Invalid regular expression", within=10)
-        eventually(lambda: not process.running, within=5, what="the end of the process")
+        process.expect(r"SyntaxError: Invalid regular expression", within=20)
+        eventually(lambda: not process.running, within=20, what="the end of the process")
         assert process.kill() != 0

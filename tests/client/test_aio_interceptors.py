@@ -45,7 +45,7 @@ def intercepted(channel, method, request):
 def connected(channel):
     eventually(
         lambda: any(node.connected for node in channel.balancer.nodes.values()),
-        within=10,
+        within=20,
         what="it is connected",
     )
 
@@ -74,7 +74,7 @@ def test_a_method_passes_through_them_while_its_service_declares_it(door, server
     def passes(through):
         eventually(
             lambda: intercepted(channel, method, request) is through,
-            within=10,
+            within=20,
             what=f"calls {'' if through else 'do not '}pass through interceptors",
         )
 

@@ -50,5 +50,5 @@ def test_a_message_that_comes_as_its_attempt_is_given_up_is_not_the_callers():
     assert first.taken is False
     assert call.waiting
     run.ended(first)  # as whoever reads does when gRPC says so
-    eventually(lambda: len(made) == 2, within=10, what="another attempt is made")
+    eventually(lambda: len(made) == 2, within=20, what="another attempt is made")
     call.cancel()

@@ -65,9 +65,9 @@ def test_a_call_in_flight_outlives_the_change(door, servers, echo):
     channel = door.open([server.target], health="")
     connected(channel, 1)
     call = channel.begin("Say", echo[0].Request(hold=True), timeout=30)
-    eventually(lambda: server.holding, within=10, what="it is there")
+    eventually(lambda: server.holding, within=20, what="it is there")
     health.say(NOT_SERVING)
-    eventually(lambda: not node_at(channel, server.port).connected, within=10, what="left out")
+    eventually(lambda: not node_at(channel, server.port).connected, within=20, what="left out")
     server.let_go.set()
     assert call.code() is grpc.StatusCode.OK
 
@@ -97,7 +97,7 @@ def test_health_is_watched_on_the_connection_that_calls_take(door, servers, echo
     server = servers.open("a", health=health)
     channel = door.open([server.target], health="")
     channel.say(echo[0].Request(), timeout=10)
-    eventually(lambda: health.peers, within=10, what="it is watched")
+    eventually(lambda: health.peers, within=20, what="it is watched")
     assert server.peers == health.peers
 
 

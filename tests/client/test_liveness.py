@@ -44,7 +44,7 @@ async def test_who_asks_no_more_is_not_told_to_ask_again(mute):
     questions.ask(channel, lambda: heard.append("alive"), lambda: heard.append("again"))
     (task,) = questions._tasks.values()
     questions.close()
-    deadline = Deadline(10)
+    deadline = Deadline(20)
     while questions._tasks:
         assert not deadline.passed
         await asyncio.to_thread(pause)
@@ -60,5 +60,5 @@ def test_an_endpoint_whose_connection_is_replaced_under_a_question_is_asked_agai
     heard = []
     questions.ask(channel, lambda: heard.append("alive"), lambda: heard.append("again"))
     channel.close()
-    eventually(lambda: heard, within=10, what="somebody is to ask again")
+    eventually(lambda: heard, within=20, what="somebody is to ask again")
     assert heard == ["again"]

@@ -47,7 +47,7 @@ def test_while_half_of_the_list_is_gone_no_call_fails_but_those_in_flight(kind, 
             eventually(lambda: set(replies) == set("abcd"), within=15, what="all have load")
             a.stop()
             b.stop()
-            eventually(lambda: connected() == 2, within=10, what="both are known to be gone")
+            eventually(lambda: connected() == 2, within=20, what="both are known to be gone")
             goes_on(CALLERS)  # who was in flight has heard of it
             failed = len(errors)
             assert failed <= 2 * CALLERS  # each caller had one call on each, at most

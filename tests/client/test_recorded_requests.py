@@ -21,9 +21,9 @@ def test_the_thread_of_an_attempt_that_ended_does_not_wait_for_the_callers_itera
 
     requests = RecordedRequests(source(), 1000)
     reading = sending(requests.attempt())
-    eventually(lambda: requests.recording._reading, within=10, what="one reads")
+    eventually(lambda: requests.recording._reading, within=20, what="one reads")
     waiting = sending(requests.attempt())
-    eventually(lambda: requests._news._waiters, within=10, what="the next one waits for that")
+    eventually(lambda: requests._news._waiters, within=20, what="the next one waits for that")
     requests.recording.rewind()
     third = requests.attempt()
     waiting.join(10)

@@ -130,7 +130,7 @@ def test_a_client_that_goes_leaves_its_part_to_the_others(plane):
 def test_a_client_that_nobody_knows_draws_its_subset(plane):
     fleet = Fleet(plane, ["10.9.9.9"], policy=SUBSET)
     try:
-        eventually(lambda: len(fleet.used()) == 4, within=10, what="a subset of four")
+        eventually(lambda: len(fleet.used()) == 4, within=20, what="a subset of four")
     finally:
         fleet.close()
 
@@ -138,7 +138,7 @@ def test_a_client_that_nobody_knows_draws_its_subset(plane):
 def test_without_a_subset_nobody_asks_who_the_clients_are(plane):
     fleet = Fleet(plane, CLIENTS[:1], policy=PolicyConfig("p2c"))
     try:
-        eventually(lambda: len(fleet.used()) == 24, within=10, what="all endpoints")
+        eventually(lambda: len(fleet.used()) == 24, within=20, what="all endpoints")
         asked = {status.name for client in plane.clients() for status in client.resources}
         assert not [name for name in asked if name.startswith("front")]
     finally:

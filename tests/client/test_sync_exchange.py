@@ -190,7 +190,7 @@ def test_a_closed_channel_says_so_as_grpcs_own_does(server):
 
 def test_a_caller_who_is_interrupted_leaves_nothing_in_flight_and_nothing_at_the_server(server):
     def left():
-        eventually(lambda: channel.trimtab.in_flight, within=10, what="the call has left")
+        eventually(lambda: channel.trimtab.in_flight, within=20, what="the call has left")
 
     with trimtab.secure_channel("orders", CREDENTIALS, endpoints=[server.target]) as channel:
         grpc.channel_ready_future(channel).result(10)

@@ -207,12 +207,12 @@ async def test_a_stub_that_lies_harms_nobody_and_garbage_ends_its_own_stream(cap
             call.cancel()
 
 
-def reported(plane):
+def reported(plane, counter=metrics.LOAD_REQUESTS):
     plane.server.loads.measure()
     return sum(
         n
         for metric, values in plane.counters
-        if metric.name == metrics.LOAD_REQUESTS
+        if metric.name == counter
         for labels, n in values.items()
         if labels[2]
     )
@@ -322,6 +322,7 @@ async def test_trimtab_clients_report_each_endpoint_with_errors_and_latency():
             try:
                 await eventually(lambda: reported(plane) >= 100, within=15)
                 _, _, body = await get(plane.admin_address, "/api/v1/load")
+                errors, requests = reported(plane, metrics.LOAD_ERRORS), reported(plane)
             finally:
                 enough.set()
                 await calling
@@ -329,8 +330,9 @@ async def test_trimtab_clients_report_each_endpoint_with_errors_and_latency():
     assert {row["endpoint"] for row in one["rows"]} == {f"127.0.0.1:{port}" for port in ports}
     assert {row["client"] for row in one["rows"]} == {"trimtab"}
     assert {row["zone"] for row in one["rows"]} == {"z1"}
-    errors = one["errors_per_second"] / one["requests_per_second"]
-    assert errors == pytest.approx(0.1, abs=0.02)
+    # One more or less of 100 or more; the rates are those of the last second, which may have few.
+    assert errors / requests == pytest.approx(0.1, abs=0.02)
+    assert one["errors_per_second"] < one["requests_per_second"]
     assert 0 < one["latency_seconds"] < 1
     assert all(row["latency_seconds"] > 0 for row in one["rows"])
     assert one["max_to_mean"] < 2.0
@@ -396,9 +398,10 @@ async def test_http_clients_report_as_well():
             enough.set()
             await getting
         (one,) = plane.server.loads.view()
+        errors, requests = reported(plane, metrics.LOAD_ERRORS), reported(plane)
     await runner.cleanup()
-    # What the caller asked wrongly is no error of the endpoint's.
-    assert 0 < one["errors_per_second"] < 0.5 * one["requests_per_second"]
+    # What the caller asked wrongly is no error of the endpoint's. Of all reports: the last one may be of two requests.
+    assert 0 < errors < 0.5 * requests
     assert one["latency_seconds"] > 0
 
 
@@ -446,7 +449,7 @@ async def test_native_grpc_reports_its_zone_where_the_configuration_asks_for_it(
         try:
             async with asyncio.timeout(20):
                 assert await client.stdout.readline() == b"called\n"
-            await eventually(plane.server.loads.rates, within=10)
+            await eventually(plane.server.loads.rates, within=20)
             (row,) = plane.server.loads.rates()
             client.stdin.write(b"end\n")
             async with asyncio.timeout(10):

@@ -193,7 +193,7 @@ async def test_a_changed_file_takes_away_and_a_broken_one_changes_nothing(
             while text not in (await get(plane.admin_address, "/metrics"))[2]:
                 await pause(0.05)
         config.write_text("authorization: {default: own}\n")
-        taken = await stream.read(within=10)
+        taken = await stream.read(within=20)
         assert list(taken.removed_resources) == [ORDERS]
 
 
@@ -272,7 +272,7 @@ async def test_a_stream_ends_with_its_token_and_what_was_just_accepted_has_not_e
             begin = now()
             await stream.hello(type_url=type_urls.CDS, resource_names=[ORDERS])
             assert (await stream.read()).resources
-            code, text = await stream.status(within=10)
+            code, text = await stream.status(within=20)
             assert code is grpc.StatusCode.UNAUTHENTICATED
             assert "has expired" in text
             await eventually(lambda: not plane.server.streams)
@@ -312,7 +312,7 @@ async def test_it_is_ready_once_it_may_have_tokens_checked_and_an_api_server_awa
             assert "verbs: [create]" in body["reason"]
             assert "trimtab_ready 0" in (await get(plane.admin_address, "/metrics"))[2]
             api.status = 201
-            await eventually(lambda: not plane.admin.not_ready(), within=10)
+            await eventually(lambda: not plane.admin.not_ready(), within=20)
             assert "trimtab_ready 1" in (await get(plane.admin_address, "/metrics"))[2]
         api.status = 500
         async with running(source(), security=security) as plane:
@@ -387,7 +387,7 @@ async def test_our_own_client_sends_its_token_and_reads_a_replaced_one(files, au
         watch = await asyncio.to_thread(subscribe, ORDERS, told, bootstrap)
         try:
             refused = "trimtab_streams_refused_total"
-            await eventually(lambda: plane.counters.get(refused, "refused"), within=10)
+            await eventually(lambda: plane.counters.get(refused, "refused"), within=20)
             assert not told.clusters
             token.write_text("shop\n")
             await eventually(lambda: told.clusters, within=20)

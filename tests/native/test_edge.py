@@ -195,7 +195,7 @@ def test_routes_go_by_host_and_path_and_each_service_by_its_app_protocol(
         answer = get("/pages/1?q=2", "shop.example.com:8080")
         return answer == "HTTP/1.1 /pages/1?q=2" or Unmet(f"{answer}")
 
-    eventually(looked, within=5, what="a page over HTTP/1.1")
+    eventually(looked, within=20, what="a page over HTTP/1.1")
     assert get("/pagesandmore", "shop.example.com") == 404
     assert get("/pages/1", "other.example.com") == 404
     assert native.call(road).server in orders
@@ -221,6 +221,6 @@ def test_a_route_without_a_timeout_may_be_silent_for_longer_than_envoy_would_let
             with error:
                 return error.code
 
-    eventually(lambda: status("/") == 200, within=10, what="an answer through the edge")
+    eventually(lambda: status("/") == 200, within=20, what="an answer through the edge")
     assert status("/silent") == 200
     assert status("/silent/not") in (408, 504)

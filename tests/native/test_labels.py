@@ -30,7 +30,7 @@ def sharded(manifests, backends, orders, control_plane):
     manifests.write("orders", "shop", pods, annotations=ASKS)
     eventually(
         lambda: len(control_plane.endpoints("orders.shop:8080")["endpoints"]) == 3,
-        within=10,
+        within=20,
         what="the control plane knows three pods",
     )
     return json.loads(control_plane.bootstrap("grpc", node_id="labels", namespace="shop"))
@@ -51,7 +51,7 @@ def test_threads_choose_by_label_for_a_channel_and_for_a_call(sharded):
             return {call(NOW, timeout=10, **WAITS).decode() for _ in range(n)}
 
         served(1)
-        eventually(lambda: all_connected(channel), within=10, what="all are connected")
+        eventually(lambda: all_connected(channel), within=20, what="all are connected")
         assert served() == {"a", "b", "c"}
         for shard, names in (("7", {"a", "b"}), ("8", {"c"})):
             with trimtab.request_labels({"shard": shard}):

@@ -86,7 +86,7 @@ def test_grpc_and_envoy_are_served_with_a_certificate_of_the_service_s_namespace
 
 def test_a_certificate_of_another_namespace_shows_no_service(plane, trusting, started):
     client = started(native_client(printed(plane, "grpc", "till", trusting(BANK, "bank"))))
-    answer = client.call(Road("xds:///orders.shop:grpc"), within=10)
+    answer = client.call(Road("xds:///orders.shop:grpc"), within=20)
     assert answer.server is None
     assert plane.metric("trimtab_streams_refused_total") == 0
 

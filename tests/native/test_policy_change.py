@@ -39,7 +39,7 @@ def test_threads_follow_a_change_of_policy_and_keep_what_they_counted(bootstrap,
     with trimtab.insecure_channel(TARGET, bootstrap=bootstrap) as channel:
         who = channel.unary_unary(f"/{SERVICE}/{METHOD}")
         who(NOW, **WAITS)
-        eventually(lambda: settled(channel, orders), within=10, what="both are connected")
+        eventually(lambda: settled(channel, orders), within=20, what="both are connected")
         nodes = dict(channel.trimtab.nodes)
         before = sum(node.picks for node in nodes.values())
         calls = 0
@@ -50,10 +50,10 @@ def test_threads_follow_a_change_of_policy_and_keep_what_they_counted(bootstrap,
             with trimtab.request_key("the same"):
                 return len({who(NOW, **WAITS) for _ in range(12)})
 
-        eventually(lambda: served() == 2, within=10, what="the default minds no keys")
+        eventually(lambda: served() == 2, within=20, what="the default minds no keys")
         ask_for_keys(manifests, orders)
         eventually(
-            lambda: [served() for _ in range(5)] == [1] * 5, within=10, what="one key, one server"
+            lambda: [served() for _ in range(5)] == [1] * 5, within=20, what="one key, one server"
         )
         assert dict(channel.trimtab.nodes) == nodes
         assert sum(node.picks for node in nodes.values()) == before + calls

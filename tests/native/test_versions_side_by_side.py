@@ -53,7 +53,8 @@ class Stage:
     def replace_all(self, load, nodes, **how):
         """Each replica by one of another kind; ``how``: see ``Replicas.add``.
 
-        Clients come at most once for each replica that goes, and none twice within a second.
+        Clients come at most once for each replica that goes, and none twice within a second, if they weren't led to
+        the one that goes: how many are is the moment's in which the address learns of it.
         """
         before = len(self.replicas.arrivals)
         for old in tuple(self.replicas.running):

@@ -16,7 +16,7 @@ class OneAddress:
 
     Attributes:
         address: where clients connect.
-        arrivals: when each connection came [s], on a clock of its own; also those that nobody took.
+        arrivals: when each connection came [s], on a clock of its own, and which server it was led to; "": to none.
     """
 
     def __init__(self):
@@ -59,15 +59,16 @@ class OneAddress:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     async def _accept(self, reader, writer):
-        self.arrivals.append(self._loop.time())
         ready = self._ready
-        if not ready:
+        led_to = ready[(len(self.arrivals) + 1) % len(ready)] if ready else ""
+        self.arrivals.append((self._loop.time(), led_to))
+        if not led_to:
             writer.transport.abort()
             return
         task = asyncio.current_task()
         ends = self._open[task] = [writer]
         try:
-            host, _, port = ready[len(self.arrivals) % len(ready)].rpartition(":")
+            host, _, port = led_to.rpartition(":")
             server = await asyncio.open_connection(host, int(port))
             ends.append(server[1])
             await self._splice((reader, writer), server)

@@ -25,6 +25,7 @@ class Replicas:
         self._options = options
         self._one = started(OneAddress())
         self.running = []
+        self._too_late = set()  # arrivals, by number
 
     @property
     def address(self):
@@ -33,8 +34,9 @@ class Replicas:
 
     @property
     def arrivals(self):
-        """When each connection came [s]."""
-        return self._one.arrivals
+        """When each connection came [s], but for those that were led to a replica as it left: they come again."""
+        came = enumerate(tuple(self._one.arrivals))
+        return [at for number, (at, _) in came if number not in self._too_late]
 
     def add(self, *, source=None, python=None):
         """Start one more; it gets connections once it is ready.
@@ -56,12 +58,15 @@ class Replicas:
 
     def remove(self, old):
         """SIGTERM; the address leads elsewhere once it drains, not before: a Service is late."""
+        before = len(self._one.arrivals)
         with ThreadPoolExecutor(1) as thread:
             ending = thread.submit(old.terminate)
-            old.expect_line("draining", within=10)
+            old.expect_line("draining", within=20)
             self.running.remove(old)
             self._lead()
             ending.result()
+        came = enumerate(tuple(self._one.arrivals))
+        self._too_late |= {n for n, (_, led_to) in came if n >= before and led_to == old.address}
 
     def clients(self):
         """The nodes of the open streams."""
