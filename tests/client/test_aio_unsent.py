@@ -6,6 +6,7 @@ from collections import Counter
 import grpc
 import pytest
 
+from doors.killing import kill
 from doors.loop import LoopDoor
 from doors.settled import connected
 from harness.waiting import eventually, pause
@@ -27,13 +28,6 @@ def door(echo):
 
 def opened(door, *targets):
     return connected(door.open(targets, policy="round_robin"), len(targets))
-
-
-async def killed(*processes):
-    """Dead, and the loop has not heard of it; gRPC's own threads have."""
-    for process in processes:
-        process.kill()
-    pause(0.3)
 
 
 async def seen(call, told, executions=int):
@@ -70,7 +64,8 @@ def test_it_leaves_again_and_nobody_sees_the_end_of_those_before(
     channel = opened(door, *dead, survivor.target)
 
     async def kill_and_call():
-        await killed(*(process for process, _ in started))
+        for (process, _), target in zip(started, dead, strict=True):
+            kill(process, target, channel)
         # All leave before the loop can hear of it.
         calls = [channel.stub.Say(echo[0].Request(text=f"{n}"), timeout=10) for n in range(CALLS)]
         return await asyncio.gather(*(follow(n, call) for n, call in enumerate(calls)))
@@ -97,7 +92,7 @@ def test_where_no_other_endpoint_is_connected_its_end_is_the_callers(door, dead,
     channel = opened(door, target)
 
     async def kill_and_call():
-        await killed(process)
+        kill(process, target, channel)
         told = []
         call = channel.stub.Say(echo[0].Request(text="x"), timeout=10)
         sight = asyncio.ensure_future(seen(call, told))

@@ -7,7 +7,8 @@ import grpc
 import pytest
 
 from doors import loop, recording, threads
-from harness.waiting import eventually, pause
+from doors.killing import kill
+from harness.waiting import eventually
 from trimtab import Retry
 from trimtab.policies import Outcome
 
@@ -48,7 +49,7 @@ def test_a_blocking_call_that_reached_nobody_leaves_again(
         [survivor.target, target], policy="round_robin", retry=retry, interceptors=between
     )
     connected(channel, 2)
-    process.kill()
+    kill(process, target, channel)
     replies = [channel.say(echo[0].Request(text=f"{n}"), timeout=10) for n in range(CALLS)]
     assert {reply.server for reply in replies} == {"a"}
     assert survivor.executions == Counter(f"{n}" for n in range(CALLS))
@@ -60,7 +61,7 @@ def test_a_blocking_call_whose_request_is_a_stream_does_not(late, dead, survivor
     process, target = dead
     channel = late.open([survivor.target, target], policy="round_robin")
     connected(channel, 2)
-    process.kill()
+    kill(process, target, channel)
     codes = []
     for _ in range(CALLS):
         try:
@@ -90,8 +91,7 @@ def test_a_declared_asyncio_call_that_reached_nobody_leaves_again(
             return reply
 
         async def kill_and_call():
-            process.kill()
-            pause(0.3)  # the loop can't hear of it meanwhile, gRPC's own threads do
+            kill(process, target, channel)
             return [await ask(echo[0].Request(text=f"{n}", replies=1)) for n in range(CALLS)]
 
         replies = channel.run(kill_and_call())
@@ -136,7 +136,8 @@ def test_a_connection_that_did_not_come_about_is_told_apart_from_a_failure(
         with recording.recorded() as ends:
             channel = door.open([survivor.target, target], policy=recording.NAME)
             connected(channel, 2)
-            begin_all(channel, process, method, echo[0].Request(text="x", replies=1))
+            request = echo[0].Request(text="x", replies=1)
+            begin_all(channel, lambda: kill(process, target, channel), method, request)
     finally:
         door.close()
     there = {outcome: n for (at, outcome), n in ends.items() if at == target}
@@ -145,19 +146,17 @@ def test_a_connection_that_did_not_come_about_is_told_apart_from_a_failure(
     assert next(n for n in channel.balancer.nodes.values() if n.endpoint.target == target).errors
 
 
-def begin_all(channel, process, method, request):
+def begin_all(channel, kill_it, method, request):
     """Calls that leave after the server's death and before a loop has heard of it, all to their end."""
     if not hasattr(channel, "run"):
-        process.kill()
-        pause(0.3)  # gRPC's own threads have heard of it
+        kill_it()
         calls = [channel.begin(method, request, timeout=10) for _ in range(CALLS)]
         for call in calls:
             call.code()
         return
 
     async def all_of_them():
-        process.kill()
-        pause(0.3)
+        kill_it()
         calls = [getattr(channel.stub, method)(request, timeout=10) for _ in range(CALLS)]
         for call in calls:
             with contextlib.suppress(grpc.RpcError):

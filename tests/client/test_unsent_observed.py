@@ -6,8 +6,9 @@ import pytest
 
 import trimtab
 from doors import threads
+from doors.killing import kill
 from doors.loop import LoopDoor
-from harness.waiting import eventually, pause
+from harness.waiting import eventually
 from trimtab.client.aio_picking import PickingChannel
 
 CALLS = 8
@@ -20,9 +21,8 @@ pytestmark = [
 ]
 
 
-def blocking(channel, process, texts, request):
-    process.kill()
-    pause(0.3)  # gRPC's own threads have heard of it
+def blocking(channel, kill_it, texts, request):
+    kill_it()
     details = []
     for text in texts:
         with trimtab.call_details() as found:
@@ -31,15 +31,14 @@ def blocking(channel, process, texts, request):
     return details
 
 
-def on_a_loop(channel, process, texts, request):
+def on_a_loop(channel, kill_it, texts, request):
     async def one(text):
         with trimtab.call_details() as found:
             await channel.stub.Say(request(text=text), timeout=10)
         return found
 
     async def kill_and_call():
-        process.kill()
-        pause(0.3)  # the loop can't hear of it meanwhile, gRPC's own threads do
+        kill_it()
         return await asyncio.gather(*(one(text) for text in texts))
 
     return channel.run(kill_and_call())
@@ -64,7 +63,7 @@ def after_a_kill(kind, dead, survivor, echo):
             what="both are connected",
         )
         texts = [f"{n}" for n in range(CALLS)]
-        return ask(channel, process, texts, echo[0].Request)
+        return ask(channel, lambda: kill(process, target, channel), texts, echo[0].Request)
     finally:
         door.close()
 
