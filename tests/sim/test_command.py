@@ -16,7 +16,7 @@ from trimtab.cli import cli
 from trimtab.errors import ConfigError
 from trimtab.sim import library
 from trimtab.sim.report import Report
-from trimtab.sim.run import run
+from trimtab.sim.run import run, run_one
 from trimtab.sim.sizing import needs, parse_goal, saving, with_pods
 from trimtab.sim.tables import show
 
@@ -193,6 +193,10 @@ def test_wrong_use_is_refused_with_what_would_be_right(words, told, mine):
     assert told in " ".join(said.split())
 
 
+def never(*_):
+    """Nobody is told how far it is."""
+
+
 def test_goals_are_read_with_their_units():
     assert parse_goal("p99<60ms").limit_ms == 60
     assert parse_goal(" p99.9 < 0.1s ").figure == "p999_ms"
@@ -213,11 +217,40 @@ def test_the_search_finds_the_fewest_pods_that_reach_the_goal(scenario):
     p2c = needed["p2c"]
     assert 6 <= p2c.pods < needed["round_robin"].pods
     assert p2c.reached_ms < 70
-    fewer = needs(with_pods(found, p2c.pods), parse_goal("p99<0.1ms"), lambda: 0.0, lambda *_: None)
+    # Less than the work of most, 46 ms, but not so much that it is refused.
+    fewer = needs(with_pods(found, p2c.pods), parse_goal("p99<43ms"), lambda: 0.0, lambda *_: None)
     assert all(need.pods is None for need in fewer)
     assert saving(list(needed.values()))["p2c"] == pytest.approx(
         1 - p2c.pods / needed["round_robin"].pods
     )
+
+
+@pytest.mark.parametrize("goal", ["mean<9ms", "p50<6ms", "p90<20ms", "p99<40ms", "p99.9<30ms"])
+def test_a_goal_that_the_work_alone_exceeds_is_refused_at_once(goal, scenario):
+    """Work of 10 ms on average, exponential: half take 6.9 ms, 90 % 23 ms, 99 % 46 ms."""
+    with pytest.raises(ConfigError, match="no number of pods reaches that"):
+        needs(scenario(requests=40_000), parse_goal(goal), lambda: 0.0, never)
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"shape": "constant", "mean_ms": 10},
+        {"shape": "lognormal", "mean_ms": 10, "sigma": 1.5},
+        # As many are slow as are beyond the figure: chance decides which it is.
+        {"shape": "bimodal", "mean_ms": 10, "slow_part": 0.01, "slow_factor": 20},
+        {"shape": "trace", "samples_ms": [5, 5, 5, 5, 5, 5, 5, 5, 50]},
+    ],
+)
+@pytest.mark.parametrize("figure", ["mean", "p90", "p99"])
+def test_a_goal_that_idle_pods_reach_is_never_refused(service, figure, scenario):
+    idle = scenario(
+        clients={"count": 1}, servers={"count": 40, "workers": 1, "speed": [1.0, 2.0]},
+        load={"rate": 200}, requests=4_000, policies=["p2c"], service=service,
+    )  # fmt: skip
+    reached = getattr(run_one(idle, idle.policies[0], 1, lambda: 0.0), f"{figure}_ms")
+    goal = parse_goal(f"{figure}<{reached * 1.001:.4f}ms")
+    assert any(need.pods for need in needs(idle, goal, lambda: 0.0, never))
 
 
 def test_pods_stay_spread_over_zones(scenario):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from random import Random
 
 from trimtab.errors import ConfigError
-from trimtab.sim.run import RANDOM, Contestant, contestants, run_one
+from trimtab.sim.figures import quantile
+from trimtab.sim.run import RANDOM, Contestant, contestants, run_one, service_times
 from trimtab.sim.scenario import MAX_PODS, Choice, Scenario
 
 BASELINE = "round_robin"
@@ -20,6 +23,9 @@ _FIGURES = {
     "p99.9": "p999_ms",
 }
 _GOAL = re.compile(r"(mean|p50|p90|p99\.9|p99)\s*<\s*([0-9]*\.?[0-9]+)\s*(ms|s)")
+_PARTS = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p999_ms": 0.999}
+_DRAWN = 20_000  # service times, to see what a goal is up against
+_CLEARLY = 10.0  # standard deviations: what chance does to these and to the requests of a run
 _MOST = 16  # times as many pods as the least that could do the work
 
 
@@ -85,13 +91,16 @@ def needs(
     """Search for every policy; ``round_robin`` is added where the scenario has none.
 
     Raises:
-        ConfigError: the scenario's load would change with the pods, or it has events.
+        ConfigError: the scenario's load would change with the pods, or no number of pods can reach
+            the goal.
     """
     if scenario.load.loop == "closed":
         raise ConfigError("--pods-for: a closed loop has no fixed load; give an open one a rate")
     fixed = replace(
         scenario, load=replace(scenario.load, rho=None, rate=scenario.rate()), bounds=True
     )
+    if not scenario.events:
+        _require_possible(fixed, goal)
     rows = contestants(fixed)
     rows = [one for one in rows if one.choice is not RANDOM or not one.bound]
     if not any(one.label == BASELINE for one in rows):
@@ -108,6 +117,33 @@ def saving(needed: list[Need]) -> Mapping[str, float]:
     if base is None:
         return {}
     return {label: 1.0 - count / base for label, count in pods.items() if count is not None}
+
+
+def _require_possible(scenario: Scenario, goal: Goal) -> None:
+    """Refuse what an idle pod, the fastest of them, takes longer for: a search would last minutes, and find nothing.
+
+    Raises:
+        ConfigError: it does, beyond what chance could do.
+    """
+    servers = scenario.servers
+    zones = (servers.zone_speed.get(zone, 1.0) for zone in servers.zones)
+    fastest = max(servers.speed) * max(zones, default=1.0)
+    draw = service_times(scenario.service, scenario.mean_s(), Random(0))
+    alone = sorted(1000.0 * draw() / fastest for _ in range(_DRAWN))
+    requests = scenario.rate() * (scenario.length_s() - scenario.measured_from_s())
+    root = math.sqrt(max(1.0, min(_DRAWN, requests)))
+    part = _PARTS.get(goal.figure)
+    if part is None:
+        least = statistics.fmean(alone) - _CLEARLY * statistics.pstdev(alone) / root
+    else:
+        rank = part - _CLEARLY * math.sqrt(part * (1.0 - part)) / root
+        least = quantile(alone, max(0.0, rank)) or 0.0
+    if least >= goal.limit_ms:
+        raise ConfigError(
+            f"--pods-for {goal.text!r}: no number of pods reaches that, since the work alone takes longer "
+            f"(mean {statistics.fmean(alone):.3g} ms, p99 {quantile(alone, 0.99):.3g} ms); "
+            "give a longer time"
+        )
 
 
 def _need(
