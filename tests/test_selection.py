@@ -1,9 +1,12 @@
 """Requests that want labels, in the balancer."""
 
+import threading
 from random import Random
 
 import pytest
 
+from harness.stepping import at_each_line
+from trimtab import balancer as balancer_module
 from trimtab.balancer import Balancer
 from trimtab.errors import NoEndpoints
 from trimtab.load_report import LoadReport
@@ -163,3 +166,22 @@ def test_probes_are_wanted_of_the_shard_and_answers_reach_it():
         pick.finish(Outcome.SUCCESS)
     assert b.take_probes() == []
     assert slow.picks < 5
+
+
+def test_a_channel_that_asks_who_has_labels_while_another_thread_takes_an_update_is_told():
+    endpoints = (endpoint(1, "7"), endpoint(2, "8"))
+    b = balancer(*endpoints, lock=threading.RLock())
+    updates = []
+
+    def update():
+        another = threading.Thread(target=b.update, args=[Snapshot("orders.shop:80", endpoints)])
+        updates.append(another)
+        another.start()
+        another.join(0.05)  # it may have to wait for who asks
+
+    with at_each_line(update, balancer_module) as interrupted:
+        found = b.having(SEVEN)
+    for another in updates:
+        another.join()
+    assert interrupted.count("having") > 3
+    assert [node.endpoint.address for node in found] == ["10.0.0.1"]

@@ -512,14 +512,15 @@ class Balancer:
 
     def having(self, labels: Labels) -> list[Node]:
         """The nodes whose endpoints have all of these labels."""
-        if self._by_label is None:
-            found: dict[tuple[str, str], list[Node]] = {}
-            for node in self._nodes.values():
-                for pair in node.endpoint.labels:
-                    found.setdefault(pair, []).append(node)
-            self._by_label = found
-        first, *more = sorted((self._by_label.get(pair, []) for pair in labels), key=len)
-        return first if not more else [n for n in first if labels.issubset(n.endpoint.labels)]
+        with self._lock:  # an update may come meanwhile, in another thread
+            if self._by_label is None:
+                found: dict[tuple[str, str], list[Node]] = {}
+                for node in self._nodes.values():
+                    for pair in node.endpoint.labels:
+                        found.setdefault(pair, []).append(node)
+                self._by_label = found
+            first, *more = sorted((self._by_label.get(pair, []) for pair in labels), key=len)
+            return first if not more else [n for n in first if labels.issubset(n.endpoint.labels)]
 
     def reaches(self, labels: Labels) -> tuple[bool, bool]:
         """Whether ``pick`` would find a node with these labels, and one that is connected."""

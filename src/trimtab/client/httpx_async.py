@@ -185,7 +185,7 @@ class AsyncCore(Core):
         """Close all pools and follow no endpoints any more."""
         async with AsyncExitStack() as each:  # whatever befalls another
             each.push_async_callback(self._others.aclose)
-            for pool in list(self._pools.leaving):
+            for pool in self._pools.leaving:
                 each.push_async_callback(pool.aclose)
             for cluster in self._clusters:
                 cluster.close()

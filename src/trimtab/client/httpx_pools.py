@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 from trimtab.balancer import Node
 
@@ -19,8 +19,6 @@ class Pools:
         read_timeout: the error of the library below for one.
         prepare: called with what the library below makes of each pool that has a ``backend``.
 
-    Attributes:
-        leaving: pools that had to be replaced; their connections end with the last response.
     """
 
     def __init__(
@@ -34,7 +32,17 @@ class Pools:
         self._backend = backend
         self._read_timeout = read_timeout
         self._prepare = prepare
-        self.leaving: WeakSet[Any] = WeakSet()
+        # By their ids. No ``WeakSet``: one that another thread adds to can't be read meanwhile.
+        self._leaving: dict[int, ref[Any]] = {}
+
+    @property
+    def leaving(self) -> list[Any]:
+        """Pools that had to be replaced; their connections end with the last response."""
+        return [pool for each in list(self._leaving.values()) if (pool := each()) is not None]
+
+    def _leave(self, pool: Any) -> None:
+        leaving, key = self._leaving, id(pool)
+        leaving[key] = ref(pool, lambda _pool: leaving.pop(key, None))
 
     def __call__(self, node: Node) -> Any:
         """A pool for this endpoint."""
@@ -48,7 +56,7 @@ class Pools:
             def left() -> None:
                 if next(told) == 0 and node.transport is made:
                     node.transport = self(node)
-                    self.leaving.add(made)
+                    self._leave(made)
 
             within._network_backend = self._backend(plain, self._read_timeout, left)  # noqa: SLF001
             self._prepare(within)

@@ -176,7 +176,7 @@ class SyncCore(Core):
         """Close all pools and follow no endpoints any more."""
         with ExitStack() as each:  # whatever befalls another
             each.callback(self._others.close)
-            for pool in list(self._pools.leaving):
+            for pool in self._pools.leaving:
                 each.callback(pool.close)
             for cluster in self._clusters:
                 cluster.close()

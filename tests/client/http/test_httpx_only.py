@@ -1,5 +1,6 @@
 """What httpx and httpx2 can and aiohttp can't: HTTP/2, and URLs of scheme xds."""
 
+import _weakrefset
 import asyncio
 import gc
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ import pytest
 import trimtab
 import trimtab.httpx
 import trimtab.httpx2
+from harness.stepping import at_each_line
 from harness.waiting import Deadline, pause
 from http_doors import Httpx2Async, Httpx2Sync, HttpxAsync, HttpxSync
 from trimtab.balancer import Node
+from trimtab.client import httpx_pools
 from trimtab.client.http2_turns import take_turns
 from trimtab.client.http_pool_slots import free_slots
 from trimtab.client.httpx_pools import Pools
@@ -397,6 +400,37 @@ def test_two_connections_that_a_server_leaves_at_once_make_one_new_pool():
     lefts[0]()
     assert len(made) == 2
     assert node.transport is made[1]
-    assert list(pools.leaving) == [made[0]]
+    assert pools.leaving == [made[0]]
     for pool in made:
+        pool.close()
+
+
+def test_pools_that_other_threads_leave_while_all_are_listed_disturb_nobody():
+    lefts = []
+
+    def backend(plain, _late, left):
+        lefts.append(left)
+        return plain
+
+    pools = Pools(
+        lambda: httpx.HTTPTransport(http2=True), backend, httpcore.ReadTimeout, take_turns
+    )
+    nodes = [Node(Endpoint(f"10.0.0.{n}", 80)) for n in range(40)]
+    made = []
+    for node in nodes:
+        node.transport = pools(node)
+        made.append(node.transport)
+    for left in lefts[:10]:
+        left()
+    to_leave = lefts[10:40]
+
+    def leave_another():
+        to_leave.pop()()
+
+    with at_each_line(leave_another, _weakrefset, httpx_pools) as interrupted:
+        listed = pools.leaving
+    assert interrupted
+    assert set(made[:10]) <= set(listed)
+    assert len(pools.leaving) == 10 + len(interrupted)
+    for pool in [*made, *(node.transport for node in nodes)]:
         pool.close()
