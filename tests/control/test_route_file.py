@@ -13,6 +13,7 @@ from trimtab.control.config import Address
 from trimtab.control.edge.model import Edge, Fallback, Route
 from trimtab.control.edge.route_file import load_edge
 from trimtab.errors import ConfigError
+from trimtab.xds import wire_pb2
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "envoy.md"
 SERVER = Address("127.0.0.1", 18000)
@@ -155,6 +156,17 @@ def test_a_request_may_be_silent_as_long_as_it_may_take_unless_the_route_says_ot
 def test_prefixes_that_only_look_alike_are_two_routes(tmp_path):
     text = "routes: [{service: a, prefix: /x}, {service: c, prefix: /xy}, {service: e}]"
     assert len(load_edge(written(tmp_path, text)).routes) == 3
+
+
+@pytest.mark.parametrize("endpoints_only", [False, True])
+def test_an_edge_checks_the_health_of_no_pod(tmp_path, endpoints_only):
+    """Clusters that come later can't have it either: the wire schema has no such field."""
+    text = "routes: [{service: 'a.shop:80', fallback: {addresses: ['a.example.net:80']}}]"
+    path = written(tmp_path, text)
+    printed = edge_bootstrap(SERVER, Identity("n"), path, endpoints_only=endpoints_only)
+    assert "a.example.net" in printed
+    assert "health_check" not in printed
+    assert "health_checks" not in wire_pb2.Cluster.DESCRIPTOR.fields_by_name
 
 
 @pytest.mark.parametrize("endpoints_only", [False, True])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import ssl
 
 import grpc
 import pytest
@@ -19,6 +20,7 @@ from trimtab.control import server
 from trimtab.control.authorization import Policy
 from trimtab.control.config import Address, Config
 from trimtab.control.last_known import StateOptions
+from trimtab.control.limits import Limits
 from trimtab.control.security import SecurityOptions
 from trimtab.control.tls import TlsFiles
 from trimtab.errors import ConfigError
@@ -126,6 +128,36 @@ async def test_a_client_without_a_certificate_of_the_authority_gets_nothing(
         for credentials in (client_tls(authority), forged, None):
             status = await asked(plane.xds_address, credentials)
             assert status is grpc.StatusCode.UNAVAILABLE
+
+
+def client_hello():
+    """How a TLS handshake begins."""
+    sent = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(
+            ssl.MemoryBIO(), sent, server_hostname="trimtab"
+        ).do_handshake()
+    return sent.read()
+
+
+@pytest.mark.parametrize("part", ["nothing", "half", "all"])
+async def test_handshakes_that_are_begun_and_not_ended_are_closed_and_cost_others_nothing(
+    files, authority, tmp_path, part
+):
+    hello = client_hello()
+    length = {"nothing": 0, "half": len(hello) // 2, "all": len(hello)}[part]
+    config = Config(limits=Limits(handshake_s=2.0))
+    async with running(source(), config=config, security=mutual(files, tmp_path)) as plane:
+        address = plane.xds_address
+        begun = [await asyncio.open_connection(address.host, address.port) for _ in range(100)]
+        for _, writer in begun:
+            writer.write(hello[:length])
+        assert await asked(address, client_tls(authority, spiffe=SHOP_WEB)) == [ORDERS]
+        async with asyncio.timeout(10):
+            for reader, writer in begun:
+                with contextlib.suppress(ConnectionError):
+                    await reader.read()  # its answer to a whole beginning, and the end
+                writer.close()
 
 
 async def test_a_replaced_certificate_is_served_to_new_connections_and_a_broken_one_never(
