@@ -101,7 +101,7 @@ class TlsCredentials(grpc.ChannelCredentials):
             self._native = self._made(seen)
             self.generation += 1
             self.complaint = ""
-            _log.info("TLS files have changed: %s; connections are being replaced", self._named())
+            _log.info("TLS files have changed: %s; new connections use them", self._named())
         else:
             self._complain(self._expired(seen), "replace it")
 
