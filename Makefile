@@ -137,14 +137,17 @@ GO_CLIENT := $(CACHE)/interop/go-client
 JAVA_CLIENT := $(CACHE)/interop/java/.ready
 
 # What the suite runs, made side by side: each waits for a different thing.
-.PHONY: interop-parts interop-kube interop-deploy interop-clock
-interop-parts: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) interop/node/node_modules/.ready interop-kube interop-deploy interop-clock $(GO_CLIENT) $(JAVA_CLIENT)
+.PHONY: interop-parts interop-kube interop-deploy interop-image interop-clock
+interop-parts: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) interop/node/node_modules/.ready interop-kube interop-deploy interop-image interop-clock $(GO_CLIENT) $(JAVA_CLIENT)
 
 interop-kube:
 	@interop/kube/build
 
 interop-deploy:
 	@interop/deploy/build
+
+interop-image:
+	@interop/image/build
 
 interop-clock:
 	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || { echo "interop: libfaketime is not installed (Debian: apt-get install libfaketime)" >&2; exit 1; }
@@ -159,7 +162,7 @@ $(JAVA_CLIENT): interop/java/pom.xml $(wildcard interop/java/src/main/java/dev/t
 	@touch $@
 
 .PHONY: interop
-interop: ## Clients of other languages, and a real API server, against the control plane
+interop: ## Clients of other languages, a real API server and the image, against the control plane
 	@$(MAKE) --no-print-directory -j4 interop-parts
 	@TRIMTAB_ENVOY_VENV=$(abspath $(ENVOY)) interop/private_network \
 	  $(BIN)/python -m pytest --override-ini testpaths=interop -n 2 --dist loadscope $(INTEROP_ARGS)

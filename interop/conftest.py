@@ -49,7 +49,13 @@ __all__ = [
 ]
 
 
-WITHOUT_LOAD = {"test_queries", "test_rejection_behaviours", "test_rejections", "test_rules"}
+WITHOUT_LOAD = {
+    "test_image",
+    "test_queries",
+    "test_rejection_behaviours",
+    "test_rejections",
+    "test_rules",
+}
 
 
 class Chains(LoadScopeScheduling):

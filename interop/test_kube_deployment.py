@@ -1,9 +1,8 @@
-"""The manifests of ``deploy/kubernetes`` on a real API server, and ``trimtab serve`` as they say."""
+"""The manifests of ``deploy/kubernetes`` on a real API server, and the image run as they say."""
 
 import json
 import re
 import ssl
-import subprocess
 import urllib.error
 import urllib.request
 from itertools import count
@@ -13,20 +12,22 @@ import pytest
 
 from certificates import Authority
 from harness.client import Road
-from harness.container import INSTALLED, SYSTEM, Container, may_become
-from harness.control_plane import ControlPlane, free_addresses
+from harness.container import Container, assert_without_rights
 from harness.deploy_tools import DEPLOY, kustomized
 from harness.kube import manifests, objects
 from harness.kube.api import Api, RefusedError
-from harness.manifests import Manifests
-from harness.process import Process
 from harness.python_clients import trimtab_client
 from harness.waiting import Unmet, eventually
 
 pytestmark = pytest.mark.processes
 
 MOUNTED = "/var/run/secrets/kubernetes.io/serviceaccount"
-DOCKERFILE = Path(__file__).parents[1] / "deploy" / "Dockerfile"
+# Every harness.container is.
+RUN_WITH = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 POD_ADDRESS = "10.77.0.9"
 _numbers = count(1)
 
@@ -56,23 +57,6 @@ def account(installed):
     token = installed.admin.token(manifests.ACCOUNT, manifests.NAMESPACE)
     context = installed.credentials.anonymous_context()
     return Api(installed.address, context, token), token
-
-
-def of_image(instruction):
-    """What the Dockerfile says by its only such instruction."""
-    (found,) = re.findall(rf"^{instruction} (.*)$", DOCKERFILE.read_text(), re.MULTILINE)
-    return found
-
-
-def image(root, **more):
-    """A container as the Dockerfile and the Deployment make it."""
-    context = the("Deployment")["spec"]["template"]["spec"]["securityContext"]
-    user = context["runAsUser"], context["runAsGroup"]
-    assert of_image("USER") == "{}:{}".format(*user)
-    environment = dict(pair.split("=") for pair in of_image("ENV").split())
-    environment |= more.pop("environment", {})
-    root.mkdir()
-    return Container(root, user, environment=environment, **more)
 
 
 @pytest.fixture
@@ -111,8 +95,11 @@ def volumes(variant, authority, directory):
 
 @pytest.fixture
 def in_pod(variant, installed, account, authority, started, tmp_path):
-    """``trimtab`` with the arguments of the Deployment, as in its container."""
-    (container,) = the("Deployment", variant)["spec"]["template"]["spec"]["containers"]
+    """The image with what the Deployment says of its container; no program but Python is in it."""
+    spec = the("Deployment", variant)["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["securityContext"] == RUN_WITH
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     mounted = tmp_path / "serviceaccount"
     mounted.mkdir()
     (mounted / "token").write_text(account[1])
@@ -124,15 +111,21 @@ def in_pod(variant, installed, account, authority, started, tmp_path):
     places = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
     mounts = {MOUNTED: mounted} | {places[name]: source for name, source in filled.items()}
     writable = tuple(path for name, path in places.items() if name not in filled)
-    made = image(tmp_path / "root", mounts=mounts, writable=writable, environment=environment)
-    command = made.command(*json.loads(of_image("ENTRYPOINT")), *container["args"])
+    made = Container(
+        tmp_path / "container",
+        user=(spec["securityContext"]["runAsUser"], spec["securityContext"]["runAsGroup"]),
+        mounts=mounts,
+        writable=writable,
+        environment=environment,
+        programs=False,
+    )
     unchecked = ssl.create_default_context()  # as a kubelet asks
     unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
 
     class Pod:
         def __init__(self):
             self.since = installed.audited(manifests.ACCOUNT, manifests.NAMESPACE)[1]
-            self.process = Process("trimtab in its pod", command)
+            self.process = made.start(*container["args"])
             self.ports = {p["name"]: p["containerPort"] for p in container["ports"]}
 
         def probe(self, which):
@@ -278,47 +271,15 @@ def test_what_is_known_is_kept_where_the_deployment_says(in_pod):
     eventually(look, within=30, what="the state file is written")
 
 
-def assert_without_rights(pid):
-    """That a process has the container's user, where tests can give it, and no capability."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    status = dict(line.split(":", 1) for line in lines)
-    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
-    assert status["NoNewPrivs"].strip() == "1"
-    if may_become(65532):
-        assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65532"}
-        assert not status["Groups"].strip()
-
-
 def test_trimtab_runs_as_the_containers_user_without_any_right(in_pod):
     assert_without_rights(in_pod.process.pid)
 
 
-def test_nothing_can_be_written_in_the_container(tmp_path):
-    places = [*SYSTEM[:1], "/", *INSTALLED]
-    made = image(tmp_path / "root")
-    for place in places:
-        done = subprocess.run(
-            made.command("touch", f"{place}/x"),
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-        assert "Read-only file system" in done.stderr, (place, done)
-
-
-def test_manifests_are_followed_in_the_container_too(tmp_path, started):
-    written = Manifests(tmp_path / "manifests")
-    written.path.mkdir()
-    written.write("orders", "shop", [])
-    made = image(tmp_path / "root", mounts={"/manifests": written.path})
-    plane = started(ControlPlane(free_addresses(), "/manifests", inside=made.command()))
-    plane.start()
-    assert plane.endpoints("late.shop:8080") is None
-    written.write("late", "shop", [])
-    eventually(lambda: plane.endpoints("late.shop:8080"), within=20, what="the new file is read")
-    assert_without_rights(plane.pid)
-    assert plane.terminate() == 0
+def test_sigterm_ends_the_pod_within_its_grace_while_a_client_is_served(in_pod, orders_pods, load):
+    with load() as requests:
+        requests.comes_from(*orders_pods)
+        grace = the("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert in_pod.process.terminate(within=grace) == 0
 
 
 def test_the_rights_are_to_read_services_slices_and_pods_and_no_more(account):
