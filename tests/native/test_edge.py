@@ -201,6 +201,29 @@ def test_routes_go_by_host_and_path_and_each_service_by_its_app_protocol(
     assert native.call(road).server in orders
 
 
+@pytest.mark.parametrize("table", ["ring", "maglev"])
+def test_requests_of_one_key_go_to_one_pod(
+    edge, native, control_plane, orders, backends, manifests, table
+):
+    pods = [*orders.values(), *backends.open("c", "d")]
+    hashing = {"policy": "ring_hash", "hash-key": "x-user", "hash-table": table}
+    annotations = {f"trimtab.dev/{key}": value for key, value in hashing.items()}
+    manifests.write("orders", "shop", pods, annotations=annotations)
+    road = edge(control_plane.address, [{"service": "orders.shop:8080", "hash_key": "x-user"}])
+
+    def served():
+        roads = [Road(road.target, {"x-user": f"user-{number}"}) for number in range(60)]
+        return [native.call(one).server for one in roads]
+
+    # Of 60 keys none is one pod's in one of ten million sets.
+    def all_used():
+        return set(served()) == {pod.name for pod in pods} or Unmet("not all pods in use")
+
+    eventually(all_used, within=30, what="all pods in use")
+    eventually(lambda: served() == served(), within=30, what="each key at its pod")
+    assert served() == served()
+
+
 def test_a_route_without_a_timeout_may_be_silent_for_longer_than_envoy_would_let_it(
     edge, control_plane, manifests, http1
 ):
