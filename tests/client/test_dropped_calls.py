@@ -11,6 +11,7 @@ import pytest
 
 import trimtab
 import trimtab.aio
+import trimtab.httpx
 from doors.told import spec
 from harness.stepping import at_each_line, at_one_line_after_the_other
 from harness.waiting import eventually
@@ -237,3 +238,13 @@ def test_picks_that_another_thread_takes_back_at_each_step_of_doing_so_are_ended
         assert balancer.in_flight == 0
 
     assert at_one_line_after_the_other(run, balancer_module) > 3
+
+
+def test_http_responses_that_were_dropped_are_counted_as_ended_though_no_other_request_comes():
+    transport = trimtab.httpx.Transport(endpoints={SERVICE: ["127.0.0.1:1"]})
+    cluster = transport._clusters.of("http", "orders.shop", 80)
+    cluster.pick().drop()
+    assert cluster.balancer.in_flight == 1
+    cluster.beat()
+    assert cluster.balancer.in_flight == 0
+    transport.close()

@@ -1,16 +1,18 @@
 """Calls that nobody ends but the collector of garbage, which may come in the middle of another's accounting."""
 
 import gc
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
-from harness.stepping import at_each_line
+from harness.stepping import at_each_line, at_one_line_after_the_other
 from harness.waiting import eventually
 from trimtab.load_codec import decode
-from trimtab.server import LoadReports, Readiness, ServerLoad, server_load
+from trimtab.server import LoadReports, Readiness, ServerLoad, readiness_watch, server_load
 from trimtab.server import readiness as readiness_module
+from trimtab.server.readiness_watch import Watches
 
 
 class Tied:
@@ -108,3 +110,37 @@ def test_watches_that_end_at_each_step_of_telling_them_hold_it_up_no_more():
     readiness.end()
     assert told == list(range(len(forgets)))
     assert not readiness.ready
+
+
+class Context:
+    """As much of gRPC's as a watch that an interceptor wraps asks for."""
+
+    def add_callback(self, _callback):
+        return True
+
+
+def test_a_wrapped_watch_that_is_collected_at_each_step_of_anothers_begin_gives_its_place_back():
+    def run(interrupted):
+        watches = Watches(lambda: b"", lambda _tell: lambda: None, 2)
+        garbage = watches(b"", Context())
+        assert next(garbage) == b""
+
+        def begin():
+            with interrupted(garbage.close):
+                begun.append(watches(b"", Context()))
+                next(begun[0])
+
+        begun = []
+        beginning = threading.Thread(target=begin, daemon=True)
+        beginning.start()
+        eventually(lambda: not beginning.is_alive(), within=20, what="it has begun")
+        garbage.close()
+        assert next(watches(b"", Context())) == b""
+
+    assert at_one_line_after_the_other(run, readiness_watch, threading) > 5
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "2"])
+def test_a_wrong_number_of_threads_for_watches_is_refused(wrong):
+    with pytest.raises(ValueError, match="watch_threads="):
+        Readiness().add_to(grpc.server(ThreadPoolExecutor(1)), watch_threads=wrong)

@@ -322,6 +322,7 @@ class HttpCluster:
 
     def beat(self) -> None:
         """See ``http_liveness.Asking``."""
+        self.balancer.take_back()
         self.balancer.beat()
         if self.clock() >= self._look_at:
             self._look()

@@ -60,6 +60,9 @@ class Readiness:
             server: of either kind.
             watch_threads: how many of a ``grpc.server``'s threads such wrapped watches may hold. The
                 watches beyond are ``UNIMPLEMENTED``, which gRPC's clients take for healthy.
+
+        Raises:
+            ValueError: ``watch_threads`` is no number from 0.
         """
         on_loop = isinstance(server, grpc.aio.Server)
         check: Any = self._check_on_loop if on_loop else self._check

@@ -29,6 +29,9 @@ class Watches:
         answer: what to say now.
         listen: calls what it is given after each change; returns what ends that.
         most_threads: of the server, that watches which an interceptor wraps may hold.
+
+    Raises:
+        ValueError: a wrong number of them.
     """
 
     experimental_non_blocking = True
@@ -42,7 +45,10 @@ class Watches:
         self._answer = answer
         self._listen = listen
         self._senders = ThreadPoolExecutor(_SENDERS, "trimtab-readiness")
-        self._free = threading.Semaphore(most_threads)
+        if type(most_threads) is not int or most_threads < 0:
+            raise ValueError(f"watch_threads={most_threads!r} is not a number of threads from 0")
+        # No semaphore: a watch that is garbage gives its place back in the middle of anything.
+        self._free = [None] * most_threads
 
     @property
     def experimental_thread_pool(self) -> ThreadPoolExecutor:
@@ -69,7 +75,9 @@ class Watches:
         return None
 
     def _in_a_thread(self, context: Any) -> Iterator[bytes]:
-        if not self._free.acquire(blocking=False):
+        try:
+            self._free.pop()
+        except IndexError:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, "no thread for another Watch; Check works")
         changed, ended = threading.Event(), threading.Event()
 
@@ -87,7 +95,7 @@ class Watches:
                 changed.wait()
         finally:
             forget()
-            self._free.release()
+            self._free.append(None)
 
 
 class _Sender:
