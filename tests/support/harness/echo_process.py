@@ -10,12 +10,15 @@ import grpc.aio
 
 from harness.conversation import read_commands, tell
 from harness.echo_service import METHOD, SERVICE
-from trimtab.server import add_load_report_service
+from trimtab.server import ServerLoad, add_load_report_service
 from trimtab.server.aio import LoadReports
 
 
 class Echo:
-    """One server: one pod of the tests. With ``at_once`` more requests than that wait."""
+    """One server: one pod of the tests.
+
+    With ``at_once`` more requests than that wait; ``utilization`` is what it says of itself, whatever it does.
+    """
 
     def __init__(
         self,
@@ -26,6 +29,7 @@ class Echo:
         at_once=1_000_000,
         options=(),
         out_of_band=False,
+        utilization=None,
     ):
         self.name = name
         self._failing = failing
@@ -33,6 +37,8 @@ class Echo:
         self._places = asyncio.Semaphore(at_once)
         self.cut_off = 0
         reports = [LoadReports()] if out_of_band else []
+        if utilization is not None:
+            reports = [LoadReports(ServerLoad(utilization=lambda: utilization))]
         self._server = grpc.aio.server(interceptors=reports, options=list(map(tuple, options)))
         if out_of_band:
             add_load_report_service(self._server, reports[0].load, least_interval_s=0.1)
