@@ -146,8 +146,7 @@ class Running(Process):
 
     def kill(self):
         """SIGKILL to all that is in the container, and wait."""
-        if self.running:
-            self._runc("delete", "--force")
+        self._runc("delete", "--force")  # which outlives a runc that was killed
         return super().kill()
 
     def stop(self):
