@@ -158,11 +158,11 @@ class Looked(SyncLink):
     @property
     def closed(self):
         self.looked()
-        return True
+        return self.is_closed
 
     @closed.setter
     def closed(self, closed):
-        pass
+        self.is_closed = closed
 
     @property
     def channel(self):
@@ -200,6 +200,7 @@ def test_endpoints_that_have_left_are_forgotten_while_other_threads_begin_at_new
         left = [link() for _ in range(11)]
         for each in left:
             calls.native(each)
+            each.close()
         left[0].looked = meanwhile
         calls.native(link())
         assert not set(left) & set(calls._natives)

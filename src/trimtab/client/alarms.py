@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from itertools import count
 
+from trimtab.client.wakeup import Waiters
+
 _IDLE_S = 5.0  # how long the thread waits for more to do
 
 _log = logging.getLogger("trimtab.client")
@@ -17,7 +19,7 @@ class Alarms:
     """One daemon thread, which is there while something is due.
 
     Attributes:
-        closed: set when nobody is to wait any more.
+        closed: whether nobody is to wait any more.
 
     Args:
         clock: seconds, monotonic.
@@ -29,17 +31,19 @@ class Alarms:
         self._numbers = count()
         self._news = threading.Condition()
         self._there = False
-        self.closed = threading.Event()
+        self._waiters = Waiters()
+        self.closed = False
 
     def wait(self, until: float) -> bool:
         """Wait in the caller's thread; False, at once, if this is closed."""
-        return not self.closed.wait(max(0.0, until - self._clock()))
+        return not self._waiters.wait_for(lambda: self.closed, lambda: until - self._clock())
 
     def close(self) -> None:
         """Everything is due now, and whatever comes later is at once."""
         with self._news:
-            self.closed.set()
+            self.closed = True
             self._news.notify()
+        self._waiters.tell()
 
     def at(self, when: float, callback: Callable[[], None]) -> None:
         """Call back soon after ``when``, or when this is closed; what has become pointless by then must find out itself."""
@@ -48,7 +52,7 @@ class Alarms:
             if not self._there:
                 self._there = True
                 threading.Thread(target=self._run, name="trimtab-alarms", daemon=True).start()
-            elif self._due[0][0] == when or self.closed.is_set():
+            elif self._due[0][0] == when or self.closed:
                 self._news.notify()
 
     def _run(self) -> None:
@@ -63,7 +67,7 @@ class Alarms:
         with self._news:
             while True:
                 now = self._clock()
-                if self._due and (self._due[0][0] <= now or self.closed.is_set()):
+                if self._due and (self._due[0][0] <= now or self.closed):
                     return heapq.heappop(self._due)[2]
                 wait = self._due[0][0] - now if self._due else _IDLE_S
                 if not self._news.wait(wait) and not self._due:

@@ -231,7 +231,7 @@ class Run:
         with self._lock:
             if self._over or not any(each is call for each, _ in self._running):
                 return
-            if self._alarms.closed.is_set() or self._state.committed:
+            if self._alarms.closed or self._state.committed:
                 return  # the channel ends it, and its time is not up; or its answer is the caller's
             self._expired = call  # a stream's attempts follow one another
         call.cancel()
@@ -252,7 +252,7 @@ class Run:
                 return
             self._armed = None
             course = self._state.course
-            if self._alarms.closed.is_set():
+            if self._alarms.closed:
                 if course.running:
                     return  # they are being cancelled, and what follows one comes here again
                 due, last, others = False, ends_without(CHANNEL_CLOSED), self._finish()

@@ -21,7 +21,7 @@ class ConnectivityCallbacks:
     """Callbacks, each with what it was told last."""
 
     def __init__(self, connectivity: grpc.ChannelConnectivity) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close the channel in between
         self._connectivity = connectivity
         self._told: list[tuple[Callback, grpc.ChannelConnectivity | None]] = []
         self._telling = False

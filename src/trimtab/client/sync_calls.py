@@ -98,7 +98,7 @@ class Calls:
             if len(self._natives) > 2 * len(self._cluster.links) + 8:
                 known = self._natives.copy()  # at once, as other threads add to it
                 self._natives = {k: v for k, v in known.items() if not k.closed}
-            native = self._natives[link] = self._make(link.channel)
+            native = self._natives[link] = link.made(self._make)
         return native
 
     def block(

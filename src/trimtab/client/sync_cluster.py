@@ -110,7 +110,7 @@ class SyncLink(Link):
         wanted: whether it is to be connected.
     """
 
-    __slots__ = ("ask", "channel", "closed", "health", "wanted")
+    __slots__ = ("_making", "ask", "channel", "closed", "health", "wanted")
 
     def __init__(self, channel: grpc.Channel, health: grpc.Channel | None, ask: AskState) -> None:
         super().__init__()
@@ -119,6 +119,34 @@ class SyncLink(Link):
         self.ask = ask
         self.closed = False
         self.wanted = True
+        self._making: list[None] = []  # one for each who makes something of the channel now
+
+    def made(self, make: Callable[[grpc.Channel], Any]) -> Any:
+        """What ``make`` makes of the channel, which is not closed meanwhile: gRPC's core would crash at that.
+
+        Raises:
+            ValueError: it is closed.
+        """
+        self._making.append(None)  # first: who closes it looks for that last
+        try:
+            if self.closed:
+                raise ValueError(CLOSED)
+            return make(self.channel)
+        finally:
+            self._making.pop()
+            if self.closed:
+                self._close()
+
+    def close(self) -> None:
+        """Close it, or have it closed by who makes something of it. Idempotent, from anywhere."""
+        self.closed = True
+        self._close()
+
+    def _close(self) -> None:
+        if not self._making:
+            self.channel.close()
+            if self.health is not None:
+                self.health.close()
 
     def is_cut(self) -> bool:
         """See ``Link``; one that is unhealthy may well be connected."""
@@ -175,7 +203,7 @@ class SyncCluster:
         self._unfinished: Snapshot | None = None  # was not taken to its end
         self._deferred: weakref.WeakSet[DeferredCall] = weakref.WeakSet()
         self._kept: set[DeferredCall] = set()
-        self._deferring = threading.Lock()
+        self._deferring = threading.RLock()  # a signal handler may close the channel in between
         self._wake = Wakeup()
         self._changed = Waiters()
         self._round = 0
@@ -597,10 +625,7 @@ class SyncCluster:
 
 def _close(link: SyncLink) -> None:
     if not link.closed:
-        link.closed = True
-        link.channel.close()
-        if link.health is not None:
-            link.health.close()
+        link.close()
 
 
 def _closed() -> EndedCall:
