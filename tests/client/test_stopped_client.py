@@ -82,21 +82,22 @@ def test_a_client_that_was_stopped_ejects_nobody(seconds, servers, echo):
         for door in DOORS:
             client = StoppedClient(CLIENT, [stubs, door, *targets], "replies")
             ends.callback(client.end)
-            client.stop_once_served_by("abc")
-            clients.append(client)
+            # A busy machine may have had some ejected as the client began.
+            before = client.stop_once_served_by("abc")["ejections"]
+            clients.append((client, before))
         pause(seconds)
-        for client in clients:
+        for client, before in clients:
             client.go_on()
             pause(0.5)
             after = client.heard()
             assert set(after["errors"]) <= {"DEADLINE_EXCEEDED"}
             assert len(after["errors"]) <= CALLERS  # those that were under way when it was stopped
-            assert after["ejections"] == 0
+            assert after["ejections"] == before
             pause(0.5)
             answered, deadline = set(), Deadline(15)
             while answered != {"a", "b", "c"}:
                 assert not deadline.passed, answered
                 later = client.heard()
-                assert (later["errors"], later["ejections"]) == ([], 0)
+                assert (later["errors"], later["ejections"]) == ([], before)
                 answered |= set(later["replies"])
             client.end()

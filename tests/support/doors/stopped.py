@@ -35,9 +35,13 @@ class StoppedClient:
         return self._told[-1]
 
     def stop_once_served_by(self, servers):
-        while set(servers) - set(self.heard()[self._answers]):
+        """Returns what was heard last."""
+        heard = self.heard()
+        while set(servers) - set(heard[self._answers]):
             pause()
+            heard = self.heard()
         self._process.freeze()
+        return heard
 
     def go_on(self):
         self._process.thaw()
