@@ -1,5 +1,7 @@
 """The state-of-the-world rules of "xDS REST and gRPC protocol", as clients see them."""
 
+import sys
+
 import pytest
 
 from trimtab.errors import ProtocolError
@@ -742,6 +744,17 @@ def test_the_node_of_the_first_request_counts_for_the_stream():
 
     assert peer.session.client.user_agent == "envoy"
     assert peer.session.client.node_id == "test"
+
+
+def test_streams_share_what_their_clients_are_called_and_it_is_not_kept_for_ever():
+    """Python 3.12.0 to 3.12.6 keeps for ever what is interned, and strangers can make up any number."""
+    found = []
+    for _ in range(2):
+        peer = plane().sotw("made-up 1.0")
+        peer.ask(CDS)
+        found.append(peer.session.client.user_agent)
+    assert found[0] is found[1]
+    assert sys.intern("made-up 1.0") is not found[0]
 
 
 def test_a_service_of_one_type_needs_no_type_url():

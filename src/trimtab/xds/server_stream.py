@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from trimtab.errors import ProtocolError
 from trimtab.xds import type_urls
@@ -22,6 +22,7 @@ the separate CDS service then ask there for endpoints, over streams of their own
 
 _INCOMPLETE = 4  # times as many names are taken before all sources are read
 _OWN = {url: url for url in type_urls.ORDER}
+_AGENTS_KEPT = 32  # user agents, which strangers make up, up to 64 KiB each
 _NOT_FOUND = 5  # google.rpc.Code
 _MAX_TEXT = 2000  # characters of a NACK: Envoy's may dump the resource, and end with the reason
 
@@ -232,10 +233,18 @@ def client_of(node: wire.Node | None) -> Client:
         node_id=node.id,
         kind=ClientKind.of(node.user_agent_name),
         namespace=namespace,
-        # There are few of them: one text for all streams.
-        user_agent=sys.intern(f"{node.user_agent_name} {node.user_agent_version}".strip()),
+        user_agent=_shared(f"{node.user_agent_name} {node.user_agent_version}".strip()),
         place=_place_of(node, namespace),
     )
+
+
+@lru_cache(maxsize=_AGENTS_KEPT)
+def _shared(text: str) -> str:
+    """One text for all streams, as clients are of few kinds.
+
+    ``sys.intern`` keeps texts for ever in Python 3.12.0 to 3.12.6, those too that strangers make up.
+    """
+    return text
 
 
 def _place_of(node: wire.Node, namespace: str) -> Place | None:
