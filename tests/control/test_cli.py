@@ -183,7 +183,7 @@ def test_without_manifests_it_waits_to_be_told_and_names_what_is_missing(tmp_pat
         "--admin",
         "127.0.0.1:0",
     )
-    assert code == 1
+    assert code == 2
     assert "nowhere" in err.splitlines()[-1]
     assert "Traceback" not in err
 

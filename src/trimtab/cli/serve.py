@@ -296,7 +296,8 @@ def serve(
     from trimtab.control.sources import SourceOptions, named_sources, token_reviewer
     from trimtab.control.tls import TlsFiles
     from trimtab.discovery.addresses import endpoint_range
-    from trimtab.errors import ConfigError
+    from trimtab.discovery.manifest_files import ManifestFiles
+    from trimtab.errors import ConfigError, DiscoveryError
 
     keep_stderr_from_blocking()
     lines = LogLines()
@@ -341,6 +342,8 @@ def serve(
     try:
         options.check()
         sources = named_sources(wanted)
-    except ConfigError as error:
+        if manifests is not None:
+            ManifestFiles(manifests, lambda _problem: None).require()
+    except (ConfigError, DiscoveryError) as error:
         raise click.UsageError(str(error)) from None
     asyncio.run(serve(options, sources, lambda text: lines.put(announcement(text, log_format))))
