@@ -113,6 +113,23 @@ def test_a_handler_that_closes_the_channel_ends_the_wait_likewise(servers, echo,
     assert at_one_line_after_the_other(run, *modules) > 5
 
 
+def test_a_future_that_begins_to_wait_while_the_channel_is_closed_ends_at_whichever_step(echo):
+    messages, stubs = echo
+
+    def run(interrupted):
+        begun = []
+        channel = trimtab.insecure_channel("orders.shop:80", endpoints=["127.0.0.1:1"])
+        stub = stubs.EchoStub(channel)
+        with interrupted(channel.close), contextlib.suppress(*CLOSED):
+            begun.append(stub.Say.future(messages.Request(), wait_for_ready=True))
+        channel.close()
+        for call in begun:
+            with pytest.raises(CLOSED):
+                call.result(timeout=20)
+
+    assert at_one_line_after_the_other(run, sync_calls, sync_cluster) > 30
+
+
 def test_a_channel_that_is_closed_at_any_step_of_a_first_call_ends_or_refuses_it(servers, echo):
     """gRPC's core crashes where a method is registered at a channel that has just been closed."""
     messages, stubs = echo

@@ -369,6 +369,8 @@ class SyncCluster:
         with self._deferring:
             self._deferred.add(call)
         self._wake.ring()
+        if self.availability.closed:  # since the last look: there may be no other one
+            call.settle(_closed())
         return call
 
     def _keep(self, call: DeferredCall) -> None:
