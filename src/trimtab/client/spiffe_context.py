@@ -69,7 +69,7 @@ def _checked(connection: ssl.SSLObject | ssl.SSLSocket) -> None:
 
 
 class _Following(_Checking):
-    """One whose files may be replaced; what else is set on it holds for its successors, too.
+    """One whose files may be replaced; what else is set on it holds for its successors, too, but for what is loaded into it.
 
     Attributes:
         files: what the files have now.
@@ -123,7 +123,8 @@ class _Following(_Checking):
         made.minimum_version, made.maximum_version = self.minimum_version, self.maximum_version
         # Those of TLS 1.3 can't be chosen.
         older = [c["name"] for c in self.get_ciphers() if c["protocol"] != "TLSv1.3"]
-        made.set_ciphers(":".join(older))
+        made.set_ciphers(":".join((*older, f"@SECLEVEL={self.security_level}")))
+        made.post_handshake_auth = self.post_handshake_auth
         if self.keylog_filename is not None:
             made.keylog_filename = self.keylog_filename
         if self._protocols:

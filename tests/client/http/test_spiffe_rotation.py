@@ -134,6 +134,17 @@ def test_what_was_set_on_the_context_holds_for_new_certificates(workload, new):
     assert mine.selected_alpn_protocol() is None
 
 
+def test_security_level_and_later_authentication_hold_for_new_certificates(workload, new):
+    context = workload.context()
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.post_handshake_auth = True
+    workload.write(new)
+    server = workload.server(new)
+    eventually(lambda: serial(context, server) == workload.serial, **SOON)
+    mine, _ = handshake(context, server)
+    assert (mine.context.security_level, mine.context.post_handshake_auth) == (0, True)
+
+
 async def test_a_client_calls_a_server_of_the_new_authority_without_being_made_anew(
     door, servers, tmp_path, workload, old, new
 ):
