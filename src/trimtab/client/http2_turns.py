@@ -132,7 +132,7 @@ def _taking_turns(kind: Any) -> Any:
     class Connection(kind):  # type: ignore[misc]
         @property
         def _connection(self) -> Any:
-            return self.__dict__["_connection"]
+            return self.__dict__.get("_connection")  # None, too, if it has no such name
 
         @_connection.setter
         def _connection(self, made: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from http2_leaver import Http2Leaver
 from http_doors import Httpx2Sync, HttpxSync
-from trimtab.client.http2_turns import InTurns
+from trimtab.client.http2_turns import InTurns, take_turns
 
 SYNC = pytest.mark.parametrize("kind", [HttpxSync, Httpx2Sync], ids=lambda kind: kind.__name__)
 HEADERS = [(":method", "GET"), (":authority", "orders"), (":scheme", "http"), (":path", "/")]
@@ -152,3 +152,17 @@ def test_requests_of_many_threads_all_end_well_and_run_once(kind, method, server
     assert [caller.result for caller in callers] == [{200}] * CALLERS
     assert set(server.executions.values()) == {1}
     assert server.executions.total() == CALLERS * CALLS
+
+
+def test_a_library_that_names_its_connections_otherwise_is_left_as_it_is():
+    class Later:
+        def handle_request(self, _request):
+            return "an answer"
+
+    class Pool:
+        def create_connection(self, _origin):
+            return Later()
+
+    pool = Pool()
+    take_turns(pool)
+    assert pool.create_connection(None).handle_request(None) == "an answer"
