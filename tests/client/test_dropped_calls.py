@@ -205,9 +205,13 @@ def test_what_finalisers_leave_behind_at_each_step_of_each_other_is_done_in_orde
     assert [each for each in done if each != "in between"] == ["first", "second"]
 
 
-def test_a_step_that_raises_costs_the_next_one_nothing(caplog):
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_step_that_raises_costs_the_next_one_nothing(caplog, error):
+    def raises():
+        raise error
+
     done, later = [], Afterwards()
-    later.do(lambda: 1 / 0)
+    later.do(raises)
     later.do(lambda: done.append("next"))
     eventually(lambda: done, within=20, what="it is done")
     assert "could not be counted" in caplog.text

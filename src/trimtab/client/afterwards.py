@@ -53,7 +53,7 @@ class Afterwards:
                 continue
             try:
                 step()
-            except Exception:  # noqa: BLE001 - the others' turn comes all the same
+            except BaseException:  # noqa: BLE001 - the others' turn comes all the same
                 _log.exception("the end of a call that was dropped could not be counted")
             del step  # keep nothing of it while this waits
 
