@@ -1,7 +1,9 @@
 """Waiting for what an interruption of the very thread that waits may bring about."""
 
+import signal
 import threading
 
+from harness.interrupting import signal_that_wakes_nobody
 from harness.stepping import at_one_line_after_the_other
 from harness.waiting import eventually
 from trimtab.client import wakeup
@@ -53,3 +55,15 @@ def test_rings_before_a_wait_are_one():
         bell.ring()
     assert bell.wait(0.0)
     assert not bell.wait(0.0)
+
+
+def test_a_handler_whose_signal_does_not_wake_the_thread_that_waits_ends_the_wait():
+    waiters, true = Waiters(), []
+
+    def come(*_signal):
+        true.append(True)
+        waiters.tell()
+
+    with signal_that_wakes_nobody(signal.SIGUSR1, come) as rescued:
+        assert waiters.wait_for(lambda: true)
+    assert not rescued

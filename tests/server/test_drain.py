@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from harness.interrupting import signal_that_wakes_nobody
 from harness.waiting import Deadline
 from trimtab.server import serve_until_signal_blocking
 
@@ -136,6 +137,15 @@ def test_signals_at_each_step_of_the_wait_for_one_do_not_hold_it():
         sys.settrace(traced)
         assert signal.signal(signal.SIGUSR1, before) is harmless
     assert raised > 1
+
+
+def test_a_signal_that_does_not_wake_the_thread_that_waits_for_it_is_heard():
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.start()
+    server.stop(None).wait()
+    with signal_that_wakes_nobody(signal.SIGUSR1, signal.SIG_IGN) as rescued:
+        serve_until_signal_blocking(server, signals=[signal.SIGUSR1])
+    assert not rescued
 
 
 async def enough(answered, number):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+_LOOK_S = 0.1  # as gRPC's own waits (grpc/grpc#19464): a signal just before a thread blocks is handled once it goes on
+
 
 class Wakeup:
     """For one thread that waits. An ``Event`` has a lock, which whoever is interrupted may hold: it would wait for itself."""
@@ -59,7 +61,7 @@ class Waiters:
                 wait = left()
                 if wait is not None and wait <= 0.0:
                     return False
-                wakeup.wait(wait)
+                wakeup.wait(_LOOK_S if wait is None else min(wait, _LOOK_S))
         finally:
             del self._waiting[wakeup]
         return True

@@ -7,7 +7,7 @@ import logging
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import grpc
 import grpc.aio
@@ -19,6 +19,7 @@ _log = logging.getLogger("trimtab.server")
 PROPAGATION_S = 5.0
 GRACE_S = 30.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOOK_S = 0.1
 
 
 async def drain(
@@ -84,11 +85,21 @@ def serve_until_signal_blocking(
     told: SimpleQueue[None] = SimpleQueue()
     before = {number: signal.signal(number, lambda *_: told.put(None)) for number in signals}
     try:
-        told.get()
+        _wait(told)
         drain_blocking(server, readiness, propagation_s=propagation_s, grace_s=grace_s)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _wait(told: SimpleQueue[None]) -> None:
+    """Looks up now and then: a signal that comes just before a thread blocks has its handler run once it goes on (grpc/grpc#19464)."""
+    while True:
+        try:
+            told.get(timeout=_LOOK_S)
+        except Empty:
+            continue
+        return
 
 
 @contextmanager

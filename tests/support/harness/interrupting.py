@@ -25,3 +25,29 @@ def interrupted(once):
         over.set()
         interrupter.join()
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def signal_that_wakes_nobody(number, handler):
+    """The main thread, which waits within, gets a signal as if just before: it hears of it once it goes on.
+
+    Yields a list, which is not empty if it had to be woken. ``handler`` is what handles the signal outside.
+    """
+    over, rescued = threading.Event(), []
+
+    def send():
+        over.wait(0.3)  # until the wait is under way
+        signal.pthread_kill(threading.get_ident(), number)  # the system wakes this thread, if any
+        if not over.wait(5):
+            rescued.append(True)
+            signal.pthread_kill(threading.main_thread().ident, number)
+
+    sender = threading.Thread(target=send)
+    before = signal.signal(number, handler)
+    sender.start()
+    try:
+        yield rescued
+    finally:
+        over.set()
+        sender.join()
+        signal.signal(number, before)
