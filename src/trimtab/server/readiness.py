@@ -24,7 +24,8 @@ class Readiness:
     """Whether this process wants traffic: no until ``ready`` is set, no again once it drains.
 
     Give it to every server of the process that Kubernetes probes, or that clients ask. The answer
-    is the same for every service name. May be used from any thread.
+    is the same for every service name. May be used from any thread, but not out of a signal handler: who watches is
+    told by means that the interrupted code may be in the middle of (``serve_until_signal`` takes care of that).
     """
 
     def __init__(self) -> None:

@@ -31,14 +31,17 @@ def interrupted(once):
 def signal_that_wakes_nobody(number, handler):
     """The main thread, which waits within, gets a signal as if just before: it hears of it once it goes on.
 
-    Yields a list, which is not empty if it had to be woken. ``handler`` is what handles the signal outside.
+    Yields a list, which is not empty if it had to be woken. ``handler`` is what handles the signal outside; where
+    that is to ignore it, what waits brings one.
     """
     over, rescued = threading.Event(), []
 
     def send():
+        while signal.getsignal(number) is signal.SIG_IGN and not over.wait(0.01):
+            pass
         over.wait(0.3)  # until the wait is under way
         signal.pthread_kill(threading.get_ident(), number)  # the system wakes this thread, if any
-        if not over.wait(5):
+        if not over.wait(20):
             rescued.append(True)
             signal.pthread_kill(threading.main_thread().ident, number)
 
