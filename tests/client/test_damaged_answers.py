@@ -125,9 +125,13 @@ def called(door, scripted, servers, echo, respond):
             within=15,
             what="both are connected",
         )
-        brought = [brings(channel, echo[0].Request(text="x")) for _ in range(CALLS)]
+        brought = []
+        # One that hangs up comes back in between, and each time either may be the first of a new round.
+        while len(brought) < CALLS or brought.count("good") < CALLS // 2:
+            brought.append(brings(channel, echo[0].Request(text="x")))
+            assert len(brought) < 20 * CALLS, brought
         eventually(lambda: channel.balancer.in_flight == 0, within=10, what="nothing in flight")
-    assert good.received == brought.count("good") >= CALLS // 2
+    assert good.received == brought.count("good")
     there = {outcome for at, outcome in ends if at == bad.target}
     return {each for each in brought if each != "good"}, there
 
