@@ -111,6 +111,20 @@ def test_a_nacked_version_is_never_sent_again_until_the_content_changes():
     assert peer.get() is None, "the refused content came back"
 
 
+@pytest.mark.parametrize("agent", ["envoy", "gRPC Go"])
+def test_who_asks_again_while_his_refusal_is_under_way_is_answered(agent):
+    peer = plane().delta(agent)
+    peer.ask(EDS, [A])
+    first = peer.get()
+    peer.ask(EDS, [A])
+    peer.nack(first, f"{A}: bad")
+
+    second = peer.get()
+    assert names(second) == [A]
+    peer.nack(second, f"{A}: bad")
+    assert peer.get() is None, "that was the answer"
+
+
 def test_a_bad_resource_does_not_hold_back_the_good_ones_on_envoy():
     peer = plane().delta("envoy")
     peer.ask(CDS)

@@ -58,6 +58,7 @@ class Machine(RuleBasedStateMachine):
         self.nonces = set()
         self.there = {}  # by nonce: what there was when it was built
         self.refused = {t: set() for t in self.wanted}  # (name, content)
+        self.forgotten = {t: set() for t in self.wanted}  # refused, and may be sent again
         self.owed = {t: set() for t in self.wanted}  # names that must be answered
 
     @property
@@ -124,6 +125,7 @@ class Machine(RuleBasedStateMachine):
         told = {e.resource_name.name for e in response.resource_errors}
         told |= {*resources, *getattr(response, "removed_resources", ())}
         self.owed[response.type_url] -= told
+        self.leave(kind, getattr(response, "removed_resources", ()))
         self.to_client.append((response, contents, set()))
 
     def content(self, kind, name, body):
@@ -160,6 +162,13 @@ class Machine(RuleBasedStateMachine):
             if response.type_url == kind:
                 asked_again.update(names)
 
+    def leave(self, kind, names):
+        """Names that are gone, or asked for no more: what was refused of them may be forgotten."""
+        under_way = (c.items() for r, c, _ in self.to_client if r.type_url == kind)
+        refused = self.refused[kind].union(*under_way)
+        self.forgotten[kind] |= {(n, content) for n, content in refused if n in names}
+        self.excuse(kind, names)
+
     def has_route(self, name):
         return name in self.applied[RDS] and not is_routeless(self.applied[RDS][name])
 
@@ -188,7 +197,9 @@ class Machine(RuleBasedStateMachine):
                 has = self.applied[kind].get(name)
                 if target is None:
                     assert self.is_absent(kind, name, has), (kind, name)
-                elif (name, self.content(kind, name, target.body)) not in self.refused[kind]:
+                    continue
+                content = (name, self.content(kind, name, target.body))
+                if content not in self.refused[kind] | self.forgotten[kind]:
                     assert has == target.body, (kind, name, target.body, has)
 
     def is_held(self, kind, targets):
@@ -349,6 +360,7 @@ class DeltaMachine(Machine):
             self.wildcard.add(kind)
         self.owed[kind] |= names - {"*"}
         self.excuse(kind, names)
+        self.forgotten[kind] = {(n, c) for n, c in self.forgotten[kind] if n not in names}
         self.wanted[kind] |= names - {"*"}
         self.send(
             discovery_pb2.DeltaDiscoveryRequest(
@@ -362,6 +374,7 @@ class DeltaMachine(Machine):
         if "*" in names:
             self.wildcard.discard(kind)
         self.wanted[kind] -= names
+        self.leave(kind, names if kind in self.wildcard else set(NAMES) - self.wanted[kind])
         if kind not in self.wildcard:
             kept = self.wanted[kind]
             for table in (self.applied[kind], self.versions[kind]):

@@ -57,6 +57,11 @@ def nonce_of(number: int) -> str:
     return format(number, "x")
 
 
+def number_of(nonce: str) -> int:
+    """The number of a response of ours: later ones of a stream have greater ones."""
+    return int(nonce, 16)
+
+
 def _encoded(resource: Resource, nonce: str, *, delta: bool) -> bytes:
     if delta:
         return wire.DeltaDiscoveryResponse(

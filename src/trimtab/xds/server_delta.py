@@ -104,6 +104,7 @@ def _subscribe(stream: Stream, sub: Subscription, request: wire.DeltaDiscoveryRe
         sub.want_all({n: v for n, v in initial.items() if n not in named})
     for name in named:
         entry = sub.add(name)
+        entry.asked = sub.nonce
         if name in initial:
             entry.resume(initial[name])
     if "*" in dropped:

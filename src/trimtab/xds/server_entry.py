@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from trimtab.xds.resources import Resource
+from trimtab.xds.response_bytes import number_of
 
 _MAX_ERROR = 2000  # characters of a NACK's text
 _MAX_REFUSED = 8  # versions of one resource: content that goes to and fro is not sent again
@@ -16,6 +17,7 @@ class Entry:
     __slots__ = (
         "acked",
         "alone",
+        "asked",
         "cluster",
         "due",
         "error",
@@ -45,6 +47,7 @@ class Entry:
         self.told = False  # the absence was told
         self.resumed = False  # the client brought a version of it from an earlier stream
         self.alone = False  # a NACK concerned it: it goes in a response of its own
+        self.asked = ""  # nonce of the last response before it was asked for again
 
     def resume(self, version: str) -> None:
         """The client has this version from an earlier stream."""
@@ -64,6 +67,10 @@ class Entry:
             self.since = now
         self.refused = (version, *self.refused)[:_MAX_REFUSED]
         self.error = text[-_MAX_ERROR:]
+
+    def asked_since(self, nonce: str) -> bool:
+        """Whether it was asked for again after that response: the next answer counts, not that one's."""
+        return bool(self.asked) and number_of(nonce) <= number_of(self.asked)
 
     def gone(self) -> None:
         """The client has been told that there is nothing."""

@@ -409,11 +409,15 @@ class Subscription:
             return None
         version, sent, removed = answered
         blamed = [(e, r) for e, r in sent if _names(text, e.name)] or list(sent)
+        # Who asks again gets an answer, even one that was refused: also if the refusal was on its way then.
+        asked = {entry for entry, _ in blamed if entry.asked_since(nonce)}
         for entry, target in blamed:
+            if entry in asked:
+                continue
             entry.refuse(target.version, text, now)
             if entry.good is not None and entry.good.version == target.version:
                 entry.good = None  # it was accepted once, and no longer is
-        innocent = [(e, r) for e, r in sent if r.version not in e.refused]
+        innocent = [(e, r) for e, r in sent if r.version not in e.refused and e not in asked]
         for entry, target in innocent:
             if self._client.kind not in _REJECT_WHOLE:
                 entry.accept(target.version, now)
