@@ -134,7 +134,7 @@ class Stream:
     async def run(self, *, age_s: float, aged: Ending, doubt_s: float) -> Ending:
         """Read and write until the end, and say how it ended.
 
-        For the handler's task: a reader with a task of its own is nearly 1 KB more for each stream.
+        For the handler's task: a reader with a task of its own is more memory for each stream.
 
         Args:
             age_s: when the stream ends in any case [s from now].
