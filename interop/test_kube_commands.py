@@ -36,7 +36,8 @@ def shop(kube_session):
     admin = kube_session.api.admin
     for document in definitions():
         admin.apply(document)
-    admin.apply(objects.namespace("shop"))
+    for name in ("shop", "monitoring"):
+        admin.apply(objects.namespace(name))
     admin.apply(objects.service("orders", "shop"))
 
 

@@ -67,8 +67,8 @@ def evaluated(evaluate, series, over_s):
 
 
 def firing(series, over_s=1800):
-    """The alerts that fire at the end, with their labels."""
-    found = evaluated(ALERTS, series, over_s)
+    """The alerts that fire at the end, with their labels, of a replica that is read."""
+    found = evaluated(ALERTS, SCRAPED | series, over_s)
     return {name: [labels for labels, _ in samples] for name, samples in found.items()}
 
 
@@ -147,12 +147,18 @@ def test_the_recorded_latency_of_pushes_is_that_of_all_replicas():
 
 # By alert: what makes it fire, and the same thing a little less.
 LABELS = 'pod="one",source="kubernetes"'
+SCRAPED = {'trimtab_ready{pod="one"}': "1x70"}
 CASES = {
     "TrimtabNotReady": ('trimtab_ready{pod="one"}', "0x70", "1x70"),
     "TrimtabSourceFailing": (f"trimtab_source_failing{{{LABELS}}}", "1x70", "0x70"),
     "TrimtabSourceOld": (f"trimtab_source_contact_age_seconds{{{LABELS}}}", "0+30x70", "0+14x70"),
     "TrimtabOnTrust": (f"trimtab_clusters_on_trust{{{LABELS}}}", "3x70", "0x70"),
     "TrimtabWithheld": (f"trimtab_kube_withheld_objects{{{LABELS}}}", "0x50 5x20", "5x50 0x20"),
+    "TrimtabRepaired": (
+        f'trimtab_kube_repairs_total{{{LABELS},resource="endpointslices"}}',
+        "0x50 1x20",
+        "1x70",
+    ),
     "TrimtabStateNotWritten": (
         'trimtab_state_writes_total{pod="one",result="failed"}',
         "0x50 1x20",
@@ -164,7 +170,17 @@ CASES = {
         "0x10 1x60",
     ),
     "TrimtabHeld": ('trimtab_streams_held{pod="one",type="CDS",client="envoy"}', "2x70", "0x70"),
+    "TrimtabOversize": (
+        'trimtab_oversize_responses_total{pod="one",type="EDS"}',
+        "0x50 1x20",
+        "0x10 1x60",
+    ),
     "TrimtabBadInput": (f"trimtab_problems_total{{{LABELS}}}", "0x50 2x20", "2x70"),
+    "TrimtabConfigRejected": (
+        'trimtab_config_reloads_total{pod="one",result="rejected"}',
+        "0x50 1x20",
+        "1x70",
+    ),
     "TrimtabStreamsRefused": (
         'trimtab_streams_refused_total{pod="one",reason="no_token"}',
         "0x50 9x20",
@@ -185,6 +201,20 @@ def test_an_alert_fires_where_it_should_and_names_whom_it_is_about(alert):
     (labels,) = found[alert]
     assert labels["pod"] == "one"
     assert not firing({name: good})
+
+
+@pytest.mark.parametrize("alert", [rule["alert"] for rule in ALERTS if "increase" in rule["expr"]])
+def test_what_a_replica_had_counted_when_it_was_first_read_is_told_for_a_while(alert):
+    name, _, _ = CASES[alert]
+    assert [*firing({name: "_x50 1x20"})] == [alert]
+    assert not firing({name: "_x50 0x20"})
+    assert not firing({name: "_x10 1x60"})
+
+
+def test_no_replica_that_is_read_is_told_after_five_minutes():
+    lost = {'trimtab_ready{pod="one"}': "1x10 stale _x60"}
+    assert not firing(lost, 570)
+    assert firing(lost, 900) == {"TrimtabGone": [{}]}
 
 
 def test_an_alert_that_waits_does_not_fire_before():
@@ -218,4 +248,5 @@ def test_a_loop_that_is_late_all_the_time_is_told_and_one_that_stood_still_once_
 
 
 def test_every_alert_is_tried_here():
-    assert {rule["alert"] for rule in ALERTS} == {*CASES, "TrimtabSlowPushes", "TrimtabLoopLate"}
+    others = {"TrimtabGone", "TrimtabSlowPushes", "TrimtabLoopLate"}
+    assert {rule["alert"] for rule in ALERTS} == {*CASES, *others}

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from plane import QueueSource, get, running
 from trimtab.client import metrics as of_clients
 from trimtab.control import metrics as of_the_control_plane
+from trimtab.model import Synced
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -51,10 +53,42 @@ def test_a_query_asks_for_metrics_and_labels_that_there_are(title, query):
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_an_alert_s_summary_names_labels_that_it_has(rule):
-    (name,) = re.findall(r"trimtab_\w+", rule["expr"])
+    (name,) = set(re.findall(r"trimtab_\w+", rule["expr"]))
     shown = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
     assert shown <= LABELS[name] | GIVEN
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+
+
+def worth_an_alert():
+    """What the list of the control plane's metrics says that of."""
+    listed = (ROOT / "docs" / "metrics.md").read_text().split("\n# ")[0]
+    return re.findall(r"^\| `(\w+)` .*orth an alert", listed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", worth_an_alert())
+def test_what_is_called_worth_an_alert_has_one(name):
+    assert any(re.search(rf"\b{name}(?:_bucket)?\b", rule["expr"]) for rule in RULES)
+
+
+async def test_what_alerts_count_is_at_0_when_it_is_first_read():
+    """To Prometheus a series that begins at 1 has not increased, so that the first event would be missed."""
+    async with running(QueueSource(Synced())) as plane:
+        await plane.store.synced.wait()
+        _, _, text = await get(plane.admin_address, "/metrics")
+    for rule in RULES:
+        for name, matcher in re.findall(r"increase\((\w+)(?:\{(.*?)\})?\[", rule["expr"]):
+            if name.startswith("trimtab_kube_"):  # of a source: tests/discovery/kubernetes
+                continue
+            found = re.findall(rf"^{name}\b(?:\{{(.*)\}})? (.*)$", text, re.MULTILINE)
+            values = [value for labels, value in found if matcher in labels]
+            assert values, name
+            assert {*values} == {"0"}, name
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    (reasons,) = re.findall(r"`trimtab_streams_refused_total` \|[^|]*\|[^|]*\| ([^|]*) \|", page)
+    for reason in re.findall(r"`(\w+)`", reasons):
+        assert f'trimtab_streams_refused_total{{reason="{reason}"}} 0\n' in text
+    for client in ("trimtab", "grpc", "envoy", "other"):
+        assert f'trimtab_nacks_total{{type="EDS",client="{client}"}} 0\n' in text
 
 
 def test_a_recorded_series_joins_the_replicas_and_is_built_on_those_before_it():

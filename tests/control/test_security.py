@@ -356,12 +356,13 @@ async def test_it_is_ready_once_it_may_have_tokens_checked_and_an_api_server_awa
     ("security", "named"),
     [
         (SecurityOptions(audience="a"), "--token-audience"),
+        (SecurityOptions(TlsFiles("c", "k"), audience="a"), "With several .*--tls-client-ca"),
         (SecurityOptions(tokens="t"), "--tls-cert"),
         (SecurityOptions(TlsFiles("c", "k", "a"), tokens="t"), "one way"),
         (SecurityOptions(admin_tokens="t"), "--admin-tokens: tokens .* --tls-cert"),
         (
             SecurityOptions(TlsFiles("c", "k"), admin_audience="a"),
-            "--admin-token-audience: .*cluster",
+            "--admin-token-audience: .*cluster.*--admin-tokens FILE",
         ),
         (SecurityOptions(TlsFiles("c", "k"), admin_tokens="t", admin_audience="a"), "one way"),
         (SecurityOptions(open_metrics=True), "--open-metrics"),

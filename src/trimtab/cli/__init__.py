@@ -22,13 +22,15 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="trimtab", message="trimtab %(version)s")
 def cli() -> None:
-    """Spread gRPC requests evenly over the pods of a Kubernetes service.
+    """Spread gRPC and HTTP requests evenly over the pods of a Kubernetes service.
 
     \b
     See it work, no Kubernetes needed:      trimtab demo
     Run a control plane in a cluster:       trimtab serve --in-cluster
     ... or on manifests:                    trimtab serve --manifests manifests/
     What it knows, and who is connected:    trimtab endpoints; trimtab clients
+    Why a client uses these pods:           trimtab why orders.shop:grpc
+    What load there is, and how evenly:     trimtab top
     Tell a client where it is:              trimtab bootstrap --for grpc
     Find mistakes before they are used:     trimtab check manifests/
     Compare policies before you choose:     trimtab simulate even-100x100
@@ -183,7 +185,9 @@ def clients(node: str, server: AdminServer, output: str) -> None:
       trimtab clients --output json | jq '.clients[] | select(.kind == "envoy")'
 
     A resource is `sent`, then `acked` by the client, or `nacked`: then the client keeps what it
-    had, and its reason is printed below the table. `absent` means that no such cluster is known.
+    had, and its reason is printed below the table. `absent`: no Service port has that name, or the
+    client may not see it; if `trimtab endpoints` lists it, annotate the Service trimtab.dev/export-to,
+    or add a rule to `authorization` in the file behind `trimtab serve --config`.
     Times are since when: of several resources, the one that changed last.
     """
     from trimtab.control.admin_client import ask

@@ -128,7 +128,8 @@ LAST_LINES_S = 2.0
     "--config",
     type=click.Path(path_type=Path),
     envvar="TRIMTAB_SERVE_CONFIG",
-    help="YAML file with further names of clusters, as above.",
+    help="YAML: clusters (names, as above), authorization, admin_readers, status_readers, admin_hosts, "
+    "limits, load_reports, out_of_band.",
 )
 @option(
     "--tls-cert",

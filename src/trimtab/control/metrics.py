@@ -7,8 +7,13 @@ more than ``loads.MAX_ROWS`` of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import product
+
 from trimtab.discovery.kubernetes import metrics as kubernetes
 from trimtab.telemetry import Metric
+from trimtab.xds import type_urls
+from trimtab.xds.server_client import ClientKind
 
 # Change to sent: 1 ms is one quiet stream, 10-200 ms is batching, seconds are slow readers.
 _PUSH_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0)
@@ -219,3 +224,25 @@ METRICS: tuple[Metric, ...] = (
     Metric(SERVER_FAILURES, "counter", "Streams of such reports that failed.", ("reason",)),
     *kubernetes.METRICS,
 )
+
+_TYPES = tuple(map(type_urls.short, type_urls.ORDER))
+_REFUSALS = (
+    "no_token",
+    "no_name",
+    "refused",
+    "audience",
+    "unavailable",
+    "pending",
+    "streams",
+    "streams_per_identity",
+)
+
+FROM_THE_START: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    NACKS: tuple(product(_TYPES, (kind.value for kind in ClientKind))),
+    OVERSIZE: tuple((name,) for name in _TYPES),
+    STATE_WRITES: (("written",), ("failed",)),
+    REFUSED: tuple((reason,) for reason in _REFUSALS),
+    CONFIG_RELOADS: (("applied",), ("rejected",)),
+}
+"""The labels of counters that alerts read: at 0 before anything happens, since to Prometheus a series that
+begins at 1 has not increased. Those of a source are the source's own (``Store``, ``Reflector``)."""

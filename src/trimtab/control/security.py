@@ -62,14 +62,15 @@ class SecurityOptions:
         self._check_one_way(
             ("--admin-tokens", self.admin_tokens), ("--admin-token-audience", self.admin_audience)
         )
-        for flag, audience in (
-            ("--token-audience", self.audience),
-            ("--admin-token-audience", self.admin_audience),
+        for flag, audience, instead in (
+            ("--token-audience", self.audience, "know clients by certificates (--tls-client-ca)"),
+            ("--admin-token-audience", self.admin_audience, "give --admin-tokens FILE"),
         ):
             if audience and self.reviewer is None:
                 raise ConfigError(
-                    f"{flag}: tokens are checked by the cluster that endpoints are read from; "
-                    "give --in-cluster or --kubeconfig"
+                    f"{flag}: tokens are checked by the one cluster that endpoints are read from; give "
+                    "--in-cluster or one --kubeconfig. With several no one API server can check the tokens "
+                    f"of all: {instead}"
                 )
         if self.open_metrics and not self.guards_admin:
             raise ConfigError(

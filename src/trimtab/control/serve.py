@@ -117,6 +117,9 @@ class ControlPlane:
         clock = asyncio.get_running_loop().time
         self.options = options
         self.counters = Counters(metrics.METRICS)
+        for name, rows in metrics.FROM_THE_START.items():
+            for labels in rows:
+                self.counters.add(name, *labels, by=0)
         catalog = Catalog(options.config.aliases(), load_reports=options.config.load_reports)
         self.store = Store(
             catalog,

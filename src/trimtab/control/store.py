@@ -135,6 +135,7 @@ class Store:
         for source in self.sources:
             self._counters.set(metrics.SOURCE_SYNCED, 0, source.name)
             self._counters.set(metrics.ON_TRUST, 0, source.name)
+            self._counters.add(metrics.PROBLEMS, source.name, by=0)
         self._remember()
         tasks = [asyncio.create_task(self._follow(s), name=s.name) for s in self.sources]
         try:

@@ -172,6 +172,8 @@ async def test_k20_versions_that_go_back_within_a_watch_are_noticed_too(api):
 async def test_k23_an_event_that_was_never_sent_is_found_and_mended(api):
     async with viewing(api, timing={"check_s": 0.02}) as view:
         await until(lambda: api.watches == 2)
+        repaired = {metric.name: values for metric, values in view.counters}[metrics.REPAIRS]
+        assert repaired == {("fake", "services"): 0, ("fake", "endpointslices"): 0}  # for alerts
         api.drop_next = 1
         api.put(endpoint_slice("a", "10.0.0.7"))
         api.bookmark()

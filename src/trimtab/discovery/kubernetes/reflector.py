@@ -102,6 +102,7 @@ class Reflector:
         self._empty_ends = 0
         self._opened: float | None = None
         self._reading: asyncio.Timeout | None = None
+        counters.add(metrics.REPAIRS, label, target.resource.plural, by=0)
 
     def contact(self) -> Contact:
         """How it stands with the API server."""
