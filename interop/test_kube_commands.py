@@ -72,7 +72,24 @@ def test_every_command_of_the_pages_works(kube_session, tmp_path):
     assert not failed
     token = (tmp_path / "token").read_text().strip()
     assert token.count(".") == 2
-    assert (tmp_path / "ca.crt").read_text() == (tmp_path / "tls.crt").read_text()
+
+
+def test_a_certificate_renewed_as_the_page_says_needs_nothing_new_of_the_clients(tmp_path):
+    authority, certificate = (line for line in commands() if line.startswith("openssl req"))
+    subprocess.run(shlex.split(authority), cwd=tmp_path, check=True, capture_output=True)
+    trusted = (tmp_path / "ca.crt").read_bytes()
+    first = None
+    for _ in range(2):
+        subprocess.run(shlex.split(certificate), cwd=tmp_path, check=True, capture_output=True)
+        assert (tmp_path / "tls.crt").read_bytes() != first
+        first = (tmp_path / "tls.crt").read_bytes()
+        assert (tmp_path / "ca.crt").read_bytes() == trusted != first
+        # As strict as Python 3.13 is.
+        verify = "openssl verify -x509_strict -purpose sslserver -CAfile ca.crt -verify_hostname"
+        for name in ("trimtab.trimtab-system", "localhost"):  # clients', and port-forward's
+            asked = [*verify.split(), name, "tls.crt"]
+            done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
 
 
 def test_the_pages_name_files_that_there_are():
