@@ -149,6 +149,19 @@ def test_the_api_server_takes_what_operators_are_told(api):
         api.apply(document, dry_run=True)
 
 
+def test_the_api_server_takes_the_objects_of_the_security_page(api):
+    page = (DEPLOY.parent / "docs" / "guides" / "security.md").read_text()
+    found = [
+        document
+        for block in re.findall(r"```yaml\n(apiVersion:.*?)```", page, re.DOTALL)
+        for document in documents(block)
+    ]
+    assert {document["kind"] for document in found} == {"Certificate", "NetworkPolicy"}
+    for document in found:
+        document["metadata"]["namespace"] = "shop"  # which there is
+        api.apply(document, dry_run=True)
+
+
 def test_a_field_that_no_kind_has_is_refused(api):
     (monitor,) = documents((DEPLOY / "monitoring" / "pod-monitor.yaml").read_text())
     monitor["spec"]["podMetricsEndpoints"][0]["tlsConfg"] = {}

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from trimtab.control.config import (
@@ -37,6 +40,17 @@ def test_aliases_are_read_with_port_numbers_and_port_names(tmp_path):
         Alias("ratelimit-eds", "ratelimit", "ratelimit-headless", 1081),
         Alias("orders", "shop", "orders", "grpc"),
     )
+
+
+def test_the_page_lists_every_section_and_its_example_is_taken(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "configuration.md").read_text()
+    sections = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sections == [*Config.__struct_fields__]
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert re.findall(r"^(\w+):", example, re.MULTILINE) == sections
+    path = tmp_path / "trimtab.yaml"
+    path.write_text(example)
+    assert load_config(path) != Config()
 
 
 def test_an_empty_file_configures_nothing(tmp_path):
