@@ -265,8 +265,11 @@ def test_the_admin_pages_open_to_the_reader_s_token_and_to_no_other(in_pod, inst
 def test_what_is_known_is_kept_where_the_deployment_says(in_pod):
     def look():
         metrics = in_pod.get("admin", "/metrics")[1]
-        assert 'trimtab_state_writes_total{result="failed"}' not in metrics
-        return 'trimtab_state_writes_total{result="written"}' in metrics
+        assert 'trimtab_state_writes_total{result="failed"} 0\n' in metrics
+        written = re.search(
+            r'^trimtab_state_writes_total\{result="written"\} (.*)', metrics, re.MULTILINE
+        )
+        return float(written[1]) > 0 or Unmet("0")
 
     eventually(look, within=30, what="the state file is written")
 

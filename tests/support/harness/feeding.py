@@ -53,7 +53,7 @@ class Feeding:
 
     def rejected(self):
         """How many responses were rejected, by type and client."""
-        return dict(self._values(metrics.NACKS))
+        return {labels: n for labels, n in self._values(metrics.NACKS).items() if n}
 
     def accepted(self):
         """How many responses were accepted, by type and client."""
