@@ -8,6 +8,7 @@ import pytest
 from grpc_tools import protoc
 
 import trimtab.prometheus
+from doors.counting import CountingPod
 from doors.scripted import Scripted
 from doors.servers import Servers
 from doors.survivor import Survivor
@@ -56,6 +57,15 @@ def survivor(echo):
     made = Survivor(echo, "a")
     yield made
     made.stop()
+
+
+@pytest.fixture
+def pods(echo):
+    """Two servers, a and b, that count what they execute."""
+    made = [CountingPod(echo, name) for name in "ab"]
+    yield made
+    for pod in made:
+        pod.stop()
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import grpc.experimental
 import pytest
 
 from doors import loop, threads
-from doors.servers import EchoServer
-from doors.settled import connected, idle
+from doors.counting import code_of, executions, opened
+from doors.settled import idle
 from harness.interrupting import interrupted
 from harness.waiting import eventually, pause
 from trimtab import ConfigError, Endpoint, Retry, Snapshot
@@ -43,74 +43,11 @@ pytestmark = [
 ]
 
 
-class Pod(EchoServer):
-    """Fails every call with ``code`` while that is set; counts calls by their text.
-
-    A stream that is to hold does so before its first message, one called ``later`` after it.
-    """
-
-    def __init__(self, echo, name):
-        self.code = None
-        self.trailers = ()
-        self.executions = Counter()
-        self._counting = threading.Lock()
-        super().__init__(echo, name)
-
-    def _enter(self, request, context):
-        with self._counting:
-            self.executions[request.text] += 1
-        if self.code is not None:
-            context.set_trailing_metadata(self.trailers)
-            context.abort(
-                next(c for c in grpc.StatusCode if c.value[0] == self.code), f"{self.name} fails"
-            )
-
-    def Say(self, request, context):  # noqa: N802 - gRPC's name
-        self._enter(request, context)
-        return super().Say(request, context)
-
-    def Count(self, request, context):  # noqa: N802
-        self._enter(request, context)
-        hold = type(request)(hold=True)
-        if request.hold:
-            self._answer(hold, context)
-        for number in range(request.replies):
-            if number == 1 and request.text == "later":
-                self._answer(hold, context)
-            yield self._reply(text=request.text, server=self.name)
-        if request.fail_with:
-            self._answer(type(request)(fail_with=request.fail_with), context)
-
-
 @pytest.fixture(params=DOORS)
 def door(request, echo):
     made = DOORS[request.param](echo)
     yield made
     made.close()
-
-
-@pytest.fixture
-def pods(echo):
-    made = [Pod(echo, name) for name in "ab"]
-    yield made
-    for pod in made:
-        pod.stop()
-
-
-def opened(door, pods, **given):
-    return connected(
-        door.open([pod.target for pod in pods], policy="round_robin", **given), len(pods)
-    )
-
-
-def executions(pods):
-    return sum((pod.executions for pod in pods), Counter())
-
-
-def code_of(channel, request, **more):
-    with pytest.raises(grpc.RpcError) as caught:
-        channel.say(request, **more)
-    return caught.value.code()
 
 
 def test_what_an_endpoint_refuses_another_answers(door, pods, echo):
