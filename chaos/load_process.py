@@ -22,9 +22,10 @@ FIRST_WITHIN_S = 20.0
 class Load:
     """Requests at even intervals, whatever became of the earlier ones."""
 
-    def __init__(self, library, target, metadata, rate, work_ms):
+    def __init__(self, library, target, metadata, rate, work_ms, policy):
         self._clock = time.monotonic  # noqa: TID251 - real processes take real time
-        self._channel = library.insecure_channel(target)
+        given = {} if policy is None else {"policy": policy}
+        self._channel = library.insecure_channel(target, **given)
         self._method = self._channel.unary_unary(f"/{SERVICE}/{METHOD}")
         self._how = {"metadata": tuple(metadata.items())}
         self._payload = str(work_ms).encode()

@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 CLUSTER = "orders.shop:8080"
 NATIVE, ENVOY, TRIMTAB = "native gRPC", "Envoy", "trimtab"
 CLIENTS = (NATIVE, ENVOY, TRIMTAB)
+IN_TURN = "trimtab, whose policy looks at no endpoint"
+POLICIES = {TRIMTAB: None, IN_TURN: "round_robin"}
 PODS, WORK_MS = 8, 5
 CLIENT_ZONE, *_ = ZONES = ("a", "b")
 STARTED_WITHIN_S, STOPPED_WITHIN_S = 30, 30
@@ -60,7 +62,7 @@ class Stage:
 
     Args:
         row: the fault, for what it needs of pods and control plane.
-        clients: which of ``CLIENTS`` send.
+        clients: which of ``CLIENTS`` and ``POLICIES`` send.
         rate: of each [requests/s].
 
     Attributes:
@@ -114,7 +116,7 @@ class Stage:
             envoy, road = self._envoy(directory)
             self._processes.append(envoy.pid)
             stack.callback(envoy.stop)
-        library = "trimtab.aio" if client == TRIMTAB else "grpc.aio"
+        library = "trimtab.aio" if client in POLICIES else "grpc.aio"
         load = Talk(
             f"load through {client}",
             [sys.executable, "-m", "chaos.load_process", library],
@@ -133,6 +135,7 @@ class Stage:
             metadata=road.metadata,
             rate=self._rate,
             work_ms=WORK_MS,
+            policy=POLICIES.get(client),
         )
         return _Entered(stack, load)
 
