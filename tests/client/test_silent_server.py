@@ -12,9 +12,10 @@ from doors.calling import CALLERS, Load, connected, node_at
 from doors.servers import EchoServer
 from doors.silencers import CutOff, Frozen
 from doors.victim import Victims
-from harness.waiting import eventually, pause
+from harness.waiting import Deadline, eventually, pause
 
 DOORS = {**threads.DOORS, **loop.DOORS}
+GIVEN_UP_WITHIN_S = 12  # of the channel's opening: 2 s by our time out, 20 s by gRPC's own
 
 # See test_doors.
 pytestmark = [
@@ -165,18 +166,24 @@ def test_servers_that_end_every_connection_soon_fail_no_request(door, servers, e
     assert load.errors == []
 
 
+def given_up(channel, port, since):
+    node = node_at(channel, port)
+    eventually(lambda: node.transport.failing, within=20, what="it is given up")
+    assert not since.passed, since.elapsed
+
+
 def test_a_server_that_never_greets_gets_no_requests_and_is_given_up_soon(door, servers, echo):
     deaf = socket.create_server(("127.0.0.1", 0))
     try:
         port = deaf.getsockname()[1]
         good = servers.open("good")
+        since = Deadline(GIVEN_UP_WITHIN_S)
         channel = door.open([good.target, f"127.0.0.1:{port}"])
         connected(channel, 1)
-        node = node_at(channel, port)
         assert {channel.say(echo[0].Request(), timeout=10).server for _ in range(50)} == {"good"}
-        # gRPC's own patience is 20 s.
-        eventually(lambda: node.transport.failing, within=20, what="it is given up")
-        assert node.picks == 0
+        given_up(channel, port, since)
+        assert {channel.say(echo[0].Request(), timeout=10).server for _ in range(50)} == {"good"}
+        assert node_at(channel, port).picks == 0
     finally:
         deaf.close()
 
@@ -196,6 +203,7 @@ def test_tls_that_never_completes_holds_up_nobody(door, echo):
     deaf = socket.create_server(("127.0.0.1", 0))
     try:
         port = deaf.getsockname()[1]
+        since = Deadline(GIVEN_UP_WITHIN_S)
         channel = door.open(
             [good.target, f"127.0.0.1:{port}"],
             credentials=grpc.ssl_channel_credentials(authority.cert_pem.bytes()),
@@ -203,8 +211,8 @@ def test_tls_that_never_completes_holds_up_nobody(door, echo):
         )
         connected(channel, 1)
         assert {channel.say(echo[0].Request(), timeout=10).server for _ in range(50)} == {"good"}
-        node = node_at(channel, port)
-        eventually(lambda: node.transport.failing, within=20, what="it is given up")
+        given_up(channel, port, since)
+        assert node_at(channel, port).picks == 0
     finally:
         deaf.close()
         good.stop()

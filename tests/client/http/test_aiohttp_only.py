@@ -133,3 +133,20 @@ async def test_a_request_through_a_proxy_goes_where_the_proxy_sends_it(servers):
                 assert (seen["server"], seen["host"]) == (server, "orders.shop:8080")
     (cluster,) = balanced._clusters
     assert sum(cluster.balancer.zone_picks.values()) == 1
+
+
+async def test_a_proxy_of_the_environment_gets_requests_where_the_session_asks_for_it(
+    servers, monkeypatch
+):
+    a, proxy = servers.open("a", "proxy")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://{proxy.target}")
+    async with Middleware(endpoints={"orders.shop:8080": [a.target]}) as balanced:
+        for asks, server in ((False, "a"), (True, "proxy")):
+            async with (
+                aiohttp.ClientSession(middlewares=[balanced], trust_env=asks) as session,
+                session.get(URL + "/") as response,
+            ):
+                seen = await response.json(content_type=None)
+                assert (seen["server"], seen["host"]) == (server, "orders.shop:8080")
