@@ -189,7 +189,7 @@ bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables
 	@$(BIN)/python bench/server_cpu.py --rounds 40 --write docs/results/load-reports.md
 	@$(BIN)/python bench/http_clients.py --write docs/results/http.md
 	@$(BIN)/python bench/http_faults.py --write docs/results/http-faults.md
-	@$(BIN)/python bench/silent_pod.py --write docs/results/silent-pod.md
+	@interop/private_network $(BIN)/python bench/silent_pod.py --write docs/results/silent-pod.md
 	@$(BIN)/python bench/rolling_restart.py --write docs/results/rolling-restart.md
 	@$(BIN)/python bench/push.py --rounds 25 --reporting 100 --write docs/results/push.md
 	@$(BIN)/python bench/crowd.py --write docs/results/crowd.md
@@ -199,6 +199,7 @@ bench: $(VENV)/.ready $(ENVOY)/.ready-$(ENVOY_VERSION) ## Benchmarks; the tables
 	@$(BIN)/python bench/hedging.py --write docs/results/hedging.md
 	@$(BIN)/python bench/one_kill.py --write docs/results/one-kill.md
 	@$(BIN)/python bench/cold_start.py --write docs/results/cold-start.md
+	@$(BIN)/python bench/outage.py --write docs/results/outage.md
 	@$(BIN)/python -m chaos.executions --write docs/results/executions.md
 	@$(BIN)/python bench/telemetry_cost.py --write docs/results/telemetry-cost.md
 	@$(BIN)/python bench/control_upgrade.py --old 3e7c7f4 --clients 1000 --write docs/results/control-upgrade.md

@@ -83,11 +83,10 @@ class Server:
         self._process.communicate()
 
 
-def channel(who: str, module: Any, ours: Any, ports: list[int], again: bool) -> Any:
-    config = RETRY if again else {}
+def channel(who: str, module: Any, ours: Any, ports: list[int], config: dict[str, Any]) -> Any:
     targets = [f"127.0.0.1:{port}" for port in ports]
     if who == "trimtab":
-        options = [("grpc.service_config", json.dumps(config))] if again else None
+        options = [("grpc.service_config", json.dumps(config))] if config else None
         return ours.insecure_channel("bench", options, endpoints=targets)
     told = ("grpc.service_config", json.dumps({**BALANCING, **config}))
     return module.insecure_channel("ipv4:" + ",".join(targets), options=[OWN, told])
@@ -141,12 +140,13 @@ def load_blocking(made: Any, rate: float, seconds: float, kill: Any) -> Counter[
 async def one_run(peer: str, servers: list[Server], args: Any, victim: Server) -> Counter[str]:
     who, door, again = PEERS[peer]
     ports = [server.port for server in servers]
+    config = RETRY if again else {}
     if door == "asyncio":
-        async with channel(who, grpc.aio, trimtab.aio, ports, again) as made:
+        async with channel(who, grpc.aio, trimtab.aio, ports, config) as made:
             await made.channel_ready()
             await passed(1.0)  # until all are connected
             return await load_aio(made, args.rate, args.seconds, victim.kill)
-    with channel(who, grpc, trimtab, ports, again) as made:
+    with channel(who, grpc, trimtab, ports, config) as made:
         grpc.channel_ready_future(made).result(10)
         await passed(1.0)
         return await asyncio.to_thread(load_blocking, made, args.rate, args.seconds, victim.kill)
