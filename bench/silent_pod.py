@@ -1,10 +1,9 @@
 """One pod of ten stops without a word: whose requests fail, for how long, and when is it used again?
 
-Real processes and sockets. Nine servers in one process, the tenth in its own. After some seconds of load
-the tenth falls silent: ``frozen`` by SIGSTOP, ``swallowed`` behind a proxy that takes everything and
-passes nothing on, neither data nor ends of connections. Seconds later it is well again. Requests, gRPC
-calls or GETs over HTTP/1.1, come open loop at a fixed rate, each with a deadline and no retry; one fails that ends with an error or takes
-longer than a second. The second in which it *began* counts.
+Real processes and sockets. After some seconds of load one pod falls silent (``silenced.py`` says in which ways);
+seconds later it is well again. Requests, gRPC calls or GETs over HTTP/1.1, come open loop at a fixed rate, each
+with a deadline; but for the hedged client none is retried. One fails that ends with an error or takes longer than a
+second. The second in which it *began* counts.
 """
 
 from __future__ import annotations
@@ -13,15 +12,14 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import subprocess
+import multiprocessing
+import shutil
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import cycle
 from random import Random
 from typing import Any
@@ -30,131 +28,30 @@ import aiohttp
 import grpc
 import grpc.aio
 import httpx
-from aiohttp import web
 
 import trimtab
 import trimtab.aio
 import trimtab.aiohttp
 import trimtab.httpx
 from machine import publish
+from silenced import DROPPED, METHOD, PODS, WAYS, Pods, passed
 
-METHOD = "/trimtab.bench.Work/Do"
-PODS = 10
 DEADLINE_S, SLOW_S = 5.0, 1.0
 OK = 200
 Get = Callable[[], Awaitable[bytes | None]]
 ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
-WAYS = ("frozen", "swallowed")
+AGAIN = trimtab.Retry(attempts=2, hedge_quantile=0.95)
+ASYNCIO, HEDGED, THREADS = "trimtab, asyncio", "trimtab, asyncio, hedged", "trimtab, threads"
 NATIVE = "native round_robin, asyncio"
 HTTPX, AIOHTTP, PLAIN_HTTPX = "httpx, trimtab", "aiohttp, trimtab", "httpx, plain, in turn"
-OVER_HTTP = (HTTPX, AIOHTTP, PLAIN_HTTPX)
-CLIENTS = ("trimtab, asyncio", "trimtab, threads", NATIVE, *OVER_HTTP)
-WARM_S, SILENT_S, AFTER_S = 3, 8, 7
-
-
-async def passed(seconds: float) -> None:
-    done = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(seconds, done.set_result, None)
-    await done
-
-
-# The servers
-
-
-async def serve(count: int, first: int, service_s: float) -> None:
-    servers, ports = [], []
-    for number in range(first, first + count):
-
-        async def do(_request: bytes, _context: Any, name: bytes = b"%d" % number) -> bytes:
-            await passed(service_s)
-            return name
-
-        server = grpc.aio.server()
-        handler = grpc.unary_unary_rpc_method_handler(do)
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("trimtab.bench.Work", {"Do": handler}),)
-        )
-        ports.append(server.add_insecure_port("127.0.0.1:0"))
-        await server.start()
-        servers.append(server)
-    print(json.dumps(ports), flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    for server in servers:
-        await server.stop(None)
-
-
-async def serve_http(count: int, first: int, service_s: float) -> None:
-    runners, ports = [], []
-    for number in range(first, first + count):
-
-        async def do(_request: web.Request, name: bytes = b"%d" % number) -> web.Response:
-            await passed(service_s)
-            return web.Response(body=name)
-
-        app = web.Application()
-        app.router.add_get("/", do)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        ports.append(runner.addresses[0][1])
-        runners.append(runner)
-    print(json.dumps(ports), flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    for runner in runners:
-        await runner.cleanup()
-
-
-async def swallow(port: int) -> None:
-    """A proxy in front of a server; each line of input makes it silent, or open again."""
-    opened = asyncio.Event()
-    opened.set()
-
-    async def copy(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
-        while data := await source.read(65536):
-            await opened.wait()
-            to.write(data)
-        await opened.wait()
-        to.close()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await opened.wait()
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        with contextlib.suppress(asyncio.CancelledError):  # the end, which needs no traceback
-            await asyncio.gather(
-                copy(reader, inner_writer), copy(inner_reader, writer), return_exceptions=True
-            )
-
-    proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
-    print(json.dumps([proxy.sockets[0].getsockname()[1]]), flush=True)
-    while await asyncio.to_thread(sys.stdin.readline):
-        opened.clear() if opened.is_set() else opened.set()
-
-
-class Child:
-    def __init__(self, *arguments: object) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.ports: list[int] = json.loads(self.process.stdout.readline())
-
-    def tell(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def send(self, number: int) -> None:
-        os.kill(self.process.pid, number)
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(10)
+AIOHTTP_TOLD = "aiohttp, trimtab, sock_connect=1"
+OVER_HTTP = (HTTPX, AIOHTTP, AIOHTTP_TOLD, PLAIN_HTTPX)
+OTHERS = (NATIVE, PLAIN_HTTPX)
+CLIENTS = (ASYNCIO, HEDGED, THREADS, NATIVE, *OVER_HTTP)
+WARM_S, SILENT_S, AFTER_S = 2, 8, 7
+# The targets: failures, of a client that declares nothing; and the pod's return.
+MOST_FIRST_PCT, NONE_AFTER_S = 0.5, 2
+BACK_WITHIN_S, MOST_SHARES = 5, 1.5
 
 
 # The clients
@@ -172,7 +69,7 @@ class Seen:
         self.sent[second] += 1
         if answer is None or took_s > SLOW_S:
             self.failed[second] += 1
-        elif answer == b"%d" % (PODS - 1):
+        if answer == b"%d" % (PODS - 1):
             self.victim[second] += 1
 
 
@@ -219,9 +116,10 @@ async def over_grpc(channel: grpc.aio.Channel) -> AsyncIterator[Get]:
 @contextlib.asynccontextmanager
 async def over_http(client: str, targets: list[str], policy: str | None) -> AsyncIterator[Get]:
     host = "work.shop:80"
-    if client == AIOHTTP:
+    if client in {AIOHTTP, AIOHTTP_TOLD}:
         balanced = trimtab.aiohttp.Middleware(endpoints={host: targets}, policy=policy)
-        timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
+        longest = 1 if client == AIOHTTP_TOLD else None
+        timeout = aiohttp.ClientTimeout(total=DEADLINE_S, sock_connect=longest)
         connector = aiohttp.TCPConnector(limit=0)
         async with balanced, aiohttp.ClientSession(
             middlewares=[balanced], timeout=timeout, connector=connector
@@ -249,8 +147,9 @@ async def over_http(client: str, targets: list[str], policy: str | None) -> Asyn
 
         async def get_httpx() -> bytes | None:
             try:
-                answer = await session_.get(next(urls))
-            except httpx.TransportError:
+                async with asyncio.timeout(DEADLINE_S):  # its own timeout is of each step
+                    answer = await session_.get(next(urls))
+            except (httpx.TransportError, TimeoutError):
                 return None
             return answer.content if answer.status_code == OK else None
 
@@ -285,20 +184,16 @@ def load_on_threads(channel: grpc.Channel, rate: float, act: Callable[[int], Non
 
 
 def measure(client: str, way: str, rate: float, service_ms: float, policy: str | None) -> Seen:
-    serving = "--serve-http" if client in OVER_HTTP else "--serve"
-    many, one = Child(serving, PODS - 1, 0, service_ms), Child(serving, 1, PODS - 1, service_ms)
-    proxy = Child("--swallow", one.ports[0]) if way == "swallowed" else None
-    try:
-        ports = [*many.ports, *(proxy or one).ports]
+    with Pods(way, http=client in OVER_HTTP, service_ms=service_ms) as pods:
 
         def act(second: int) -> None:
             if second == WARM_S:
-                proxy.tell() if proxy else one.send(signal.SIGSTOP)
+                pods.fall_silent()
             if second == WARM_S + SILENT_S:
-                proxy.tell() if proxy else one.send(signal.SIGCONT)
+                pods.speak()
 
-        endpoints = [f"127.0.0.1:{port}" for port in ports]
-        if client == "trimtab, threads":
+        endpoints = pods.endpoints
+        if client == THREADS:
             channel = trimtab.insecure_channel("work", endpoints=endpoints, policy=policy)
             return load_on_threads(channel, rate, act)
 
@@ -312,82 +207,142 @@ def measure(client: str, way: str, rate: float, service_ms: float, policy: str |
                 )
                 calls = over_grpc(grpc.aio.insecure_channel(where, options))
             else:
-                made = trimtab.aio.insecure_channel("work", endpoints=endpoints, policy=policy)
+                again = AGAIN if client == HEDGED else None
+                made = trimtab.aio.insecure_channel(
+                    "work", endpoints=endpoints, policy=policy, retry=again
+                )
                 calls = over_grpc(made)
             async with calls as get:
                 return await load_on_loop(get, rate, act)
 
         return asyncio.run(on_loop())
-    finally:
-        if proxy:
-            proxy.end()
-        many.end()
-        one.end()
 
 
-def row(client: str, way: str, runs: list[Seen]) -> str:
-    def failed(*seconds: int) -> str:
-        sent = sum(r.sent[s] for r in runs for s in seconds)
-        bad = sum(r.failed[s] for r in runs for s in seconds)
-        return f"{bad} of {sent} ({100 * bad / max(1, sent):.2f} %)"
+def alone(what: Callable[..., Seen], *arguments: object) -> Seen:
+    """In a process of its own: an earlier run's event loop leaves work of gRPC's to the next one."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(what, *arguments).result()
 
-    silent = range(WARM_S + 2, WARM_S + SILENT_S)
-    after = range(WARM_S + SILENT_S, WARM_S + SILENT_S + AFTER_S)
-    back = [
-        next((s - after[0] for s in after if PODS * r.victim[s] > 0.5 * r.sent[s]), None)
-        for r in runs
-    ]
-    again = ", ".join("not" if b is None else f"{b + 1}" for b in back)
-    return (
-        f"| {way} | {client} | {failed(WARM_S)} | {failed(WARM_S + 1)} | {failed(*silent)} "
-        f"| {failed(*after)} | {again} |"
-    )
+
+class Found:
+    """What the runs of one client and way came to."""
+
+    def __init__(self, client: str, way: str, runs: list[Seen]) -> None:
+        self.client = client
+        self._way = way
+        self._runs = runs
+        self._after = range(WARM_S + SILENT_S, WARM_S + SILENT_S + AFTER_S)
+
+    def _count(self, seconds: Iterable[int]) -> tuple[int, int]:
+        """Requests that failed, and all."""
+        picked = list(seconds)
+        failed = sum(run.failed[s] for run in self._runs for s in picked)
+        return failed, sum(run.sent[s] for run in self._runs for s in picked)
+
+    def _failed(self, *seconds: int) -> str:
+        failed, sent = self._count(seconds)
+        return f"{failed} of {sent} ({100 * failed / max(1, sent):.2f} %)"
+
+    def _back(self) -> list[int | None]:
+        """By run: in which second of its return the pod has half of its fair share."""
+        return [
+            next((n for n, s in enumerate(self._after, 1) if share(run, s) > 0.5 / PODS), None)
+            for run in self._runs
+        ]
+
+    def _most(self) -> float:
+        return max(share(run, s) for run in self._runs for s in self._after)
+
+    def without_failures(self) -> bool:
+        """Whether the target of failures is reached."""
+        if self.client == HEDGED:
+            return self._count(range(self._after[-1] + 1))[0] == 0
+        first, sent = self._count([WARM_S])
+        later, _ = self._count(range(WARM_S + NONE_AFTER_S, self._after[-1] + 1))
+        return 100 * first <= MOST_FIRST_PCT * sent and later == 0
+
+    def well_returned(self) -> bool:
+        """Whether the target of the return is reached."""
+        in_time = all(n is not None and n <= BACK_WITHIN_S for n in self._back())
+        return in_time and self._most() <= MOST_SHARES / PODS
+
+    def missed(self) -> str:
+        """What of the targets, for the list of those that trimtab misses."""
+        told = [("failures", self.without_failures()), ("return", self.well_returned())]
+        what = " and ".join(name for name, reached in told if not reached)
+        return f"{self._way}, {self.client} ({what})" if what else ""
+
+    def row(self) -> str:
+        silent = range(WARM_S + NONE_AFTER_S, WARM_S + SILENT_S)
+        again = ", ".join("not" if n is None else str(n) for n in self._back())
+        taken = sum(run.victim[s] for run in self._runs for s in self._after)
+        _, sent = self._count(self._after)
+        return (
+            f"| {self._way} | {self.client} | {self._failed(WARM_S)} | {self._failed(WARM_S + 1)} "
+            f"| {self._failed(*silent)} | {self._failed(*self._after)} | {said(self.without_failures())} "
+            f"| {again} | {100 * taken / max(1, sent):.1f} % | {100 * self._most():.1f} % "
+            f"| {said(self.well_returned())} |"
+        )
+
+
+def share(run: Seen, second: int) -> float:
+    """The silent pod's part of the requests that began in this second."""
+    return run.victim[second] / max(1, run.sent[second])
+
+
+def said(reached: bool) -> str:
+    return "reached" if reached else "**missed**"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", nargs=3, type=float, help=argparse.SUPPRESS)
-    parser.add_argument("--serve-http", nargs=3, type=float, help=argparse.SUPPRESS)
-    parser.add_argument("--swallow", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=float, default=500.0, help="requests a second")
     parser.add_argument("--service-ms", type=float, default=10.0)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3, help="of each of trimtab's clients")
+    parser.add_argument("--others-runs", type=int, default=1, help="of clients without trimtab")
     parser.add_argument("--policy", default=None)
     parser.add_argument("--client", action="append", choices=CLIENTS)
     parser.add_argument("--way", action="append", choices=WAYS)
     parser.add_argument("--write", help="a Markdown file for the table")
     given = parser.parse_args()
-    if given.serve:
-        asyncio.run(serve(int(given.serve[0]), int(given.serve[1]), given.serve[2] / 1e3))
-        return
-    if given.serve_http:
-        count, first, service_ms = given.serve_http
-        asyncio.run(serve_http(int(count), int(first), service_ms / 1e3))
-        return
-    if given.swallow:
-        asyncio.run(swallow(given.swallow))
-        return
-    rows = [
-        row(
-            client,
-            way,
-            [
-                measure(client, way, given.rate, given.service_ms, given.policy)
-                for _ in range(given.runs)
-            ],
-        )
-        for way in given.way or WAYS
-        for client in given.client or CLIENTS
-    ]
+    ways = given.way or WAYS
+    if DROPPED in ways and shutil.which("iptables") is None:
+        parser.error("iptables is not installed (Debian: apt-get install iptables)")
+    found = []
+    for way in ways:
+        for client in given.client or CLIENTS:
+            if client == AIOHTTP_TOLD and way != DROPPED and not given.client:
+                continue  # connections can be made; it means nothing
+            runs = given.others_runs if client in OTHERS else given.runs
+            seen = [
+                alone(measure, client, way, given.rate, given.service_ms, given.policy)
+                for _ in range(runs)
+            ]
+            found.append(Found(client, way, seen))
+            print(found[-1].row(), file=sys.stderr, flush=True)
+    missed = [what for each in found if each.client not in OTHERS and (what := each.missed())]
     body = (
         f"One of {PODS} pods is silent for {SILENT_S} s; {given.rate:g} requests a second of "
-        f"{given.service_ms:g} ms, deadline {DEADLINE_S:g} s, no retries, no caller settings (over HTTP a GET whose connection breaks is repeated once). Failed: an error, or "
-        f"more than {SLOW_S:g} s. {given.runs} runs of each.\n\n"
-        "| way | client | failed in the first second | in the second | from then on | after its "
-        "return | used again within [s], by run |\n|---|---|---|---|---|---|---|\n"
+        f"{given.service_ms:g} ms, deadline {DEADLINE_S:g} s. No retries (over HTTP a GET whose connection breaks is "
+        "repeated once) and no caller settings, but for two clients: *hedged* declares its calls safe to repeat, "
+        f"`Retry(attempts={AGAIN.attempts}, hedge_quantile={AGAIN.hedge_quantile:g})`; `sock_connect=1` of aiohttp, "
+        "without which it waits for a connection as long as for the whole request, has a row where none can be made. Failed: an "
+        f"error, or more than {SLOW_S:g} s; a request counts in the second in which it began. Runs: {given.runs} of "
+        f"each of trimtab's clients, {given.others_runs} of each other one.\n\n"
+        "- frozen: SIGSTOP\n"
+        "- swallowed: a proxy before it takes everything, connections too, and passes nothing on\n"
+        "- dropped: the kernel drops its packets both ways, those of new connections too\n\n"
+        "| way | client | failed in the first second | in the second | from then on | after its return | failures "
+        "| used again in second, by run | its part of the requests after its return | the most in one second | return |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|\n"
     )
-    body += "\n".join(rows)
-    body += "\n\nTarget: at most 0.5 % in the first second, none after two."
+    body += "\n".join(each.row() for each in found)
+    body += (
+        f"\n\nTarget of failures: at most {MOST_FIRST_PCT:g} % in the first second, none after {NONE_AFTER_S} s, no "
+        "caller setting; of the hedged client none at all. Target of the return: half of its fair share (which is "
+        f"{100 / PODS:g} %) within {BACK_WITHIN_S} s, and no burst: in no second more than {MOST_SHARES:g} fair shares.\n\n"
+        f"Missed by trimtab: {'; '.join(missed) or 'none'}."
+    )
     publish("A silent pod", body, given.write, "grpcio", "httpx", "aiohttp")
 
 

@@ -27,6 +27,7 @@ import grpc.aio
 
 import trimtab.aio
 from machine import publish
+from silenced import passed
 from trimtab.load_codec import HEADER, encode
 from trimtab.model import PolicyConfig
 from trimtab.server.load_meter import LoadMeter
@@ -39,16 +40,6 @@ SERVERS, WORKERS = 8, 4
 SERVICE_S, SLOWER = 0.020, 3.0
 ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 PEERS = ("trimtab token", "trimtab p2c", "native round_robin", "Envoy least request")
-
-
-async def passed(seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    timer = loop.call_later(seconds, done.set_result, None)
-    try:
-        await done
-    finally:
-        timer.cancel()  # a hedge that lost is cancelled
 
 
 # The servers
