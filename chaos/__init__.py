@@ -1,1 +1,1 @@
-"""Faults of real processes under the same load through three clients; see ``python -m chaos --help``."""
+"""Faults of real processes under the same load through several clients; see ``python -m chaos --help``."""

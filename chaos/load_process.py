@@ -22,10 +22,11 @@ FIRST_WITHIN_S = 20.0
 class Load:
     """Requests at even intervals, whatever became of the earlier ones."""
 
-    def __init__(self, library, target, metadata, rate, work_ms, policy):
+    def __init__(self, library, target, metadata, rate, work_ms, policy, config):
         self._clock = time.monotonic  # noqa: TID251 - real processes take real time
         given = {} if policy is None else {"policy": policy}
-        self._channel = library.insecure_channel(target, **given)
+        options = [("grpc.service_config", config)] if config else []
+        self._channel = library.insecure_channel(target, options, **given)
         self._method = self._channel.unary_unary(f"/{SERVICE}/{METHOD}")
         self._how = {"metadata": tuple(metadata.items())}
         self._payload = str(work_ms).encode()

@@ -58,9 +58,9 @@ def _freeze_half(stage):
         server.process.thaw()
 
 
-def _drop(way):
+def _drop(way, share=1):
     def harm(stage):
-        with lost(way, stage.pods[0].pod.port):
+        with lost(way, stage.pods[0].pod.port, share):
             pause(8)
 
     return harm
@@ -105,6 +105,15 @@ def _zone(stage):
 
 def _fail(stage):
     _replaced(stage, failing=True)
+
+
+def _fail_all(stage):
+    """Nobody can do better than fail; what counts is when it is over."""
+    for failing in (True, False):
+        for at, server in enumerate(stage.pods):
+            server.process.kill()
+            stage.pods[at] = server.again(failing=failing)
+        pause(8)
 
 
 def _slow(stage):
@@ -303,10 +312,17 @@ ROWS = (
     Row("drop", "one pod's packets dropped both ways for 8 s", _drop("both ways"), netns=True),
     Row("drop-to", "packets to one pod dropped for 8 s", _drop("to"), netns=True),
     Row("drop-from", "packets from one pod dropped for 8 s", _drop("from"), netns=True),
+    Row(
+        "loss",
+        "a fifth of one pod's packets dropped, by chance, both ways for 8 s",
+        _drop("both ways", share=0.2),
+        netns=True,
+    ),
     Row("reset", "every packet to one pod answered with RST for 8 s", _reset, netns=True),
     Row("mute", "one pod's port accepts connections and says nothing for 8 s", _mute),
     Row("trickle", "one pod's port answers five bytes a second for 8 s (a slow loris)", _trickle),
     Row("fail", "one pod fails every request at once from then on, for 12 s", _fail),
+    Row("fail-all", "all pods fail every request at once, for 8 s", _fail_all),
     Row("slow", "one pod takes 1.5 s longer from then on, for 12 s", _slow),
     Row("goaway", "every pod ends each connection after 0.5 s, for 8 s", _nothing, options=AGED),
     Row(

@@ -1,5 +1,6 @@
-"""What a fault happens to: eight pods, a control plane, and three clients with the same load."""
+"""What a fault happens to: eight pods, a control plane, and clients with the same load."""
 
+import json
 import sys
 import tempfile
 import time
@@ -22,11 +23,28 @@ from harness.waiting import pause
 ROOT = Path(__file__).parents[1]
 CLUSTER = "orders.shop:8080"
 NATIVE, ENVOY, TRIMTAB = "native gRPC", "Envoy", "trimtab"
-CLIENTS = (NATIVE, ENVOY, TRIMTAB)
+DECLARED = "trimtab with retries"
+CLIENTS = (NATIVE, ENVOY, TRIMTAB, DECLARED)
 IN_TURN = "trimtab, whose policy looks at no endpoint"
-POLICIES = {TRIMTAB: None, IN_TURN: "round_robin"}
+POLICIES = {TRIMTAB: None, DECLARED: None, IN_TURN: "round_robin"}
 PODS, WORK_MS = 8, 5
 CLIENT_ZONE, *_ = ZONES = ("a", "b")
+SAFE = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.005s",
+                    "maxBackoff": "0.1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
 STARTED_WITHIN_S, STOPPED_WITHIN_S = 30, 30
 
 
@@ -136,6 +154,7 @@ class Stage:
             rate=self._rate,
             work_ms=WORK_MS,
             policy=POLICIES.get(client),
+            config=SAFE if client == DECLARED else "",
         )
         return _Entered(stack, load)
 

@@ -8,9 +8,12 @@ import subprocess
 WAYS = {"to": ("dport",), "from": ("sport",), "both ways": ("dport", "sport")}
 
 
-def lost(way, port):
-    """While this lasts, packets ``to`` the server, ``from`` it, or ``both ways`` are lost."""
-    return _rules([[f"--{side}", str(port), "-j", "DROP"] for side in WAYS[way]])
+def lost(way, port, share=1):
+    """While this lasts, packets ``to`` the server, ``from`` it, or ``both ways`` are lost: all, or a share of them."""
+    by_chance = (
+        [] if share == 1 else ["-m", "statistic", "--mode", "random", "--probability", f"{share}"]
+    )
+    return _rules([[f"--{side}", str(port), *by_chance, "-j", "DROP"] for side in WAYS[way]])
 
 
 def rejected(port):
