@@ -6,6 +6,7 @@ import pytest
 from xds_client_contract import (  # noqa: F401 - the tests that it can pass
     MISSING,
     test_a_control_plane_that_goes_and_comes_costs_no_request,
+    test_a_pod_that_fails_is_left_out_and_the_only_one_never,
     test_a_service_that_was_unknown_is_reached_once_it_exists,
     test_changes_are_followed_under_load_without_an_error,
     test_every_configuration_is_accepted_and_every_endpoint_gets_requests,

@@ -9,6 +9,7 @@ import itertools
 import pytest
 
 from harness.client import Road
+from harness.outliers import errors, leaves_out, reaches
 from harness.waiting import Unmet, eventually
 
 ORDERS = Road("xds:///orders.shop:8080")
@@ -95,6 +96,19 @@ def test_everything_that_is_sent_is_accepted(client, control_plane):
     assert {"Listener", "Cluster", "ClusterLoadAssignment"} <= {
         r["type"] for r in stream["resources"]
     }
+
+
+def test_a_pod_that_fails_is_left_out_and_the_only_one_never(client, orders, backends, manifests):
+    broken, alone = backends.open_failing("broken"), backends.open_failing("alone")
+    manifests.write("orders", "shop", [*orders.values(), broken])
+    manifests.write("alone", "shop", [alone])
+    reaches(client, ORDERS, "broken")
+    leaves_out(client, ORDERS)
+    only = Road("xds:///alone.shop:8080")
+    reaches(client, only, "alone")
+    seen = errors(client, only)
+    assert len(seen) > 20
+    assert all("alone is broken" in error for error in seen), set(seen)
 
 
 POLICIES = {

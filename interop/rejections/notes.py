@@ -10,6 +10,8 @@ SERVER = "tests/control/test_server.py::"
 CHANGES = "tests/native/test_cluster_changes.py::"
 PEERS = "tests/server/test_weighted_peers.py::"
 LOSS = "tests/native/test_control_plane_loss.py::"
+OUTLIERS = "tests/native/test_outlier_detection.py::"
+CONTRACT = "interop/xds_client_contract.py::"
 BEHAVIOURS = "interop/test_rejection_behaviours.py::"
 TABLE = BEHAVIOURS + "test_a_client_behaves_as_the_table_says"
 
@@ -43,7 +45,7 @@ NOTES = (
     ),
     Note(
         "Outlier detection without its success rate fields",
-        "The process of Node's gRPC ends with a TypeError. trimtab sends no outlier detection.",
+        "The process of Node's gRPC ends with a TypeError. trimtab's outlier detection has every field.",
         (
             BEHAVIOURS + "test_outlier_detection_without_success_rate_fields_ends_a_node_process",
             NEVER + "test_no_cluster_that_any_client_rejects_is_sent",
@@ -51,9 +53,15 @@ NOTES = (
     ),
     Note(
         "Effects of outlier detection in native gRPC",
-        "Locality weights aren't balanced anew after an ejection, and the success rate counts only "
-        "if its enforcement is set. trimtab sends no outlier detection.",
-        (NEVER + "test_no_cluster_that_any_client_rejects_is_sent",),
+        "Locality weights aren't balanced anew after an ejection: the other pods of its zone take its "
+        "requests. The success rate counts only if its enforcement is set. trimtab sends that as 0 and goes "
+        "by the percentage of failures, where two pods or more had 20 requests each in 5 s.",
+        (
+            NEVER + "test_no_cluster_that_any_client_rejects_is_sent",
+            OUTLIERS + "test_a_pod_that_fails_is_left_out",
+            OUTLIERS + "test_the_only_pod_is_never_left_out",
+            CONTRACT + "test_a_pod_that_fails_is_left_out_and_the_only_one_never",
+        ),
     ),
     Note(
         "A changed cluster in Envoy",

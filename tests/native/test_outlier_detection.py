@@ -1,62 +1,47 @@
-"""A pod that fails whatever it is asked is left out by Envoy; never the only one."""
+"""A pod that fails whatever it is asked is left out by Envoy and native gRPC; never the only one."""
 
 import pytest
 
-from harness.waiting import Unmet, eventually
+from harness.client import Road
+from harness.outliers import errors, leaves_out, reaches
 
 pytestmark = pytest.mark.processes
 
-IN_A_ROW = 20
+
+@pytest.fixture
+def broken(backends):
+    """A pod that answers each request with UNAVAILABLE."""
+    return backends.open_failing("broken")
 
 
-def in_a_row(native, road):
-    """How many of some calls end well."""
-    answers = [native.call(road) for _ in range(IN_A_ROW)]
-    return sum(answer.server is not None for answer in answers)
+@pytest.fixture(params=["envoy", "native"])
+def road(request):
+    """From native gRPC to the Service, through Envoy or by its own balancing."""
+    if request.param == "native":
+        return Road("xds:///orders.shop:grpc")
+    return request.getfixturevalue("envoys")["envoy-ads-delta"].road("orders.shop:8080")
 
 
-def test_envoy_leaves_out_a_pod_that_fails(native, envoys, orders, backends, manifests):
-    broken = backends.open_failing("broken")
+def test_a_pod_that_fails_is_left_out(native, road, orders, broken, manifests):
     manifests.write("orders", "shop", [*orders.values(), broken])
-    road = envoys["envoy-ads-delta"].road("orders.shop:8080")
-    eventually(
-        lambda: native.call(road).error is not None, within=20, what="a request at the broken pod"
-    )
-
-    def healed():
-        served = in_a_row(native, road)
-        return served == IN_A_ROW or Unmet(f"{served} of {IN_A_ROW} served")
-
-    eventually(healed, within=20, what="only good answers")
+    reaches(native, road, "broken")
+    leaves_out(native, road)
 
 
-def test_the_broken_pod_stays_where_the_service_wants_no_outlier_detection(
-    native, envoys, orders, backends, manifests
+def test_it_stays_where_the_service_wants_no_outlier_detection(
+    native, road, orders, broken, manifests
 ):
-    broken = backends.open_failing("broken")
-    manifests.write(
-        "orders",
-        "shop",
-        [*orders.values(), broken],
-        annotations={"trimtab.dev/outlier-detection": "off"},
-    )
-    road = envoys["envoy-ads-delta"].road("orders.shop:8080")
-    eventually(
-        lambda: native.call(road).error is not None, within=20, what="a request at the broken pod"
-    )
-    assert in_a_row(native, road) + in_a_row(native, road) < 2 * IN_A_ROW
+    off = {"trimtab.dev/outlier-detection": "off"}
+    manifests.write("orders", "shop", [*orders.values(), broken], annotations=off)
+    reaches(native, road, "broken")
+    assert any(errors(native, road)[-40:])
 
 
-def test_the_only_pod_is_never_left_out(native, envoys, orders, backends, manifests):
+def test_the_only_pod_is_never_left_out(native, road, orders, broken, manifests):
     del orders
-    broken = backends.open_failing("broken")
     manifests.write("orders", "shop", [broken])
-    road = envoys["envoy-ads-delta"].road("orders.shop:8080")
-    eventually(
-        lambda: "is broken" in (native.call(road).error or ""),
-        within=20,
-        what="the only pod in use",
-    )
-    for _ in range(30):
-        # What it says, not Envoy's "no healthy upstream".
-        assert "is broken" in native.call(road).error
+    reaches(native, road, "broken")
+    seen = errors(native, road)
+    assert len(seen) > 20  # or nobody would have looked
+    # What it says, not Envoy's "no healthy upstream".
+    assert all("is broken" in error for error in seen), set(seen)
