@@ -76,7 +76,9 @@ that follows it ([push](push.md)). Split before that:
   spans clusters.
 - **Replicas** share nothing and compute the same bytes: with about one per 1,000 clients the median client
   has a push in under a tenth of a second, the last a little later ([push](push.md)), and each replica lists and watches for itself. The API server so carries two
-  watches (Services, EndpointSlices) per replica and cluster, whatever the number of clients.
+  watches (Services, EndpointSlices) per replica and cluster, whatever the number of clients; and about every ten
+  minutes each replica [compares](../reference/kubernetes.md#how-it-is-read) what it knows of each kind with a list of
+  all objects' metadata, in pages of 500.
 """
 
 

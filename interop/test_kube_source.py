@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import threading
 
+import aiohttp
 import pytest
 
 from harness.waiting import Unmet, eventually
 from trimtab.discovery.kubernetes import kubeconfig, metrics
+from trimtab.discovery.kubernetes.api import Api, Target
 from trimtab.discovery.kubernetes.source import Kubernetes
 from trimtab.discovery.kubernetes.timing import Timing
+from trimtab.discovery.kubernetes.wire import SLICES
 from trimtab.model import Removed, Updated
 from trimtab.telemetry import Counters
 
@@ -78,6 +81,36 @@ async def test_the_consistency_check_finds_nothing_wrong_while_everything_change
         await until(look, 10, "ten endpoints are left")
         await until(lambda: total(counters, metrics.CHECKS) >= 20, 20, "twenty comparisons")
         assert total(counters, metrics.REPAIRS) == 0
+
+
+async def test_a_comparison_tells_what_a_list_tells_in_a_part_of_its_bytes(cluster, space):
+    addresses = [f"10.1.0.{n}" for n in range(1, 101)]
+    for name in ("x", "y"):
+        await asyncio.to_thread(space.slice, name, addresses, of="orders")
+    read = 0
+
+    async def on_chunk(_session, _context, params):
+        nonlocal read
+        read += len(params.chunk)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_response_chunk_received.append(on_chunk)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
+        access = kubeconfig.load(cluster.kubeconfig)
+        api = Api(access, session, Timing(page_size=1), lambda: 0.0)
+
+        async def listed(**how):
+            """The list's version, what is in it, and the bytes that it took."""
+            nonlocal read
+            read = 0
+            pages = [page async for page in api.pages(Target(SLICES, space.name), **how)]
+            return pages[0].version, [page.seen for page in pages], read
+
+        version, whole, bytes_of_whole = await listed()
+        _, heads, bytes_of_heads = await listed(exactly=version, heads=True)
+    assert heads == whole
+    assert sum(map(len, heads)) == 2
+    assert bytes_of_heads < bytes_of_whole / 5
 
 
 async def test_a_frozen_api_server_is_noticed_and_followed_again_when_it_thaws(cluster, space):

@@ -169,7 +169,9 @@ async def test_k20_versions_that_go_back_within_a_watch_are_noticed_too(api):
         assert view.addresses() == BOTH
 
 
-async def test_k23_an_event_that_was_never_sent_is_found_and_mended(api):
+@pytest.mark.parametrize("cuts", [True, False], ids=["metadata alone", "whole objects"])
+async def test_k23_an_event_that_was_never_sent_is_found_and_mended(api, cuts):
+    api.cuts = cuts  # a server that can't sends the objects whole
     async with viewing(api, timing={"check_s": 0.02}) as view:
         await until(lambda: api.watches == 2)
         repaired = {metric.name: values for metric, values in view.counters}[metrics.REPAIRS]
@@ -184,6 +186,14 @@ async def test_k23_an_event_that_was_never_sent_is_found_and_mended(api):
             lambda: view.counters.get(metrics.CHECKS, "fake", "endpointslices") > checks + 2
         )
         assert view.counters.get(metrics.REPAIRS, "fake", "endpointslices") == 1
+
+
+async def test_a_check_asks_for_no_more_than_the_metadata_of_objects(api):
+    async with viewing(api, timing={"check_s": 0.01}) as view:
+        await until(lambda: view.counters.get(metrics.CHECKS, "fake", "services") > 1)
+    exact = sum("resourceVersionMatch" in params for _, _, params in api.requests)
+    assert api.cut == exact > 1
+    assert api.count("list") == exact + 2  # those before the watches, whole
 
 
 async def test_a_check_of_a_compacted_version_is_left_for_the_next_time(api):

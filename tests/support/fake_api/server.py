@@ -29,6 +29,8 @@ class FakeApi:
         requests: what was asked, in order: verb, plural, parameters.
         paths: of the same requests.
         drop_next: so many changes are not sent to watches: a lying cache.
+        cuts: a list of objects' metadata alone is to be had.
+        cut: how many of these were sent.
     """
 
     def __init__(self):
@@ -40,6 +42,8 @@ class FakeApi:
         self.requests = []
         self.paths = []
         self.drop_next = 0
+        self.cuts = True
+        self.cut = 0
         self.address = None
         self._dropped = set()
         self._faults = []
@@ -191,6 +195,9 @@ class FakeApi:
             for (of, _), document in sorted(self.objects.at(plural, version).items())
             if namespace in {None, of} and _matches(query.get("labelSelector"), document)
         ]
+        if self.cuts and _wants_metadata(request.headers["Accept"]):
+            self.cut += 1
+            items = [{"metadata": item["metadata"]} for item in items]
         limit = int(query["limit"])
         end = offset + limit
         token = f"{version}:{end}" if end < len(items) else ""
@@ -255,6 +262,12 @@ class _Watch:
 
 def _line(kind, obj):
     return json.dumps({"type": kind, "object": obj}).encode() + b"\n"
+
+
+def _wants_metadata(accept):
+    """Whether the first type that the client would like is the list of metadata alone."""
+    _, *params = accept.partition(",")[0].split(";")
+    return {"as=PartialObjectMetadataList", "g=meta.k8s.io", "v=v1"} <= set(params)
 
 
 def _matches(selector, document):

@@ -33,6 +33,9 @@ from trimtab.errors import DiscoveryError, ProtocolError
 _MAX_REFUSAL = 64 << 10  # bytes of an error's body that are read
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _THROTTLED = 200, 401, 403, 404, 429
 _REDIRECTS = range(300, 400)
+_WHOLE = "application/json"
+# A server that can't cut objects down to their metadata sends them whole, which is read as well.
+_HEADS = f"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{_WHOLE}"
 
 
 class ApiError(DiscoveryError):
@@ -109,12 +112,12 @@ class Api:
         Args:
             target: what to list.
             exactly: the resourceVersion whose state is wanted.
-            heads: only which objects there are, in which version.
+            heads: only which objects there are, in which version: no more of them is asked for.
 
         Raises:
             ApiError: ``Expired`` if that moment is not to be had any more.
         """
-        decode = decode_heads if heads else decode_page
+        decode, accept = (decode_heads, _HEADS) if heads else (decode_page, _WHOLE)
         wanted = {"limit": str(self._timing.page_size)}
         if target.selector:
             wanted["labelSelector"] = target.selector
@@ -122,7 +125,7 @@ class Api:
         token = ""
         while True:
             params = {**wanted, "continue": token} if token else {**wanted, **first}
-            async with self._open("list", target, params) as response:
+            async with self._open("list", target, params, accept) as response:
                 try:
                     async with asyncio.timeout(self._timing.list_s):
                         body = await response.read()
@@ -182,14 +185,14 @@ class Api:
 
     @contextlib.asynccontextmanager
     async def _open(
-        self, verb: str, target: Target, params: Mapping[str, str]
+        self, verb: str, target: Target, params: Mapping[str, str], accept: str = _WHOLE
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A good answer's head. Its body is for the caller."""
-        response = await self._get(verb, target, params, refused=False)
+        response = await self._get(verb, target, params, accept, refused=False)
         try:
             if response.status == _UNAUTHORIZED:
                 response.close()
-                response = await self._get(verb, target, params, refused=True)
+                response = await self._get(verb, target, params, accept, refused=True)
             if response.status != _OK:
                 raise await self._refusal(verb, target, response)
             yield response
@@ -197,11 +200,11 @@ class Api:
             response.close()
 
     async def _get(
-        self, verb: str, target: Target, params: Mapping[str, str], *, refused: bool
+        self, verb: str, target: Target, params: Mapping[str, str], accept: str, *, refused: bool
     ) -> aiohttp.ClientResponse:
         access = self._access
         headers = {
-            "Accept": "application/json",
+            "Accept": accept,
             # The network inside a cluster is faster than the server's compressing.
             "Accept-Encoding": "identity",
             "User-Agent": self._agent,
