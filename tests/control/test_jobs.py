@@ -21,13 +21,16 @@ JOBS = {
     "reading load reports of endpoints": "report_streams.ReportStreams.run",
     "looking for clients that don't read": "server.XdsServer.watch_readers",
     "preparing authenticator 0": "authentication._Ready.prepare",
+    "reading the sources": "store.Store.run",
+    "measuring how late the loop is": "loop_lag.LoopLag.run",
+    "looking when the certificate ends": "certificate_end.CertificateEnd.run",
 }
 FAULTY = """
 from trimtab.cli import run
 from trimtab.control import serve, {module}
 from trimtab.discovery.pause import pause
 
-async def broken(self):
+async def broken(*_):
     await pause(0.5)
     raise RuntimeError("a fault")
 
@@ -48,7 +51,7 @@ def test_a_job_that_fails_ends_the_process_with_its_reason(job, tmp_path):
     command = [sys.executable, "-c", code, "serve", "--manifests", tmp_path / "manifests"]
     command += ["--xds", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config", config]
     command += ["--state", tmp_path / "state"]
-    if module == "authentication":
+    if module in {"authentication", "certificate_end"}:
         command += certified(tmp_path, tokens)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

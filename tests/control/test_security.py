@@ -66,6 +66,28 @@ def mutual(files, tmp_path):
     return SecurityOptions(TlsFiles(files.certificate, files.key, tmp_path / "ca.pem"))
 
 
+async def test_the_limit_of_streams_is_each_identity_s_own_whatever_their_address(
+    files, authority, tmp_path
+):
+    security = SecurityOptions(files, tokens=tokens(tmp_path))
+    config = Config(limits=Limits(streams_per_identity=2))
+    async with running(source(), config=config, security=security) as plane:
+        await plane.store.synced.wait()
+        shop, bank = (with_token(authority, token) for token in ("shop", "bank"))
+        async with (
+            RawClient(plane.xds_address, shop) as of_shop,
+            RawClient(plane.xds_address, bank) as of_bank,
+        ):
+            streams = [client.sotw() for client in (of_shop, of_shop, of_bank, of_bank)]
+            for stream in streams:
+                await stream.hello(type_url=type_urls.CDS, resource_names=[ORDERS])
+                assert await stream.read() is not grpc.aio.EOF
+            for third in (shop, bank):
+                assert await asked(plane.xds_address, third) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await eventually(lambda: not plane.server.streams)
+        assert await asked(plane.xds_address, shop) == [ORDERS]
+
+
 async def test_a_certificates_spiffe_id_says_what_its_client_sees(files, authority, tmp_path):
     async with running(source(), security=mutual(files, tmp_path)) as plane:
         await plane.store.synced.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Annotated
 
 import msgspec
@@ -10,6 +11,8 @@ from trimtab.xds.server_session import Limits as SessionLimits
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+_AGE_JITTER = 0.1
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +47,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request_burst: _Count = 1000
     handshake_s: _Seconds = 10.0
     connection_age_s: _Seconds = 1800.0
+
+    def draw_age(self, random: Random) -> float:
+        """When one stream shall end [s]: those that came together don't go together."""
+        return self.connection_age_s * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
 
     def of_session(self) -> SessionLimits:
         """Those that concern the protocol's content."""

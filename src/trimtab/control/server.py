@@ -47,7 +47,6 @@ _LONGEST_LOAD_INTERVAL_S = 30.0
 _STREAMS_PER_CONNECTION = 1000
 _STOP_GRACE_S = 1.0
 _CHECKS = 10  # of every reader, within the write deadline
-_AGE_JITTER = 0.1
 _FIRST_WORD_S = 1.0
 _MAX_REFUSING = 1000  # refused streams that wait for the client's first message
 _EXPIRY_GRACE_S = 30.0  # between a token's end and its stream's: the fresh one is there by then
@@ -263,8 +262,7 @@ class XdsServer:
 
     def _end_of(self, identity: Identity | None) -> tuple[float, Ending]:
         """When a new stream must end in any case [s from now], and why."""
-        spread = self._random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
-        age_s = self._limits.connection_age_s * spread
+        age_s = self._limits.draw_age(self._random)
         if identity is not None and identity.expires_at is not None:
             # One that has just been accepted has not ended, whatever this machine's clock says.
             left_s = max(0.0, identity.expires_at - self._wall()) + _EXPIRY_GRACE_S
