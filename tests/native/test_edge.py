@@ -1,5 +1,6 @@
 """Envoy as an edge, from a route file: requests from outside while everything behind it changes."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from harness.dns import DnsServer, asking
 from harness.envoy import Envoy
 from harness.manifests import Pod
 from harness.ports import free_port
+from harness.python_clients import http1_client, native_client
 from harness.waiting import Unmet, eventually, pause
 
 pytestmark = pytest.mark.processes
@@ -56,25 +58,35 @@ def edge(started, tmp_path):
     return start
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "http1"])
 def test_a_rollout_and_scaling_to_zero_and_back_cost_no_request(
-    edge, native, control_plane, orders, backends, manifests, fallback
+    edge, control_plane, backends, manifests, started, protocol
 ):
-    road = edge(control_plane.address, [{"service": "orders.shop:8080", "fallback": fallback}])
-    a, b = orders.values()
-    with native.load({"edge": road}, rate=100) as load:
+    opened = {"h2c": backends.open, "http1": backends.open_http1}[protocol]
+    client = started({"h2c": lambda: native_client(""), "http1": http1_client}[protocol]())
+    says = {"h2c": "kubernetes.io/h2c", "http1": "http"}[protocol]
+
+    def tell(*pods):
+        manifests.write("web", "shop", pods, port=80, port_name="web", app_protocol=says)
+
+    fallback, a, b = opened("fallback", "a", "b")
+    tell(a, b)
+    second = {"addresses": [f"127.0.0.1:{fallback.port}"], "protocol": protocol}
+    road = edge(control_plane.address, [{"service": "web.shop:80", "fallback": second}])
+    with client.load({"edge": road}, rate=100) as load:
         load.comes_from("a", "b")
-        c, d = backends.open("c", "d")
-        manifests.write("orders", "shop", [a.draining(), b, c])
+        c, d = opened("c", "d")
+        tell(a.draining(), b, c)
         load.comes_from("b", "c")
-        manifests.write("orders", "shop", [b.draining(), c, d])
+        tell(b.draining(), c, d)
         assert backends.close("a") == 0
         load.comes_from("c", "d")
         assert backends.close("b") == 0
-        manifests.write("orders", "shop", [])
+        tell()
         load.comes_from("fallback")
         assert backends.close("c") == backends.close("d") == 0
         load.goes_on(50)
-        manifests.write("orders", "shop", backends.open("e"))
+        tell(*opened("e"))
         load.comes_from("e")
 
 
@@ -163,12 +175,34 @@ class Http1(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def http1(started):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Http1)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield Pod("web", server.server_address[1])
-    server.shutdown()
-    server.server_close()
+def http1_server():
+    """Start a server of this process with such a handler."""
+    with contextlib.ExitStack() as stack:
+
+        def start(handler):
+            server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.server_close)
+            stack.callback(server.shutdown)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def http1(http1_server):
+    return Pod("web", http1_server(Http1).server_address[1])
+
+
+def status(road, path, *, method="GET"):
+    """What a request through the edge ends with."""
+    data = b"" if method == "POST" else None
+    try:
+        with urllib.request.urlopen(f"http://{road.target}{path}", data, timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def test_routes_go_by_host_and_path_and_each_service_by_its_app_protocol(
@@ -199,6 +233,39 @@ def test_routes_go_by_host_and_path_and_each_service_by_its_app_protocol(
     assert get("/pagesandmore", "shop.example.com") == 404
     assert get("/pages/1", "other.example.com") == 404
     assert native.call(road).server in orders
+
+
+class OncePerConnection(Http1):
+    """Answers one request on each connection. At the next it ends, as a kept connection may in that moment."""
+
+    asked = False
+
+    def do_GET(self):
+        if self.asked:
+            self.server.ended += 1
+            self.close_connection = True
+        else:
+            self.asked = True
+            super().do_GET()
+
+    def do_POST(self):
+        self.server.posts += 1
+        self.do_GET()
+
+
+def test_a_get_that_meets_the_end_of_a_kept_connection_is_answered_and_a_post_is_sent_once(
+    edge, control_plane, manifests, http1_server
+):
+    server = http1_server(OncePerConnection)
+    server.ended = server.posts = 0
+    pod = Pod("web", server.server_address[1])
+    manifests.write("web", "shop", [pod], port=80, port_name="web", app_protocol="http")
+    road = edge(control_plane.address, [{"service": "web.shop:80"}])
+    eventually(lambda: status(road, "/") == 200, within=20, what="an answer through the edge")
+    assert [status(road, "/") for _ in range(20)] == [200] * 20
+    assert server.ended >= 10
+    assert {status(road, "/", method="POST") for _ in range(20)} == {200, 503}
+    assert server.posts == 20
 
 
 @pytest.mark.parametrize("table", ["ring", "maglev"])
@@ -236,14 +303,6 @@ def test_a_route_without_a_timeout_may_be_silent_for_longer_than_envoy_would_let
     # What is 5 min in Envoy unless somebody says otherwise.
     road = edge(control_plane.address, routes, manager={"stream_idle_timeout": "1s"})
 
-    def status(path):
-        try:
-            with urllib.request.urlopen(f"http://{road.target}{path}", timeout=20) as answer:
-                return answer.status
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-
-    eventually(lambda: status("/") == 200, within=20, what="an answer through the edge")
-    assert status("/silent") == 200
-    assert status("/silent/not") in (408, 504)
+    eventually(lambda: status(road, "/") == 200, within=20, what="an answer through the edge")
+    assert status(road, "/silent") == 200
+    assert status(road, "/silent/not") in (408, 504)

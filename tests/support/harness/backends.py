@@ -32,6 +32,10 @@ class Backends:
         self._talk.say(do="open", name=name, addresses=["127.0.0.1:0"], failing=True)
         return Pod(name, self._talk.answer(opened=name)["port"])
 
+    def open_http1(self, *names):
+        """Start HTTP/1.1 servers; a Pod for each."""
+        return [self.open_with(name, http1=True) for name in names]
+
     def open_with(self, name, *, port=0, zone="z1", **how):
         """Start a server; ``how``: what ``Echo`` takes."""
         self._talk.say(do="open", name=name, addresses=[f"127.0.0.1:{port}"], **how)

@@ -1,4 +1,4 @@
-"""gRPC servers that answer with their name, all in this process: ``python -m harness.echo_process``.
+"""Servers that answer with their name (gRPC, or ``http1``), all in this process: ``python -m harness.echo_process``.
 
 A request's payload is the number of milliseconds it takes. Commands: ``open`` a server, ``close`` it
 (new calls are refused, those under way finish), ``close_all`` at once.
@@ -69,6 +69,14 @@ class Echo:
         return self.name.encode()
 
 
+def _echo(name, *, http1=False, **how):
+    if http1:
+        from harness.http1_echo import Http1Echo  # noqa: PLC0415 - interpreters without aiohttp
+
+        return Http1Echo(name)
+    return Echo(name, **how)
+
+
 async def serve():
     echoes = {}
     async for command in read_commands():
@@ -76,7 +84,7 @@ async def serve():
         match command.pop("do"):
             case "open":
                 addresses = command.pop("addresses")
-                echoes[name] = Echo(name, **command)
+                echoes[name] = _echo(name, **command)
                 port = await echoes[name].open(addresses)
                 tell({"opened": name, "port": port})
             case "close":

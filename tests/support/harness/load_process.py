@@ -1,6 +1,6 @@
 """A gRPC client in a process of its own: ``python -m harness.load_process LIBRARY``.
 
-LIBRARY is ``grpc.aio`` or what has the same signatures, ``trimtab.aio``. gRPC reads its xDS
+LIBRARY is ``grpc.aio`` or what has the same signatures, ``trimtab.aio``; or ``http1``. gRPC reads its xDS
 bootstrap once per process. Commands: ``call`` once; ``start`` an open-loop load
 over several roads, told of every 100 ms; ``stop`` it and count what is left. The Node client in
 ``interop/node`` speaks the same way.
@@ -17,6 +17,7 @@ import grpc.aio
 
 from harness.conversation import read_commands, tell
 from harness.echo_service import METHOD, SERVICE
+from harness.failed import Failed
 
 REPORT_EVERY_S = 0.1
 CALL_WITHIN_S = 15
@@ -41,7 +42,10 @@ class Client:
             self._methods[target] = channel.unary_unary(f"/{SERVICE}/{METHOD}")
         metadata = tuple(road.get("metadata", {}).items())
         payload = str(work_ms).encode()
-        answer = await self._methods[target](payload, metadata=metadata, timeout=within)
+        try:
+            answer = await self._methods[target](payload, metadata=metadata, timeout=within)
+        except grpc.aio.AioRpcError as error:
+            raise Failed(f"{error.code().name}: {error.details()}") from None
         return answer.decode()
 
     async def close(self):
@@ -90,8 +94,8 @@ class Load:
     async def _request(self, name, road):
         try:
             server = await self._client.who(road, self._work_ms, CALL_WITHIN_S)
-        except grpc.aio.AioRpcError as error:
-            self._errors[name][text_of(error)] += 1
+        except Failed as error:
+            self._errors[name][str(error)] += 1
         else:
             self._counts[name][server] += 1
 
@@ -104,23 +108,27 @@ class Load:
         tell({"report": roads})
 
 
-def text_of(error):
-    return f"{error.code().name}: {error.details()}"
-
-
 async def call(client, number, road, work_ms, within):
     loop = asyncio.get_running_loop()
     begin = loop.time()
     server, error = None, None
     try:
         server = await client.who(road, work_ms, within)
-    except grpc.aio.AioRpcError as failure:
-        error = text_of(failure)
+    except Failed as failure:
+        error = str(failure)
     tell({"called": number, "server": server, "error": error, "seconds": loop.time() - begin})
 
 
+def _client(library):
+    if library == "http1":
+        from harness.http1_client import Http1Client  # noqa: PLC0415 - interpreters without aiohttp
+
+        return Http1Client()
+    return Client(importlib.import_module(library))
+
+
 async def serve(library):
-    client = Client(library)
+    client = _client(library)
     load = None
     calls = set()
     async for command in read_commands():
@@ -139,4 +147,4 @@ async def serve(library):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)  # on stderr, which tests may read
-    asyncio.run(serve(importlib.import_module(sys.argv[1])))
+    asyncio.run(serve(sys.argv[1]))

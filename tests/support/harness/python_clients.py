@@ -1,4 +1,4 @@
-"""Python clients, each in a process of its own: native gRPC's own (C-core), and trimtab's."""
+"""Python clients, each in a process of its own: native gRPC's own (C-core), trimtab's, and plain HTTP/1.1."""
 
 import sys
 from pathlib import Path
@@ -19,6 +19,11 @@ def native_client(bootstrap, *, env=None, python=None):
 def trimtab_client(bootstrap, *, env=None, python=None):
     """trimtab's channel in place of the native one; arguments as above."""
     return _client("trimtab", "trimtab.aio", bootstrap, env or {}, python)
+
+
+def http1_client():
+    """HTTP/1.1 without any balancing."""
+    return _started("http1", "http1", {})
 
 
 def trimtab_client_of(env):

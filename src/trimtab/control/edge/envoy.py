@@ -10,7 +10,9 @@ Per Service that a route names:
                             it has no endpoint the second
 
 Health checks are off: the API server knows what is ready. Retries are for requests that no pod has
-begun to handle. Sources: Envoy's aggregate cluster, "Configuring Envoy as an edge proxy".
+begun to handle; and for those that only read, also where the connection ended before an answer began: a server
+that stops or has waited long enough closes a kept HTTP/1.1 connection, and a request may be on its way there
+(RFC 9110, 9.2.2). Sources: Envoy's aggregate cluster, "Configuring Envoy as an edge proxy".
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ _START_WITHIN = "5s"  # without a control plane listeners open after this, not a
 _UNLIMITED = 2**32 - 1
 _IDLE_S = 300.0  # Envoy's own default, after which a silent stream is reset
 _NOT_BEGUN = "connect-failure,refused-stream,reset-before-request"
+_NOT_ANSWERED = f"{_NOT_BEGUN},reset"
+_READING = "GET|HEAD|OPTIONS"
 
 Json = dict[str, Any]
 
@@ -129,12 +133,23 @@ def _virtual_hosts(routes: Iterable[Route]) -> list[Json]:
     by_host: dict[str, list[Json]] = {}
     for route in routes:
         for host in route.hosts:
-            by_host.setdefault(host, []).append(_route(route))
+            by_host.setdefault(host, []).extend(_routes(route))
     return [{"name": host, "domains": [host], "routes": found} for host, found in by_host.items()]
 
 
-def _route(route: Route) -> Json:
+def _routes(route: Route) -> list[Json]:
+    """One for requests that only read, if that makes a difference, and one for all."""
     prefix = route.prefix.rstrip("/")
+    match: Json = {"path_separated_prefix": prefix} if prefix else {"prefix": "/"}
+    every = {"match": match, "route": _action(route, _NOT_BEGUN)}
+    if not route.retries:
+        return [every]
+    methods = {"name": ":method", "string_match": {"safe_regex": {"regex": _READING}}}
+    reading = {**match, "headers": [methods]}
+    return [{"match": reading, "route": _action(route, _NOT_ANSWERED)}, every]
+
+
+def _action(route: Route, retry_on: str) -> Json:
     action: Json = {
         "cluster": f"{route.service}/with-fallback" if route.fallback else route.service,
         "timeout": f"{route.timeout_s:.9g}s",
@@ -143,7 +158,7 @@ def _route(route: Route) -> Json:
     if route.retries:
         previous = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
         action["retry_policy"] = {
-            "retry_on": _NOT_BEGUN,
+            "retry_on": retry_on,
             "num_retries": route.retries,
             "retry_host_predicate": [
                 {
@@ -156,8 +171,7 @@ def _route(route: Route) -> Json:
         }
     if route.hash_key:
         action["hash_policy"] = [{"header": {"header_name": route.hash_key}}]
-    match = {"path_separated_prefix": prefix} if prefix else {"prefix": "/"}
-    return {"match": match, "route": action}
+    return action
 
 
 def _idle_s(route: Route) -> float:
