@@ -2,12 +2,15 @@
 
 import pytest
 
+from harness.kube.api_server import PORT
+from harness.lost_packets import lost
 from harness.traffic import ABSENCE_S
 from harness.waiting import Unmet, eventually
 
 pytestmark = pytest.mark.processes
 
 RETURN_WITHIN_S = 40  # the reflector's back-off: 8 s after as long an absence, drawn anew
+NOTICED_WITHIN_S = 60  # TCP probes take 35 s; without them it would be 150 s at least
 
 
 def wait_failing(control_plane):
@@ -55,6 +58,30 @@ def test_a_frozen_api_server_costs_no_request_and_changes_follow(
             cluster.api.thaw()
         space.open("c")
         load.comes_from("a", "b", "c")
+
+
+@pytest.mark.timeout(240)
+def test_an_api_server_whose_packets_are_lost_is_noticed_costs_no_request_and_changes_follow(
+    every_road, kube_control_plane, orders_pods, cluster, space
+):
+    """The node died: nobody says goodbye, and all waits are those that users get."""
+
+    def failing():
+        return kube_control_plane.metric("trimtab_source_failing") == 1 or Unmet("no failure")
+
+    with every_road.load() as load:
+        load.comes_from(*orders_pods)
+        with lost("both ways", PORT, host=cluster.api.host):
+            eventually(failing, within=NOTICED_WITHIN_S, what="the silence is noticed")
+            assert kube_control_plane.metric("trimtab_kube_failures_total", reason="silent") == 0
+            assert kube_control_plane.get("/readyz")[0] == 200
+            load.goes_on(20)
+        cluster.api.wait_ready()
+        space.open("c")
+        load.comes_from("a", "b", "c", within=RETURN_WITHIN_S)
+        space.remove(orders_pods["a"])
+        load.comes_from("b", "c", within=RETURN_WITHIN_S)
+        assert space.close(orders_pods["a"]) == 0
 
 
 def test_what_was_deleted_and_compacted_away_meanwhile_is_noticed(

@@ -5,15 +5,17 @@ import shutil
 import subprocess
 
 # Which of the packets of a server's port are lost, by the direction.
-WAYS = {"to": ("dport",), "from": ("sport",), "both ways": ("dport", "sport")}
+WAYS = {"to": ("d",), "from": ("s",), "both ways": ("d", "s")}
 
 
-def lost(way, port, share=1):
+def lost(way, port, share=1, *, host="0.0.0.0/0"):
     """While this lasts, packets ``to`` the server, ``from`` it, or ``both ways`` are lost: all, or a share of them."""
     by_chance = (
         [] if share == 1 else ["-m", "statistic", "--mode", "random", "--probability", f"{share}"]
     )
-    return _rules([[f"--{side}", str(port), *by_chance, "-j", "DROP"] for side in WAYS[way]])
+    return _rules(
+        [[f"-{s}", host, f"--{s}port", str(port), *by_chance, "-j", "DROP"] for s in WAYS[way]]
+    )
 
 
 def rejected(port):
