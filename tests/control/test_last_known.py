@@ -114,6 +114,25 @@ async def test_many_stay_for_a_while_although_the_source_says_that_it_is_complet
         assert store.certain
 
 
+@pytest.mark.parametrize("after_s", [0.0, 60.0], ids=["late", "at once"])
+async def test_a_cluster_of_five_that_the_source_does_not_know_stays_for_a_while_and_no_smaller_one(
+    after_s, caplog
+):
+    store = new_store(hold_s=0.1)
+    many = range(100, 150)
+    store.remember(saved(orders=[1, 2, 3, 4, 5], users=[6, 7, 8, 9], bills=many), after_s)
+    source = QueueSource()
+    async with running(store, source):
+        if not after_s:
+            await store.synced.wait()
+        source.put(updated("bills", *many), Synced())
+        await eventually(lambda: store.catalog.complete)
+        assert known(store) == {ORDERS: [1, 2, 3, 4, 5], BILLS: list(many)}
+        assert "does not know 1 clusters with 5 of the 59 endpoints" in caplog.text
+        await eventually(lambda: known(store) == {BILLS: list(many)})
+        assert store.certain
+
+
 async def test_with_hold_down_off_a_source_is_believed():
     store = new_store(hold_s=0.0)
     store.remember(saved(orders=[1, 2]), 0.0)

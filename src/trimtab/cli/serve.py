@@ -105,8 +105,8 @@ LAST_LINES_S = 2.0
     default=120.0,
     metavar="SECONDS",
     envvar="TRIMTAB_SERVE_HOLD_DOWN",
-    help="A list that lacks a fifth of the known endpoints (five at least, or all) is not believed for so "
-    "long; 0: at once.",
+    help="A list that lacks a fifth of the known endpoints (five at least, or all), or over half of one "
+    "Service's (five at least), is not believed for so long; 0: at once.",
 )
 @option(
     "--xds",

@@ -17,7 +17,7 @@ from trimtab.control.batching import Batching
 from trimtab.control.joining import joined
 from trimtab.control.problems import Problems
 from trimtab.discovery import Contact, Source
-from trimtab.discovery.kubernetes.withholding import is_mass
+from trimtab.discovery.kubernetes.withholding import is_mass, is_most
 from trimtab.errors import DiscoveryError
 from trimtab.model import Health, Problem, Removed, Snapshot, SourceEvent, Synced, Updated
 from trimtab.telemetry import Counters
@@ -327,11 +327,14 @@ class Store:
             if restored:
                 _LOG.info("source %s confirms what the state file knew", source.name)
             return
-        all_of_it = sum(len(snapshot.usable()) for snapshot in restored.values())
-        lost = sum(len(restored[cluster].usable()) for cluster in missing)
-        if not self._hold_s or not is_mass(lost, all_of_it):
-            self._drop(source)
+        counts = {cluster: len(snapshot.usable()) for cluster, snapshot in restored.items()}
+        lost, all_of_it = sum(counts[c] for c in missing), sum(counts.values())
+        if not is_mass(lost, all_of_it):
+            missing = {c for c in missing if is_most(counts[c], counts[c])}
+        if not self._hold_s or not missing:
+            self._drop(source, source.on_trust)
             return
+        self._drop(source, source.on_trust - missing)
         source.restored = restored
         self._trust(source, missing - source.on_trust, now)
         source.restored = {}
@@ -340,12 +343,12 @@ class Store:
             "they stay for %g s (--hold-down), in case that is its mistake",
             source.name,
             len(missing),
-            lost,
+            sum(counts[c] for c in missing),
             all_of_it,
             self._hold_s,
         )
         loop = asyncio.get_running_loop()
-        self._holds.append(loop.call_later(self._hold_s, self._drop, source))
+        self._holds.append(loop.call_later(self._hold_s, self._drop, source, source.on_trust))
 
     def _trust(self, source: NamedSource, clusters: Collection[str], now: float) -> None:
         for cluster in clusters:
@@ -354,10 +357,10 @@ class Store:
             self._offer(cluster, now, now)
         self._count_trust(source)
 
-    def _drop(self, source: NamedSource) -> None:
+    def _drop(self, source: NamedSource, clusters: Collection[str]) -> None:
         """What nobody confirmed is gone."""
-        now, dropped = self._clock(), sorted(source.on_trust)
-        source.on_trust.clear()
+        now, dropped = self._clock(), sorted(clusters)
+        source.on_trust.difference_update(dropped)
         self._count_trust(source)
         for cluster in dropped:
             source.snapshots.pop(cluster, None)

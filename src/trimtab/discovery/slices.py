@@ -7,11 +7,11 @@ nothing and is kept for when it comes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from trimtab.discovery import ReportProblem
-from trimtab.discovery.addresses import NO_RULES, AddressRules
-from trimtab.discovery.kube_objects import SERVICE_LABEL, KubeObject, Service, short
+from trimtab.discovery.addresses import FAMILIES, NO_RULES, AddressRules
+from trimtab.discovery.kube_objects import SERVICE_LABEL, EndpointSlice, KubeObject, Service, short
 from trimtab.discovery.merging import Merging
 from trimtab.discovery.service_terms import Terms, read_terms
 from trimtab.discovery.slice_reading import NO_CLAIMS, Key, Slice, SliceReader
@@ -85,21 +85,40 @@ class SliceFold:
                 if cluster.snapshot is not None:
                     yield cluster.snapshot
 
-    def endpoints_of(self, kind: type[KubeObject], keys: Iterable[Key]) -> int:
-        """How many endpoints would go with these Services or slices."""
+    def losses(self, kind: type[KubeObject], keys: Iterable[Key]) -> dict[Key, tuple[Key, int]]:
+        """Of these Services or slices, those of known Services: whose, and how many endpoints go with them."""
         if kind is Service:
-            return sum(
-                len(kept)
-                for key in keys
-                if key in self._services
-                for kept in self._by_service.get(key, {}).values()
-            )
+            return {key: (key, self.size(key)) for key in keys if key in self._services}
         slices = (self._slices[key] for key in keys if key in self._slices)
-        return sum(len(kept) for kept in slices if kept.service in self._services)
+        return {s.key: (s.service, len(s)) for s in slices if s.service in self._services}
+
+    def slices_of(self, service: Key) -> tuple[Key, ...]:
+        """The slices that carry a Service's name, whether it is there or not."""
+        return tuple(self._by_service.get(service, ()))
+
+    def size(self, service: Key) -> int:
+        """How many endpoints all slices of a Service have."""
+        return sum(map(len, self._by_service.get(service, {}).values()))
 
     def all_endpoints(self) -> int:
         """How many endpoints all slices of known Services have."""
-        return self.endpoints_of(Service, self._services)
+        return sum(map(self.size, self._services))
+
+    def changed_by(self, listed: Iterable[object], services: Collection[Key]) -> set[Key]:
+        """Those of the Services that have a new slice among the listed objects, or one with fewer endpoints."""
+        found = set()
+        for obj in listed:
+            if not isinstance(obj, EndpointSlice) or obj.addressType not in FAMILIES:
+                continue
+            service = (obj.metadata.namespace, obj.metadata.label(SERVICE_LABEL))
+            if service not in services:
+                continue
+            known = self._by_service.get(service, {}).get(
+                (obj.metadata.namespace, obj.metadata.name)
+            )
+            if known is None or len(obj.endpoints or ()) < len(known):
+                found.add(service)
+        return found
 
     def loose_ends(self) -> Iterator[Problem]:
         """What fits to nothing: slices without their Service, slice ports that no Service port has.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from random import Random
 
@@ -30,7 +30,7 @@ from trimtab.discovery.kubernetes.settling import Settling
 from trimtab.discovery.kubernetes.timing import Timing
 from trimtab.discovery.kubernetes.turns import Turn
 from trimtab.discovery.kubernetes.wire import SERVICES, SLICES, Key
-from trimtab.discovery.kubernetes.withholding import Withholding
+from trimtab.discovery.kubernetes.withholding import Withholding, bereft, is_mass
 from trimtab.discovery.latest import latest
 from trimtab.discovery.pause import pause
 from trimtab.discovery.pods import PodFacts
@@ -40,6 +40,7 @@ from trimtab.telemetry import Counters
 
 _LOG = logging.getLogger(__name__)
 
+_NAMED = 5  # Services, in a line of the log
 _BUFFER = 1 << 20  # bytes; when a watch is twice as much ahead, it has to wait
 # A peer that vanished without a word is noticed after these: TCP's own probes [s, number, ms].
 _KEEPALIVE = (
@@ -247,25 +248,41 @@ class Kubernetes:
         if not gone or target.resource not in {SERVICES, SLICES}:
             self._count_withheld()
             return batch.items
-        kind = EndpointSlice if target.resource is SLICES else Service
-        keys = [item.key for item in gone]
-        lost, known = self._fold.endpoints_of(kind, keys), self._fold.all_endpoints()
+        keys = {item.key for item in gone}
+        kept, why = self._disbelieved(target, keys, batch)
         now = asyncio.get_running_loop().time()
-        if not self._withholding.misses([(target, key) for key in keys], lost, known, now):
+        if not self._withholding.keep([(target, key) for key in kept], now):
+            self._count_withheld()
             return batch.items
         _LOG.error(
-            "%s: a list lacks %d objects (%s) with %d of %d endpoints, and no watch told of a deletion; "
+            "%s: a list lacks %d objects (%s) with %s, and no watch told of a deletion; "
             "they are kept for %g s (--hold-down), in case that is the API server's mistake",
             self._label,
-            len(gone),
+            len(kept),
             target,
-            lost,
-            known,
+            why,
             self._timing.hold_s,
         )
         self._count_withheld()
         self._missed.set()
-        return [item for item in batch.items if not isinstance(item, Gone)]
+        return [i for i in batch.items if not (isinstance(i, Gone) and i.key in kept)]
+
+    def _disbelieved(
+        self, target: Target, keys: Collection[Key], batch: Batch
+    ) -> tuple[Collection[Key], str]:
+        """Which of the objects that a list lacks are not believed to be gone, and of which endpoints."""
+        kind = EndpointSlice if target.resource is SLICES else Service
+        losses, known = self._fold.losses(kind, keys), self._fold.all_endpoints()
+        lost = sum(count for _, count in losses.values())
+        if is_mass(lost, known):
+            return keys, f"{lost} of {known} endpoints"
+        services = bereft(losses, self._fold.size)
+        services -= self._fold.changed_by(batch.items, services)
+        kept = {key for key, (service, _) in losses.items() if service in services}
+        names = [f"{namespace}/{name}" for namespace, name in sorted(services)]
+        return kept, f"most endpoints of {', '.join(names[:_NAMED])}" + (
+            f" and {len(names) - _NAMED} more Services" if len(names) > _NAMED else ""
+        )
 
     def _count_withheld(self) -> None:
         self._counters.set(metrics.WITHHELD, len(self._withholding), self._label)
@@ -297,6 +314,11 @@ class Kubernetes:
         if target.resource is SLICES:
             return self._fold.delete(EndpointSlice, *gone.key)
         self._pods.forget_service(gone.key)
+        for key in self._fold.slices_of(gone.key):
+            # That its Service was deleted is evidence too: one of that name to come must not get its pods.
+            if self._withholding.seen((Target(SLICES, target.namespace), key)):
+                self._count_withheld()
+                self._fold.delete(EndpointSlice, *key)
         return self._fold.delete(Service, *gone.key)
 
     def _tell_pods(self, namespace: str, events: Sequence[Updated]) -> None:

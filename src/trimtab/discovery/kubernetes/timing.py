@@ -22,8 +22,7 @@ class Timing:
         healthy_s: a watch that lived this long makes the back-off begin anew.
         short_watch_s: a watch that ends sooner without an event has ended for no good reason.
         settle_s: a ready endpoint that vanishes without having been terminating is kept for so long.
-        hold_s: what a list lacks stays for so long, if a fifth of the endpoints went with it; 0 is not at
-            all.
+        hold_s: what a list lacks stays for so long, if much went with it (``withholding``); 0 is not at all.
         check_s: how often what is known is compared with a list, on average; 0 is never.
     """
 
