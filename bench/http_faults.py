@@ -32,6 +32,7 @@ from silent_pod import (
 
 WAYS = ("killed", "replaced")
 AWAY_S = 3
+LOAD_S = WARM_S + PODS + 5
 
 
 async def serve(number: int, port: int, service_s: float) -> None:
@@ -103,7 +104,7 @@ def measure(client: str, way: str, rate: float, service_ms: float) -> Seen:
 
     async def run() -> Seen:
         async with over_http(client, [f"127.0.0.1:{pod.port}" for pod in pods], None) as get:
-            return await load_on_loop(get, rate, act)
+            return await load_on_loop(get, rate, LOAD_S, act)
 
     try:
         return asyncio.run(run())

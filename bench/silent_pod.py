@@ -34,7 +34,7 @@ import trimtab.aio
 import trimtab.aiohttp
 import trimtab.httpx
 from machine import publish
-from silenced import DROPPED, METHOD, PODS, WAYS, Pods, passed
+from silenced import DROPPED, FROZEN, METHOD, PODS, SWALLOWED, WAYS, Pods, passed
 
 DEADLINE_S, SLOW_S = 5.0, 1.0
 OK = 200
@@ -48,7 +48,8 @@ AIOHTTP_TOLD = "aiohttp, trimtab, sock_connect=1"
 OVER_HTTP = (HTTPX, AIOHTTP, AIOHTTP_TOLD, PLAIN_HTTPX)
 OTHERS = (NATIVE, PLAIN_HTTPX)
 CLIENTS = (ASYNCIO, HEDGED, THREADS, NATIVE, *OVER_HTTP)
-WARM_S, SILENT_S, AFTER_S = 2, 8, 7
+WARM_S, SILENT_S = 2, 8
+AFTER_S = {FROZEN: 6, SWALLOWED: 6, DROPPED: 12}  # lost connections are made anew
 # The targets: failures, of a client that declares nothing; and the pod's return.
 MOST_FIRST_PCT, NONE_AFTER_S = 0.5, 2
 BACK_WITHIN_S, MOST_SHARES = 5, 1.5
@@ -73,7 +74,7 @@ class Seen:
             self.victim[second] += 1
 
 
-async def load_on_loop(get: Get, rate: float, act: Callable[[int], None]) -> Seen:
+async def load_on_loop(get: Get, rate: float, seconds: float, act: Callable[[int], None]) -> Seen:
     loop, seen, random = asyncio.get_running_loop(), Seen(), Random(1)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -84,7 +85,7 @@ async def load_on_loop(get: Get, rate: float, act: Callable[[int], None]) -> See
     await get()
     begin = due = loop.time()
     second = -1
-    while (due := due + random.expovariate(rate)) < begin + WARM_S + SILENT_S + AFTER_S:
+    while (due := due + random.expovariate(rate)) < begin + seconds:
         if due > loop.time():
             await passed(due - loop.time())
         if int(due - begin) != second:
@@ -156,7 +157,9 @@ async def over_http(client: str, targets: list[str], policy: str | None) -> Asyn
         yield get_httpx
 
 
-def load_on_threads(channel: grpc.Channel, rate: float, act: Callable[[int], None]) -> Seen:
+def load_on_threads(
+    channel: grpc.Channel, rate: float, seconds: float, act: Callable[[int], None]
+) -> Seen:
     clock, seen, random, lock = time.monotonic, Seen(), Random(1), threading.Lock()
     stub: Any = channel.unary_unary(METHOD)
 
@@ -172,7 +175,7 @@ def load_on_threads(channel: grpc.Channel, rate: float, act: Callable[[int], Non
     second, waiting = -1, threading.Event()
     with ThreadPoolExecutor(256) as callers:
         begin = due = clock()
-        while (due := due + random.expovariate(rate)) < begin + WARM_S + SILENT_S + AFTER_S:
+        while (due := due + random.expovariate(rate)) < begin + seconds:
             if due > clock():
                 waiting.wait(due - clock())
             if int(due - begin) != second:
@@ -192,10 +195,10 @@ def measure(client: str, way: str, rate: float, service_ms: float, policy: str |
             if second == WARM_S + SILENT_S:
                 pods.speak()
 
-        endpoints = pods.endpoints
+        endpoints, seconds = pods.endpoints, WARM_S + SILENT_S + AFTER_S[way]
         if client == THREADS:
             channel = trimtab.insecure_channel("work", endpoints=endpoints, policy=policy)
-            return load_on_threads(channel, rate, act)
+            return load_on_threads(channel, rate, seconds, act)
 
         async def on_loop() -> Seen:
             if client in OVER_HTTP:
@@ -213,7 +216,7 @@ def measure(client: str, way: str, rate: float, service_ms: float, policy: str |
                 )
                 calls = over_grpc(made)
             async with calls as get:
-                return await load_on_loop(get, rate, act)
+                return await load_on_loop(get, rate, seconds, act)
 
         return asyncio.run(on_loop())
 
@@ -231,7 +234,7 @@ class Found:
         self.client = client
         self._way = way
         self._runs = runs
-        self._after = range(WARM_S + SILENT_S, WARM_S + SILENT_S + AFTER_S)
+        self._after = range(WARM_S + SILENT_S, WARM_S + SILENT_S + AFTER_S[way])
 
     def _count(self, seconds: Iterable[int]) -> tuple[int, int]:
         """Requests that failed, and all."""
@@ -327,7 +330,8 @@ def main() -> None:
         "repeated once) and no caller settings, but for two clients: *hedged* declares its calls safe to repeat, "
         f"`Retry(attempts={AGAIN.attempts}, hedge_quantile={AGAIN.hedge_quantile:g})`; `sock_connect=1` of aiohttp, "
         "without which it waits for a connection as long as for the whole request, has a row where none can be made. Failed: an "
-        f"error, or more than {SLOW_S:g} s; a request counts in the second in which it began. Runs: {given.runs} of "
+        f"error, or more than {SLOW_S:g} s; a request counts in the second in which it began. "
+        f"Watched after the pod's return: {AFTER_S[FROZEN]} s, {AFTER_S[DROPPED]} where packets were dropped. Runs: {given.runs} of "
         f"each of trimtab's clients, {given.others_runs} of each other one.\n\n"
         "- frozen: SIGSTOP\n"
         "- swallowed: a proxy before it takes everything, connections too, and passes nothing on\n"
