@@ -34,16 +34,17 @@ class HttpServer:
         holding: requests that wait for ``let_go``.
     """
 
-    def __init__(self, name, port=0, certificate=None):
+    def __init__(self, name, port=0, certificate=None, host="127.0.0.1"):
         self.name = name
+        self.host = host
         self.served = Counter()
         self.holding = 0
         self.status = {}
         self.headers = {}
         self.opened = 0
-        bound = socket.socket()
+        bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(("127.0.0.1", port))
+        bound.bind((host, port))
         bound.listen(100)
         self.port = bound.getsockname()[1]
         self._config = Config()
@@ -64,7 +65,8 @@ class HttpServer:
 
     @property
     def target(self):
-        return f"127.0.0.1:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     def stop(self):
         """Close the port and what is open."""
@@ -138,8 +140,8 @@ class HttpServers:
     def __init__(self):
         self._open = []
 
-    def open(self, *names, port=0, certificate=None):
-        made = [HttpServer(name, port, certificate) for name in names]
+    def open(self, *names, port=0, **how):
+        made = [HttpServer(name, port, **how) for name in names]
         self._open.extend(made)
         return made if len(made) > 1 else made[0]
 

@@ -18,7 +18,7 @@ def steered(url: URL, host: str, port: int) -> URL:
     """The same path elsewhere, as it was encoded. A URL keeps what it has worked out of itself."""
     return URL.build(
         scheme=url.scheme,
-        host=host,
+        host=f"[{host}]" if ":" in host else host,
         port=port,
         path=url.raw_path,
         query_string=url.raw_query_string,

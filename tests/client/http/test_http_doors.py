@@ -64,6 +64,23 @@ async def test_each_request_picks_and_the_service_s_name_stays_everywhere(door, 
     assert in_flight(client) == 0
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_an_endpoint_with_an_ipv6_address_is_asked_like_any_other(
+    door, servers, tmp_path, tls
+):
+    authority = Authority()
+    certificate = [str(tmp_path / name) for name in ("cert.pem", "key.pem")]
+    for name, content in zip(("cert.pem", "key.pem"), authority.issue(), strict=True):
+        (tmp_path / name).write_bytes(content)
+    trusting = ssl.create_default_context(cadata=authority.pem.decode())
+    a = servers.open("a", host="::1", certificate=certificate if tls else None)
+    client = door(endpoints={"localhost:8080": [a.target]}, verify=trusting)
+    url = f"{'https' if tls else 'http'}://localhost:8080/who%2Fis?q=1"
+    answer = await client.send("GET", url)
+    assert (answer.seen["server"], answer.seen["target"]) == ("a", "/who%2Fis?q=1")
+    assert (answer.seen["host"], answer.url) == ("localhost:8080", url)
+
+
 async def test_the_default_policy_reaches_every_endpoint(door, servers):
     opened = servers.open("a", "b", "c")
     client = door(endpoints=fixed(*(s.target for s in opened)))
