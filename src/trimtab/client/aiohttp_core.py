@@ -20,7 +20,7 @@ from trimtab.attempt import Retry
 from trimtab.balancer import Node, Pick
 from trimtab.client.afterwards import end_given_up
 from trimtab.client.aiohttp_bodies import count
-from trimtab.client.aiohttp_errors import Unavailable, explained
+from trimtab.client.aiohttp_errors import Unavailable, explained, is_of_the_body
 from trimtab.client.aiohttp_errors import broke as broke_of
 from trimtab.client.aiohttp_repeating import give_up, given_up, refuse_repetition
 from trimtab.client.aiohttp_steering import own, steered, told_of
@@ -259,13 +259,13 @@ class Middleware:
             BaseException: the error, if it is the caller's own doing.
         """
         if isinstance(error, aiohttp.ClientError):
-            broke = broke_of(request, error)
+            broke = broke_of(request, error, pick.node.transport)
             pick.finish(broke.outcome)
             if broke in {Broke.UNREACHED, Broke.LOST}:
                 cluster.rest(pick.node)
             await request.close()  # the body's writer has settled
             return Tried(None, explained(error, cluster, pick.node), call.broken(broke, end))
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError) and not is_of_the_body(error):
             pick.finish(Outcome.TIMEOUT)
             ended = call.broken(Broke.TIMEOUT, end, own_time=own_time)
             if not own_time:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceback import walk_tb
 from typing import Any
 
 import aiohttp
@@ -14,14 +15,25 @@ from trimtab.client.http_cluster import HttpCluster
 UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """Where a body never reached the server, since no connection came about."""
 
+_READ_THE_BODY = {"aiohttp.client_reqrep", "aiohttp.payload", "aiohttp.multipart"}
+_WRITES = "aiohttp.http_writer"
+
 
 class Unavailable(aiohttp.ClientConnectionError):
     """No endpoint of the service can be asked; the text says why."""
 
 
-def broke(request: ClientRequest, error: Exception) -> Broke:
-    """How an attempt without a response ended."""
-    if isinstance(error, aiohttp.ConnectionTimeoutError) and _pool_is_full(request):
+def broke(request: ClientRequest, error: Exception, place: tuple[str, int]) -> Broke:
+    """How an attempt without a response ended.
+
+    Args:
+        request: the attempt's.
+        error: aiohttp's.
+        place: the endpoint's address and port.
+    """
+    if request.session.closed or is_of_the_body(error):
+        return Broke.LOCAL
+    if isinstance(error, aiohttp.ConnectionTimeoutError) and _pool_is_full(request, place):
         return Broke.LOCAL  # it waited for a slot and asked nobody
     if isinstance(error, UNREACHED):
         return Broke.UNREACHED
@@ -46,9 +58,31 @@ def explained(error: Any, cluster: HttpCluster, node: Node) -> Any:
     return error
 
 
-def _pool_is_full(request: ClientRequest) -> bool:
-    connector = request.session.connector
-    if connector is None or not connector.limit:
-        return False
+def is_of_the_body(error: BaseException) -> bool:
+    """Whether the caller's body raised it, or what it is made of, while aiohttp wrote that.
+
+    aiohttp makes the same of a connection that breaks meanwhile: but that is raised by what it writes with.
+    """
+    writing = False
+    for frame, _ in walk_tb((error.__cause__ or error).__traceback__):
+        module = frame.f_globals.get("__name__", "")
+        if not writing:
+            writing = module == "aiohttp.client_reqrep" and frame.f_code.co_name == "write_bytes"
+        elif module not in _READ_THE_BODY:
+            return bool(module != _WRITES)
+    return writing
+
+
+def _pool_is_full(request: ClientRequest, place: tuple[str, int]) -> bool:
     # aiohttp has no public count of connections in use; without this one the endpoint is blamed.
-    return len(getattr(connector, "_acquired", ())) >= connector.limit
+    connector = request.session.connector
+    if connector is None:
+        return False
+    if connector.limit and len(getattr(connector, "_acquired", ())) >= connector.limit:
+        return True
+    most = connector.limit_per_host
+    if not most:
+        return False
+    host, port = place
+    key = request.connection_key._replace(host=host, port=port)
+    return len(getattr(connector, "_acquired_per_host", {}).get(key, ())) >= most

@@ -149,17 +149,22 @@ class AsyncCore(Core):
         end = call.leaves(pick.node)
         pool = pick.node.transport
         steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
-        limit = call.attempt_s
+        limit = None if call.attempt_s is None else asyncio.timeout(call.attempt_s)
         try:
             if limit is None:
                 response = await pool.handle_async_request(steered)
             else:
-                async with asyncio.timeout(limit):
+                async with limit:
                     response = await pool.handle_async_request(steered)
         except self._library.TransportError as error:
             return self._broken(cluster, call, pick, end, request, error, pool)
-        except TimeoutError:  # ours: the libraries' are transport errors
-            late = self._library.ReadTimeout(f"no answer within {limit:g} s")
+        except BaseException as error:
+            own_time = limit is not None and limit.expired() and isinstance(error, TimeoutError)
+            if not own_time:  # a body may raise anything, a ``TimeoutError`` too
+                self._give_up(request, pick, end, error)
+                await free_slots(pool)
+                raise
+            late = self._library.ReadTimeout(f"no answer within {call.attempt_s:g} s")
             tried = self._broken(cluster, call, pick, end, request, late, pool, own_time=True)
             await free_slots(pool)
             return tried

@@ -22,6 +22,7 @@ from trimtab.client.http_clusters import HttpClusters, HttpFallbacks
 from trimtab.client.http_hedging import Tried
 from trimtab.client.http_instrumented import own_of, unwrapped
 from trimtab.client.httpx_errors import broke as broke_of
+from trimtab.client.httpx_errors import is_callers
 from trimtab.client.httpx_pools import Pools
 from trimtab.client.observing import End
 from trimtab.client.request_key import KeyFunction, key_of
@@ -141,7 +142,14 @@ class Core:
         self, cluster: HttpCluster, call: HttpCall, pick: Pick, end: End | None, request: Any,
         error: Any, pool: Any, *, own_time: bool = False,
     ) -> Tried:  # fmt: skip
-        """End a broken attempt, which ``pool`` made."""
+        """End a broken attempt, which ``pool`` made.
+
+        Raises:
+            BaseException: the error, if the caller's own code raised it.
+        """
+        if is_callers(self._core, error):
+            end_given_up(pick, end, error)
+            raise error
         broke = broke_of(self._library, error)
         if broke is Broke.REFUSED and pick.node.transport is not pool:
             broke = Broke.UNREAD  # that is how ``http2_farewell`` tells of what a server left

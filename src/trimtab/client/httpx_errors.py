@@ -30,6 +30,23 @@ def broke(library: Any, error: BaseException) -> Broke:
     return Broke.TIMEOUT if isinstance(error, library.TimeoutException) else Broke.LOCAL
 
 
+def is_callers(core: Any, error: BaseException) -> bool:
+    """Whether code of the caller's raised it: a body that he reads from elsewhere with the same library.
+
+    The library makes its own errors of those of the one below it, which these have left by then. What comes out
+    of that one as it is was raised by something that it called.
+
+    Args:
+        core: httpcore or httpcore2.
+        error: one of the library's ``TransportError``, as it was raised.
+    """
+    within = core.__name__
+    for frame, _ in walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] == within:
+            return True
+    return False
+
+
 def _broke_rules(library: Any, error: BaseException) -> Broke:
     """Somebody broke the protocol, or the server reset the stream, or left.
 
