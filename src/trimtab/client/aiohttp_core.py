@@ -147,7 +147,7 @@ class Middleware:
         except BaseException as error:  # noqa: BLE001 - what is the caller's is raised again
             request.url = url
             call = self._call(cluster, request, body)
-            tried = await self._broken(cluster, call, pick, call.leaves(node), request, error)
+            tried = await self._broken(cluster, call, pick, call.leaves(pick), request, error)
         else:
             request.url = url
             if response.status < CLIENT_ERROR:
@@ -155,7 +155,7 @@ class Middleware:
                 count(pick, response, _SUCCESS, cluster.answered(node, 200, response.headers))
                 return told_of(response, url)
             call = self._call(cluster, request, body)
-            tried = self._answered(cluster, call, pick, call.leaves(node), response)
+            tried = self._answered(cluster, call, pick, call.leaves(pick), response)
         return await self._further(cluster, call, request, handler, tried)
 
     async def _further(
@@ -179,8 +179,14 @@ class Middleware:
 
     def _call(self, cluster: HttpCluster, request: ClientRequest, body: Any) -> HttpCall:
         repeatable = not body or isinstance(body, BytesPayload)
-        patience = request.session.timeout.total
-        return HttpCall(cluster.attempts, request.method, repeatable=repeatable, patience=patience)
+        timeout = request.session.timeout  # a request's own is nowhere to be seen
+        return HttpCall(
+            cluster.attempts,
+            request.method,
+            repeatable=repeatable,
+            patience=timeout.total,
+            connect_s=min(filter(None, (timeout.sock_connect, timeout.connect)), default=None),
+        )
 
     async def _hedged(
         self,
@@ -236,7 +242,8 @@ class Middleware:
             pick = await self._pick_later(cluster, call, key)
         host, port = pick.node.transport
         request.url = steered(request.url, host, port)
-        end = call.leaves(pick.node)
+        end = call.leaves(pick)
+        expect_anew(request)
         limit = None if call.attempt_s is None else asyncio.timeout(call.attempt_s)
         try:
             if limit is None:

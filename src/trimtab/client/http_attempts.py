@@ -17,7 +17,7 @@ from random import Random
 
 from trimtab.attempt import Budget, Course, Ended, LatencyQuantile, Retry, Verdict
 from trimtab.attempt.budget import RATIO
-from trimtab.balancer import Balancer, Node
+from trimtab.balancer import Balancer, Node, Pick
 from trimtab.client.call_details import WANTED, joined
 from trimtab.client.http_plans import LOST, ONCE, HttpPlans, told_of
 from trimtab.client.observing import End, Observer, Sent
@@ -39,6 +39,7 @@ _UNAVAILABLE = 503
 _LONGEST_REST_S = 60.0
 _NO_STATUS = -1  # of an end that is the caller's own, or too late: nothing follows
 _NEVER = -1.0
+_LOOKS_S = 10.0  # for an endpoint that takes a connection, where the caller says no time
 
 
 class Broke(enum.Enum):
@@ -200,6 +201,7 @@ class HttpCall:
         method: in capitals.
         repeatable: whether the body can be sent a second time.
         patience: the longest pause that the caller would wait for [s].
+        connect_s: the longest that the caller would wait for a connection [s]; None: for ever.
 
     Attributes:
         retry: what was declared; None: nothing, or the body can't be sent again.
@@ -210,8 +212,10 @@ class HttpCall:
 
     __slots__ = (
         "_begin",
+        "_connect_s",
         "_course",
         "_latency",
+        "_left_at",
         "_method",
         "_patience",
         "_repeatable",
@@ -223,11 +227,19 @@ class HttpCall:
     )
 
     def __init__(
-        self, rules: HttpAttempts, method: str, *, repeatable: bool, patience: float | None = None
+        self,
+        rules: HttpAttempts,
+        method: str,
+        *,
+        repeatable: bool,
+        patience: float | None = None,
+        connect_s: float | None = None,
     ) -> None:
         self._rules = rules
         self._method = method
         self._patience = patience
+        self._connect_s = _LOOKS_S if connect_s is None else connect_s
+        self._left_at = 0.0
         self._repeatable = repeatable
         self._course: Course | None = None
         self._latency: LatencyQuantile | None = None
@@ -252,8 +264,11 @@ class HttpCall:
             self._course = Course(retry, rules.budget, rules.random, now, hedge_s=hedge_s)
         return self._course
 
-    def leaves(self, node: Node) -> End | None:
+    def leaves(self, pick: Pick) -> End | None:
         """An attempt leaves; what comes back is told its status at its end, if it is anything."""
+        node = pick.node
+        if not self.been:
+            self._left_at = pick.started
         self.been = (*self.been, node)
         rules = self._rules
         observer = joined(rules.observer) if WANTED.now else rules.observer
@@ -273,11 +288,20 @@ class HttpCall:
         if end is not None:
             end(broke.name)
         if broke is Broke.UNREACHED:
-            return Ended(LOST, unsent=True)
+            if self._looks_on():
+                return Ended(LOST, unsent=True)
+            return Ended(LOST if self.hedges else _NO_STATUS)  # others may be under way
         if broke in {Broke.UNREAD, Broke.REFUSED}:  # its body has begun to be read
             return Ended(LOST, unsent=self._repeatable)
         lost = broke in {Broke.LOST, Broke.FAULTY}
         return Ended(LOST if lost else _NO_STATUS, timed_out=own_time)
+
+    def _looks_on(self) -> bool:
+        """Whether a request that reached nobody goes elsewhere: to one other, and on while the caller waits."""
+        rules = self._rules
+        if len(self.been) == 1 and rules.balancer is not None and len(rules.balancer.nodes) > 1:
+            return True  # even if the first took all of his time
+        return rules.clock() - self._left_at < self._connect_s
 
     def answered(self, status: int, report: LoadReport | None, end: End | None) -> Ended | None:
         """An attempt brought a response; None: nobody would ask for another."""

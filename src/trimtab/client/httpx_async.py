@@ -96,7 +96,7 @@ class AsyncCore(Core):
             response = await pool.handle_async_request(steered)
         except self._library.TransportError as error:
             call = self._call(cluster, request)
-            end = call.leaves(pick.node)
+            end = call.leaves(pick)
             tried = self._broken(cluster, call, pick, end, request, error, pool)
         except BaseException as error:
             self._give_up(request, pick, None, error)
@@ -106,7 +106,7 @@ class AsyncCore(Core):
             if response.status_code < CLIENT_ERROR:
                 return self._good(cluster, pick, response)
             call = self._call(cluster, request)
-            tried = self._answered(cluster, call, pick, call.leaves(pick.node), response)
+            tried = self._answered(cluster, call, pick, call.leaves(pick), response)
         return await self._further(cluster, call, request, tried)
 
     async def _further(
@@ -146,7 +146,7 @@ class AsyncCore(Core):
             pick = cluster.pick(key, wanted_labels(), call.been)
         except NoEndpoints:
             pick = await self._pick_later(cluster, call, request, key)
-        end = call.leaves(pick.node)
+        end = call.leaves(pick)
         pool = pick.node.transport
         steered = Steered(request, pick.node, None if cluster.alone else CONNECT_S)
         limit = None if call.attempt_s is None else asyncio.timeout(call.attempt_s)

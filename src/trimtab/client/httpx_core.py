@@ -134,9 +134,14 @@ class Core:
 
     def _call(self, cluster: HttpCluster, request: Any) -> HttpCall:
         repeatable = isinstance(request.stream, self._library.ByteStream)
-        timeout = request.extensions.get("timeout")
-        patience = timeout.get("read") if timeout else None
-        return HttpCall(cluster.attempts, request.method, repeatable=repeatable, patience=patience)
+        timeout = request.extensions.get("timeout") or {}
+        return HttpCall(
+            cluster.attempts,
+            request.method,
+            repeatable=repeatable,
+            patience=timeout.get("read"),
+            connect_s=timeout.get("connect"),
+        )
 
     def _broken(
         self, cluster: HttpCluster, call: HttpCall, pick: Pick, end: End | None, request: Any,

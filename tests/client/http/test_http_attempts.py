@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.attempt import Ended, Retry
+from trimtab.attempt import Ended, Retry, Verdict
 from trimtab.attempt.budget import FLOOR, RATIO, Budget
 from trimtab.attempt.course import MOST_UNSENT
+from trimtab.balancer import Balancer
 from trimtab.client.http_attempts import (
     Broke,
     HttpAttempts,
@@ -20,7 +21,7 @@ from trimtab.client.http_attempts import (
 from trimtab.client.http_plans import IDEMPOTENT, ONCE, HttpPlans
 from trimtab.errors import ConfigError
 from trimtab.load_report import LoadReport
-from trimtab.model import Repeatable, ServicePort
+from trimtab.model import Endpoint, Repeatable, ServicePort, Snapshot
 from trimtab.policies import Outcome
 
 
@@ -184,6 +185,57 @@ def test_what_reached_nobody_goes_elsewhere_whatever_it_is_but_not_for_ever():
         *[0.0] * MOST_UNSENT,
         None,
     ]
+
+
+def looking(now, others, connect_s, **declared):
+    """A request that has left for an endpoint, of so many others; what comes of each break."""
+    balancer = Balancer("orders.shop:80", clock=lambda: now[0], random=Random(1))
+    addresses = [f"10.0.0.{n}" for n in range(1 + others)]
+    endpoints = tuple(Endpoint(address, 80) for address in addresses)
+    balancer.update(Snapshot("orders.shop:80", endpoints))
+    for node in balancer.nodes.values():
+        balancer.set_connected(node, True)
+    rules = HttpAttempts(HttpPlans(**declared), Budget(), lambda: now[0], Random(1), balancer)
+    made = HttpCall(rules, "GET", repeatable=True, connect_s=connect_s)
+
+    def attempt(seconds):
+        pick = balancer.pick()
+        made.leaves(pick)
+        now[0] += seconds
+        pick.finish(Outcome.UNREACHED)
+        return made.broken(Broke.UNREACHED, None)
+
+    return made, attempt
+
+
+@pytest.mark.parametrize(
+    ("others", "connect_s", "each_s", "attempts"),
+    [
+        (0, 5.0, 5.0, 1),  # the only one takes all of the time
+        (2, 5.0, 1.0, 5),  # a second for each
+        (2, 1.0, 1.0, 2),  # one other in any case
+        (2, None, 1.0, 10),
+        (0, None, 127.0, 1),  # an operating system's own patience
+        (0, 5.0, 0.0, MOST_UNSENT + 2),  # and once as what was lost
+    ],
+)
+def test_another_endpoint_is_looked_for_while_the_caller_would_wait_for_a_connection(
+    others, connect_s, each_s, attempts
+):
+    made, attempt = looking([1000.0], others, connect_s)
+    count = 1
+    while made.after(attempt(each_s)) is not None:
+        count += 1
+    assert count == attempts
+
+
+def test_a_hedge_without_a_connection_does_not_end_what_waits_for_an_answer():
+    now = [0.0]
+    made, attempt = looking(now, 0, 1.0, retry=Retry(attempts=2, hedge_after_s=0.5))
+    assert made.course.running == 1
+    now[0] = 0.5
+    assert made.course.due(now[0])
+    assert made.course.ended(now[0], attempt(1.0)) is Verdict.WAIT
 
 
 def test_what_the_server_has_not_looked_at_goes_again_whatever_it_is_unless_its_body_can_t():
