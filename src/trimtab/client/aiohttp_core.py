@@ -172,7 +172,9 @@ class Middleware:
                 return await self._hedged(cluster, call, request, handler)
             return await self._from(cluster, call, request, handler, tried)
         except LetGo:
-            return await self(request, handler)  # finds it anew
+            url = request.url
+            self._clusters.anew(url.scheme, url.host or "", url.explicit_port)
+            return await self(request, handler)
         except aiohttp.ClientError as error:
             give_up(request, error)
             raise
@@ -304,8 +306,8 @@ class Middleware:
             raise Unavailable(str(error)) from error
 
     async def close(self) -> None:
-        """Follow no endpoints any more. Connections are the sessions'."""
-        for cluster in self._clusters:
+        """Follow no endpoints any more, unless there is another request. Connections are the sessions'."""
+        for cluster in self._clusters.taken():
             cluster.close()
 
     async def __aenter__(self) -> Self:

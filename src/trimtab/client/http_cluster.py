@@ -109,7 +109,7 @@ class HttpCluster:
         self.left: deque[Node] = deque()
         self._waiters: set[Callable[[], None]] = set()
         self._expected_until = self.clock() + _ARRIVES_S
-        self._forgotten = False
+        self._forgotten = self._gone = False
         self._picks = 0
         self._called = self._look_at = self.clock()
         self._failure = ""
@@ -186,6 +186,8 @@ class HttpCluster:
             else:
                 pick = self.balancer.pick(key, labels)
         except NoEndpoints as error:
+            if self._gone:
+                raise self._late() from None
             if self.balancer.snapshot is not None:
                 raise
             if self._failure:
@@ -196,13 +198,23 @@ class HttpCluster:
         # ``let_go`` counts this request or comes before it, as both take the lock.
         if self._forgotten:
             pick.finish(Outcome.CANCELLED)
-            raise LetGo(f"{self.service}: let go of")
-        node = pick.node
-        if node.transport is None:
-            with self.lock:
-                if node.transport is None:
-                    node.transport = self._pool(node)
+            raise self._late()
+        if pick.node.transport is None:
+            self._make_pool(pick)
         return pick
+
+    def _make_pool(self, pick: Pick) -> None:
+        node = pick.node
+        with self.lock:
+            if node.transport is not None:
+                return
+            if self._forgotten:  # nobody would close it
+                pick.finish(Outcome.CANCELLED)
+                raise self._late()
+            node.transport = self._pool(node)
+
+    def _late(self) -> LetGo:
+        return LetGo(f"{self.service}: let go of")
 
     def rest(self, node: Node) -> None:
         """A connection to it failed: leave it alone for a while, if others are there."""
@@ -317,7 +329,7 @@ class HttpCluster:
             if not self.is_unknown:
                 return False
             self._forgotten = True
-        self.close()
+        self._follow_no_more()
         return True
 
     def beat(self) -> None:
@@ -352,19 +364,30 @@ class HttpCluster:
         with self.lock:
             if self._waiters or self.balancer.in_flight:
                 return None
-            self._forgotten = True
+            self._forgotten = self._gone = True
             nodes = [*self.balancer.nodes.values(), *self.left] if self._closes else []
             self.left.clear()
-        self.close()
+        self._follow_no_more()
         return [node for node in nodes if node.transport is not None]
 
     def abandon(self) -> None:
-        """As ``close``; takes no lock, so that a finaliser may call it in the middle of anything."""
+        """Hear no more of the endpoints; takes no lock, so that a finaliser may call it in the middle of anything."""
         self._watch.close()
         self._reporting.close()
 
     def close(self) -> None:
-        """Hear no more of the endpoints. Idempotent, from any thread."""
+        """Hear no more of the endpoints. Who waits for them, or comes later, finds the cluster anew.
+
+        Idempotent, from any thread.
+        """
+        with self.lock:
+            self._forgotten = self._gone = True
+            waiters = list(self._waiters)
+        self._follow_no_more()
+        for wake in waiters:
+            wake()
+
+    def _follow_no_more(self) -> None:
         LIVENESS.leave(self)
         self._watch.close()
         self._reporting.close()

@@ -77,7 +77,7 @@ class HttpClusters:
         self._check()
         self._found: dict[tuple[str, str, int | None], HttpCluster | None] = {}
         self._clusters: dict[str, HttpCluster] = {}
-        self._making = threading.Lock()
+        self._making = threading.RLock()  # a signal's handler may close what is being made
         self._parents: list[HttpCluster] = []
         watch_forks(self)
 
@@ -101,11 +101,24 @@ class HttpClusters:
     def forked(self) -> None:
         """See ``forking.Copied``: the child follows and connects anew, from its first request on."""
         self._parents = list(self._clusters.values())  # kept: their connections are not ours to end
-        self._found, self._clusters, self._making = {}, {}, threading.Lock()
+        self._found, self._clusters, self._making = {}, {}, threading.RLock()
         watch_forks(self)
 
     def __iter__(self) -> Iterator[HttpCluster]:
         return iter(list(self._clusters.values()))
+
+    def taken(self) -> Iterator[HttpCluster]:
+        """All, to be closed, each of which is found no more: the next request to it finds it anew.
+
+        One is taken as it is asked for: who is interrupted while he closes one leaves the rest to the next.
+        """
+        while self._clusters:
+            with self._making:
+                if not self._clusters:
+                    return
+                cluster = self._clusters.pop(next(iter(self._clusters)))
+                self._find_no_more(cluster)
+            yield cluster
 
     def abandon(self) -> None:
         """The client was dropped unclosed: follow nobody any more. Safe in finalisers."""
@@ -128,6 +141,10 @@ class HttpClusters:
         except KeyError:
             pass  # found out of here, so that an error of its own doesn't begin with this one
         return self._find((scheme, host, port))
+
+    def anew(self, scheme: str, host: str, port: int | None) -> HttpCluster:
+        """The cluster in the place of one that was let go of."""
+        return cast("HttpCluster", self._find((scheme, host, port)))
 
     def _find(self, place: tuple[str, str, int | None]) -> HttpCluster | None:
         name = self._names.cluster(*place)

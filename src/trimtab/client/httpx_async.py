@@ -168,10 +168,6 @@ class AsyncCore(Core):
             tried = self._broken(cluster, call, pick, end, request, late, pool, own_time=True)
             await free_slots(pool)
             return tried
-        except BaseException as error:
-            self._give_up(request, pick, end, error)
-            await free_slots(pool)
-            raise
         return self._answered(cluster, call, pick, end, response)
 
     async def _pick_later(
@@ -187,12 +183,12 @@ class AsyncCore(Core):
             raise self._unavailable(request, error) from error
 
     async def aclose(self) -> None:
-        """Close all pools and follow no endpoints any more."""
+        """Close all pools and follow no endpoints; a later request begins anew, as with the library's own."""
         async with AsyncExitStack() as each:  # whatever befalls another
             each.push_async_callback(self._others.aclose)
             for pool in self._pools.leaving:
                 each.push_async_callback(pool.aclose)
-            for cluster in self._clusters:
+            for cluster in self._clusters.taken():
                 cluster.close()
                 for pool in cluster.pools():
                     each.push_async_callback(pool.aclose)

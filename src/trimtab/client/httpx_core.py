@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from trimtab.attempt import Retry
 from trimtab.balancer import Pick
@@ -126,7 +126,7 @@ class Core:
     def _anew(self, request: Any) -> HttpCluster:
         """The cluster in the place of one that was let go of."""
         url = request.url
-        return cast("HttpCluster", self._clusters.of(url.scheme, url.host, url.port))
+        return self._clusters.anew(url.scheme, url.host, url.port)
 
     def _key(self, cluster: HttpCluster, name: str, request: Any) -> str | None:
         headers = request.headers.multi_items()

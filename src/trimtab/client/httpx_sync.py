@@ -173,12 +173,12 @@ class SyncCore(Core):
             raise self._unavailable(request, error) from error
 
     def close(self) -> None:
-        """Close all pools and follow no endpoints any more."""
+        """See ``AsyncCore.aclose``."""
         with ExitStack() as each:  # whatever befalls another
             each.callback(self._others.close)
             for pool in self._pools.leaving:
                 each.callback(pool.close)
-            for cluster in self._clusters:
+            for cluster in self._clusters.taken():
                 cluster.close()
                 for pool in cluster.pools():
                     each.callback(pool.close)

@@ -131,8 +131,8 @@ async def test_a_request_through_a_proxy_goes_where_the_proxy_sends_it(servers):
             async with session.get(URL + "/", proxy=through) as response:
                 seen = await response.json(content_type=None)
                 assert (seen["server"], seen["host"]) == (server, "orders.shop:8080")
-    (cluster,) = balanced._clusters
-    assert sum(cluster.balancer.zone_picks.values()) == 1
+        (cluster,) = balanced._clusters
+        assert sum(cluster.balancer.zone_picks.values()) == 1
 
 
 async def test_a_proxy_of_the_environment_gets_requests_where_the_session_asks_for_it(
