@@ -251,10 +251,16 @@ class HedgedInThreads:
 
     def _start(self) -> None:
         self._race.running += 1
-        context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run, args=(self._run,), name="trimtab-hedge", daemon=True
-        ).start()
+        run = contextvars.copy_context().run
+        try:
+            threading.Thread(
+                target=run, args=(self._run,), name="trimtab-hedge", daemon=True
+            ).start()
+        except RuntimeError as error:  # the process has as many threads as it may
+            if self._race.running > 1:
+                self._ended.put(Tried(None, error, _NOBODY))  # others are under way
+            else:
+                run(self._run)
 
     def _run(self) -> None:
         try:

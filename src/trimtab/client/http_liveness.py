@@ -118,6 +118,7 @@ class Liveness:
         self._parents = self._sockets  # kept: they are not ours to close
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._has_sockets = False
         self._clusters: weakref.WeakSet[Asking] = weakref.WeakSet()
         self._inbox: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -130,16 +131,6 @@ class Liveness:
         """Say to its balancer that the process is awake, from now on."""
         with self._starting:
             self._clusters.add(cluster)
-            if self._thread is None:
-                watch_forks(self)
-                self._selector = selectors.DefaultSelector()
-                self._waker, woken = socket.socketpair()
-                self._waker.setblocking(False)
-                woken.setblocking(False)
-                self._selector.register(woken, selectors.EVENT_READ)
-                self._sockets = self._selector, self._waker
-                self._thread = threading.Thread(target=self._run, name="trimtab-http", daemon=True)
-                self._thread.start()
         self._do(lambda: None)
 
     def leave(self, cluster: Asking) -> None:
@@ -171,8 +162,28 @@ class Liveness:
 
     def _do(self, step: Callable[[], None]) -> None:
         self._inbox.append(step)
+        if self._thread is None:
+            self._begin()
         with contextlib.suppress(OSError):  # full: it is awake already
             self._waker.send(b".")
+
+    def _begin(self) -> None:
+        """Start the thread. Where the process has as many as it may, whoever has something to do next tries again."""
+        with self._starting:
+            if not self._has_sockets:
+                watch_forks(self)
+                self._selector = selectors.DefaultSelector()
+                self._waker, woken = socket.socketpair()
+                self._waker.setblocking(False)
+                woken.setblocking(False)
+                self._selector.register(woken, selectors.EVENT_READ)
+                self._sockets = self._selector, self._waker
+                self._has_sockets = True
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="trimtab-http", daemon=True)
+                with contextlib.suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
 
     # In the thread.
 

@@ -171,8 +171,9 @@ class Subscription:
     def start(self) -> None:
         """Start the thread unless it runs. The caller holds the lock, and has posted."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="trimtab-xds", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="trimtab-xds", daemon=True)
+            thread.start()  # may raise: the next one to follow anything tries again
+            self._thread = thread
 
     @property
     def running(self) -> bool:
@@ -291,7 +292,11 @@ class _Registry:
             subscription = self._of(bootstrap)
             subscribed = Subscribed(subscription, name, watcher)
             subscription.post(lambda subscriber, now: subscriber.watch(subscribed, name, now))
-            subscription.start()
+            try:
+                subscription.start()
+            except RuntimeError:  # the process has as many threads as it may
+                subscribed.close()
+                raise
             return subscribed
 
     def report(self, source: Source, bootstrap: Bootstrap) -> Reporting:

@@ -114,3 +114,24 @@ def test_a_discard_that_raises_neither_replaces_the_answer_nor_leaves_attempts_i
     eventually(
         lambda: attempts.discarded == ["bad", "late"], within=20, what="the late one is discarded"
     )
+
+
+@pytest.mark.parametrize("can_start", [False, True], ids=["none", "the first"])
+def test_where_no_thread_can_start_the_request_is_answered_without_hedges(can_start, monkeypatch):
+    start, left, refused = threading.Thread.start, [1] * can_start, threading.Event()
+
+    def some_start(thread):
+        if thread.name == "trimtab-hedge":
+            if not left:
+                refused.set()
+                raise RuntimeError("can't start new thread")
+            left.pop()
+        start(thread)
+
+    def attempt():
+        assert not can_start or refused.wait(20)  # until a hedge was due
+        return Tried("good", None, None)
+
+    monkeypatch.setattr(threading.Thread, "start", some_start)
+    hedged = HedgedInThreads(call(), attempt, lambda _response: None, clock)
+    assert hedged.to_its_end() == "good"
