@@ -41,8 +41,15 @@ class _Claim:
         self._content = content
 
     def __call__(self) -> None:
-        broken = isinstance(self._content.exception(), aiohttp.ClientPayloadError)
-        self._pick.finish(Outcome.FAILURE if broken else self._outcome, self._report)
+        outcome, error = self._outcome, self._content.exception()
+        if error is not None:
+            if isinstance(error, aiohttp.ClientPayloadError):
+                outcome = Outcome.FAILURE
+            elif isinstance(
+                error, aiohttp.ServerTimeoutError
+            ):  # no part of it within ``sock_read``
+                outcome = Outcome.TIMEOUT
+        self._pick.finish(outcome, self._report)
 
     def __del__(self) -> None:
         if self._pick.open:  # dropped unread: the caller lost interest

@@ -23,7 +23,7 @@ from trimtab.client.aiohttp_bodies import count
 from trimtab.client.aiohttp_errors import Unavailable, explained, is_of_the_body
 from trimtab.client.aiohttp_errors import broke as broke_of
 from trimtab.client.aiohttp_repeating import give_up, given_up, refuse_repetition
-from trimtab.client.aiohttp_steering import own, steered, told_of
+from trimtab.client.aiohttp_steering import expect_anew, own, steered, told_of
 from trimtab.client.channel_spec import BootstrapSource, Endpoints
 from trimtab.client.http_attempts import CLIENT_ERROR, Broke, HttpCall, outcome_of_http
 from trimtab.client.http_cluster import HttpCluster, LetGo

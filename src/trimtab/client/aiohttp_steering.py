@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from copy import copy
 from functools import lru_cache
 from typing import Any
@@ -41,3 +42,12 @@ def own(request: ClientRequest) -> ClientRequest:
     # The session's timer is for one task. It goes on being the caller's, whose end is the attempts'.
     made._timer = TimerNoop()  # noqa: SLF001 - there is no public way
     return made
+
+
+def expect_anew(request: ClientRequest) -> None:
+    """See that this attempt waits for a ``100 Continue`` of its own, where the caller wants one.
+
+    An answer in its place, to the attempt before, has cancelled that one's wait.
+    """
+    if request._continue is not None:  # noqa: SLF001 - as above
+        request._continue = asyncio.get_running_loop().create_future()  # noqa: SLF001

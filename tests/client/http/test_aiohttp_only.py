@@ -4,34 +4,119 @@ import asyncio
 import gc
 import socket
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 import aiohttp
 import pytest
 import yarl
 
-from harness.waiting import pause
+import trimtab
+from doors import recording
+from harness.waiting import Deadline, pause
 from trimtab.aiohttp import Middleware
+from trimtab.model import PolicyConfig
+from trimtab.policies import Outcome
 
 URL = "http://orders.shop:8080"
 
 
-async def test_a_full_pool_is_not_the_endpoints_fault(servers):
-    opened = servers.open("a", "b", "c")
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "observed"])
+@pytest.mark.parametrize(
+    ("limit", "names"), [({"limit": 1}, "abc"), ({"limit_per_host": 1, "limit": 0}, "a")]
+)
+async def test_a_full_pool_is_not_the_endpoints_fault(servers, limit, names, plain):
+    opened = [servers.open(name) for name in names]
     async with (
         Middleware(endpoints={"orders.shop:8080": [s.target for s in opened]}) as balanced,
         aiohttp.ClientSession(
             middlewares=[balanced],
-            connector=aiohttp.TCPConnector(limit=1),
-            timeout=aiohttp.ClientTimeout(total=5, connect=0.2),
+            connector=aiohttp.TCPConnector(**limit),
+            timeout=aiohttp.ClientTimeout(total=60, connect=0.2),
         ) as session,
-        session.get(URL + "/parts"),
+        session.get(URL + "/parts", timeout=aiohttp.ClientTimeout()),
     ):
         for _ in range(3):
-            with pytest.raises(aiohttp.ConnectionTimeoutError):
+            watching = nullcontext() if plain else trimtab.call_details()
+            with watching, pytest.raises(aiohttp.ConnectionTimeoutError):
                 await session.get(URL + "/")
         (cluster,) = balanced._clusters
         assert all(node.connected for node in cluster.balancer.nodes.values())
+
+
+async def test_what_ends_with_its_own_session_says_nothing_of_the_endpoint(servers):
+    a = servers.open("a")
+    with recording.recorded() as ends:
+        async with (
+            Middleware(
+                endpoints={"orders.shop:8080": [a.target]}, policy=recording.NAME
+            ) as balanced,
+            aiohttp.ClientSession(middlewares=[balanced]) as one,
+            aiohttp.ClientSession(middlewares=[balanced]) as other,
+        ):
+            waiting = asyncio.create_task(one.get(URL + "/hold"))
+            deadline = Deadline(30)
+            while not a.holding:
+                assert not deadline.passed
+                await asyncio.to_thread(pause)
+            await one.close()
+            with pytest.raises(aiohttp.ClientError):
+                await waiting
+            assert dict(ends) == {(a.target, Outcome.CANCELLED): 1}
+            async with other.get(URL + "/") as response:
+                assert response.status == 200
+
+
+async def test_a_body_that_stands_still_for_too_long_is_a_timeout_of_its_endpoint(servers):
+    a = servers.open("a")
+    with recording.recorded() as ends:
+        async with session_at(a.target, policy=recording.NAME) as session:
+            response = await session.get(URL + "/parts")
+            reading = response.connection.protocol
+            reading.read_timeout = 0.2  # as ``sock_read``, but from here on
+            reading.start_timeout()
+            with pytest.raises(aiohttp.SocketTimeoutError):
+                await response.read()
+        assert dict(ends) == {(a.target, Outcome.TIMEOUT): 1}
+
+
+@asynccontextmanager
+async def refusing_before_the_body():
+    """The target of a server that answers 503 to every head, and asks for no body."""
+
+    async def refuse(reader, writer):
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        yield "127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+
+
+@pytest.mark.parametrize("hedged", [False, True], ids=["one after another", "hedged"])
+async def test_a_refusal_before_the_body_is_asked_for_leaves_the_next_attempt_its_own(
+    servers, hedged
+):
+    a = servers.open("a")
+    retry = trimtab.Retry(on=[503], hedge_after_s=30.0) if hedged else None
+    async with (
+        refusing_before_the_body() as refusing,
+        Middleware(
+            endpoints={"orders.shop:8080": [refusing, a.target]},
+            policy=PolicyConfig.of("round_robin", judges=False, stalls=False),
+            retry=retry,
+        ) as balanced,
+        aiohttp.ClientSession(middlewares=[balanced]) as session,
+    ):
+        for _ in range(4):
+            async with session.put(URL + "/", data=b"whole", expect100=True) as response:
+                assert response.status == 200
+                assert (await response.json(content_type=None))["body"] == "whole"
+        (cluster,) = balanced._clusters
+        assert all(node.connected for node in cluster.balancer.nodes.values())
+        assert min(node.picks for node in cluster.balancer.nodes.values()) >= 1
 
 
 @pytest.mark.parametrize("end", ["its body", "its session"])
@@ -61,9 +146,9 @@ async def test_a_response_that_is_dropped_unread_is_in_flight_until_it_ends(serv
 
 
 @asynccontextmanager
-async def session_at(*targets, **more):
+async def session_at(*targets, policy=None, **more):
     async with (
-        Middleware(endpoints={"orders.shop:8080": targets}) as balanced,
+        Middleware(endpoints={"orders.shop:8080": targets}, policy=policy) as balanced,
         aiohttp.ClientSession(middlewares=[balanced], **more) as session,
     ):
         yield session
