@@ -12,7 +12,7 @@ from trimtab.errors import ConfigError
 T = TypeVar("T")
 
 XDS = "xds"
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 class HttpNames:

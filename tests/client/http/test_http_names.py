@@ -14,6 +14,8 @@ from trimtab.errors import ConfigError
         (["orders.shop"], ("http", "orders.shop", 8081), "orders.shop:8081"),
         (["orders.shop"], ("http", "orders.shop", None), "orders.shop:80"),
         (["orders.shop"], ("https", "orders.shop", None), "orders.shop:443"),
+        (["orders.shop"], ("ws", "orders.shop", None), "orders.shop:80"),
+        (["orders.shop"], ("wss", "orders.shop", None), "orders.shop:443"),
         (["*.shop"], ("http", "orders.shop", None), "orders.shop:80"),
         (["*.shop"], ("http", "shop", None), None),
         (["*.shop"], ("http", "workshop", None), None),
