@@ -309,8 +309,10 @@ class HttpCall:
             end(str(status))
         retry = self.retry
         if status < CLIENT_ERROR or retry is None or status not in retry.on:
-            if self._latency is not None:
-                self._latency.record(self._rules.clock() - self._begin)
+            # Those that lose come later, and are not the request's.
+            latency, self._latency = self._latency, None
+            if latency is not None:
+                latency.record(self._rules.clock() - self._begin)
             if self._course is None:
                 self._rules.budget.earn()
             return None

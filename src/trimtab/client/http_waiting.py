@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from trimtab.balancer import Node, Pick
 from trimtab.client.http_cluster import HttpCluster, Unknown
@@ -37,7 +38,8 @@ async def pick_soon(
     told = asyncio.Event()
 
     def wake() -> None:
-        loop.call_soon_threadsafe(told.set)
+        with suppress(RuntimeError):  # the loop was closed in the middle of this
+            loop.call_soon_threadsafe(told.set)
 
     followed = cluster.add_waiter(wake)
     try:

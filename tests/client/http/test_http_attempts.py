@@ -313,6 +313,21 @@ def test_the_latency_quantile_is_the_method_s():
         assert seconds <= hedge_s <= 1.06 * seconds  # a step of the histogram is 5 %
 
 
+def test_an_answer_that_loses_is_not_counted_for_the_latency():
+    now = [0.0]
+    declared = {"retry": Retry(hedge_quantile=0.9)}
+    rules = HttpAttempts(HttpPlans(**declared), Budget(), lambda: now[0], Random(1))
+    for _ in range(200):
+        made = HttpCall(rules, "GET", repeatable=True)
+        made.course.ended(now[0], Ended(200, good=True))
+        now[0] += 0.1
+        made.answered(200, None, None)
+        now[0] += 0.9
+        made.answered(200, None, None)  # in a thread, which can't be cancelled
+    hedge_s = HttpCall(rules, "GET", repeatable=True).course.next_at - now[0]
+    assert 0.1 <= hedge_s <= 1.06 * 0.1
+
+
 @pytest.mark.parametrize(
     ("declared", "named"),
     [

@@ -112,3 +112,17 @@ def test_a_cluster_that_is_waited_for_is_kept(clusters):
     ask_many(clusters)
     assert ask(clusters, FIRST) is found
     assert not found.forget()
+
+
+def test_a_loop_that_was_closed_while_a_task_waited_keeps_nobody_else_waiting(clusters):
+    found = ask(clusters, FIRST)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(pick_soon(found, None, None))
+    loop.run_until_complete(asyncio.sleep(0))  # noqa: TID251 - a turn, in which it begins to wait
+    loop.close()
+    told = threading.Event()
+    found.add_waiter(told.set)
+    found.failed("nobody is there")
+    assert told.is_set()
+    task._log_destroy_pending = False  # as it is meant to be
+    task.get_coro().close()
