@@ -174,6 +174,21 @@ def test_every_link_between_pages_leads_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+def headings(page):
+    """What a link may name after ``#``, as GitHub makes it."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", "\n".join(re.findall(r"(?m)^#+ (.*)$", text)))
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in plain.split("\n")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_to_a_heading_finds_it(page):
+    text = re.sub(r"`[^`\n]*`", "", page.read_text())
+    for target, heading in re.findall(r"\]\(([^):#]*)#([^)]+)\)", text):
+        named = page.parent / target if target else page
+        assert heading in headings(named), f"{target}#{heading}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_metric_that_a_page_names_is_exported(page):
     known = (ROOT / "docs" / "metrics.md").read_text()  # compared with the code elsewhere
