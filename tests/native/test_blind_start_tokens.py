@@ -9,7 +9,7 @@ from harness.client import Road
 from harness.control_plane import ControlPlane, printed_bootstrap
 from harness.python_clients import native_client, trimtab_client
 from harness.traffic import Traffic
-from harness.with_tokens import SWITCH, jwt
+from harness.with_tokens import SWITCH, envoy_with_token, jwt, route_file
 
 pytestmark = pytest.mark.processes
 
@@ -78,9 +78,16 @@ def bootstrap(plane, token, ca):
 def test_clients_whose_token_was_good_are_served_from_the_state_file(
     plane, token, started, tmp_path
 ):
-    printed = bootstrap(plane, token, tmp_path / "ca.crt")
+    ca = tmp_path / "ca.crt"
+    printed = bootstrap(plane, token, ca)
     native, trimtab = started(native_client(printed, env=SWITCH)), started(trimtab_client(printed))
-    traffic = Traffic([(trimtab, {"trimtab": ORDERS}), (native, {"native": ORDERS})])
+    routes, edge = route_file("orders.shop:8080", tmp_path)
+    options = ("routes", str(routes))
+    envoy = started(envoy_with_token(plane.address, token, ca, tmp_path, options))
+    envoy.wait_ready()
+    envoy.wait_cluster("orders.shop:8080")
+    through = {"native": ORDERS, "envoy": Road(edge)}
+    traffic = Traffic([(trimtab, {"trimtab": ORDERS}), (native, through)])
     with traffic.load() as load:
         load.comes_from("a", "b")
         load.goes_on(5)

@@ -8,11 +8,10 @@ import yaml
 
 from certificates import Authority
 from harness.client import Road
-from harness.control_plane import ControlPlane, printed_bootstrap
-from harness.envoy import Envoy
-from harness.ports import free_port
+from harness.control_plane import ControlPlane
 from harness.python_clients import native_client
 from harness.waiting import Unmet, eventually
+from harness.with_tokens import envoy_with_token, route_file
 
 pytestmark = pytest.mark.processes
 
@@ -56,12 +55,8 @@ def edge(plane, started, tmp_path):
     """Start an Envoy that sends this token; the way through it."""
 
     def start(token, *more):
-        trust = (("ca", str(tmp_path / "ca.crt")), ("token_file", str(token.path)))
-        secret = tmp_path / "secret.yaml"
-        secret.write_text(printed_bootstrap("envoy-secret", plane.address, trust[1:]))
-        options = (("node_id", "edge"), *trust, ("secret_file", str(secret)), *more)
-        printed = printed_bootstrap("envoy", plane.address, options)
-        return started(Envoy("edge", printed, tmp_path))
+        ca = tmp_path / "ca.crt"
+        return started(envoy_with_token(plane.address, token.path, ca, tmp_path, *more))
 
     return start
 
@@ -88,11 +83,7 @@ def wait_subject(plane, wanted, within):
 def test_an_edge_is_known_by_its_token_and_by_the_one_that_replaces_it(
     plane, edge, native_alone, tmp_path
 ):
-    address = f"127.0.0.1:{free_port()}"
-    routes = tmp_path / "routes.yaml"
-    route = {"service": "orders.shop:8080"}
-    file = {"listeners": [address], "admin": f"127.0.0.1:{free_port()}", "routes": [route]}
-    routes.write_text(yaml.safe_dump(file))
+    routes, address = route_file("orders.shop:8080", tmp_path)
     token = Token(tmp_path / "mounted", "first")
     edge(token, ("routes", str(routes))).wait_ready()
     with native_alone.load({"edge": Road(address)}, rate=50) as load:
