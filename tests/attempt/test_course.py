@@ -51,6 +51,13 @@ def test_a_call_that_reached_nobody_leaves_again_without_budget_until_all_is_hop
     assert one.ended(0.0, Ended(14, unsent=True)) is Verdict.FINAL
 
 
+def test_one_that_waits_for_ready_leaves_again_until_its_deadline():
+    one = Course(None, Budget(floor=0.0), Random(1), 0.0, 5.0, waits=True)
+    for _ in range(5 * MOST_UNSENT):
+        assert one.ended(4.0, Ended(14, unsent=True)) is Verdict.AGAIN
+    assert one.ended(5.0, Ended(14, unsent=True)) is Verdict.FINAL
+
+
 @given(
     retries,
     st.lists(st.tuples(st.floats(0.0, 0.3), ends | st.none()), max_size=40),

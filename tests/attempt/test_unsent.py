@@ -17,12 +17,27 @@ def test_a_connection_that_could_not_be_made_to_the_very_endpoint_is_proof(targe
 
 
 @pytest.mark.parametrize(
+    "why",
+    [
+        "UNAVAILABLE: {}: Socket closed",
+        "UNAVAILABLE: {}: Handshake read failed (Socket closed)",
+        "UNKNOWN: {}: connection attempt timed out before receiving SETTINGS frame",
+    ],
+)
+def test_so_is_one_that_broke_before_it_could_carry_a_call(why):
+    assert never_left(
+        HERE, 14, f"failed to connect to all addresses; last error: {why.format(HERE)}", ()
+    )
+
+
+@pytest.mark.parametrize(
     ("code", "details", "initial"),
     [
         (14, TEXT.format("ipv4:10.0.0.2:8080"), ()),  # what befell the application's own call
         (14, TEXT.format("ipv4:10.0.0.1:80"), ()),
         (14, TEXT.format("ipv4:110.0.0.1:8080"), ()),
         (14, "orders: " + TEXT.format(HERE), ()),
+        (14, TEXT.format("ipv4:10.0.0.2:8080") + f"; UNKNOWN: {HERE}: Socket closed", ()),
         (14, TEXT.format(HERE), (("server", "x"),)),  # a server has begun to answer
         (13, TEXT.format(HERE), ()),
         (14, "Socket closed", ()),

@@ -179,7 +179,7 @@ def test_endpoints_that_have_left_are_forgotten_while_other_threads_begin_at_new
 
     def link():
         native = grpc.insecure_channel("127.0.0.1:1")
-        return Looked(native, None, ask_by_call(native))
+        return Looked(native, ask_by_call, None)
 
     def begin():
         begun.set()

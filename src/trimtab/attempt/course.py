@@ -63,6 +63,8 @@ class Course:
         now: [s, monotonic].
         deadline: of the request, by the same clock; None: none. All attempts share it.
         hedge_s: what ``LatencyQuantile`` says for ``retry.hedge_quantile``; None: not yet known.
+        waits: whether it waits for an endpoint for as long as it may (``wait_for_ready``): then it leaves
+            again however often it reached nobody.
 
     Attributes:
         made: attempts so far, without those that reached nobody.
@@ -72,7 +74,7 @@ class Course:
     """
 
     __slots__ = ("_budget", "_deadline", "_hedge_s", "_paid", "_random", "_retry", "_stopped",
-                 "_unsent", "committed", "made", "next_at", "running")  # fmt: skip
+                 "_unsent", "_waits", "committed", "made", "next_at", "running")  # fmt: skip
 
     def __init__(
         self,
@@ -82,6 +84,8 @@ class Course:
         now: float,
         deadline: float | None = None,
         hedge_s: float | None = None,
+        *,
+        waits: bool = False,
     ) -> None:
         self._retry = retry
         self._budget = budget
@@ -93,6 +97,7 @@ class Course:
         self._paid = False
         self._stopped = retry is None
         self._unsent = 0
+        self._waits = waits
         self.made = 1
         self.running = 1
         self.committed = False
@@ -140,7 +145,7 @@ class Course:
             return self._final()
         if self.committed or self._late(now):
             return self._final()
-        if end.unsent and not end.spent and self._unsent < MOST_UNSENT:
+        if end.unsent and not end.spent and (self._waits or self._unsent < MOST_UNSENT):
             self._unsent += 1
             self.running += 1
             return Verdict.AGAIN

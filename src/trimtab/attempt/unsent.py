@@ -33,4 +33,5 @@ def never_left(target: str, code: int, details: str | None, initial: object) -> 
     """
     if code != _UNAVAILABLE or initial or not details or not details.startswith(_BEGIN):
         return False
-    return f": {target}: Failed to connect to remote host" in unquote(details)
+    _, _, named = unquote(details).removeprefix(_BEGIN).partition(": ")  # after a status' name
+    return named.startswith(f"{target}: ")

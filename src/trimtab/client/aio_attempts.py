@@ -54,11 +54,14 @@ class Declared:
         *,
         overlap: bool = True,
     ) -> _Run | None:
-        """A request that may run more than once; None: nothing was declared of its method."""
+        """A request that may leave again from here; None: one that may not."""
         method = details.method.decode() if isinstance(details.method, bytes) else details.method
-        if not self._attempts.declares(method):
+        waits = details.wait_for_ready
+        if not self._attempts.follows(method, waits):
             return None
-        state = self._attempts.begin(method, details.timeout, self._clock(), overlap=overlap)
+        state = self._attempts.begin(
+            method, details.timeout, self._clock(), overlap=overlap, waits=waits
+        )
         return kind(state, self._clock, continuation, details, request)
 
     def told(self, method: Any) -> End:

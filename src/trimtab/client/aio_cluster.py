@@ -215,9 +215,8 @@ class AioCluster:
     def _take(self, snapshot: Snapshot) -> None:
         change = self.balancer.update(snapshot)
         self._policy_errors.refused(self.balancer.policy_error)
-        if self.attempts is not None:
-            self.attempts.follow(snapshot.service)
-            self.followed()
+        self.attempts.follow(snapshot.service)
+        self.followed()
         self.availability.updated()
         for node in change.removed:
             self.links.leave(node)

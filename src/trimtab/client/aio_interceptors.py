@@ -58,7 +58,8 @@ class Gate:
     """Puts our interceptors into gRPC's lists, and says when they can be passed by.
 
     Multicallables whose method may run more than once hold another list, in which what makes further
-    attempts stands just before the waiting one. So calls of which nothing is declared don't pass through it.
+    attempts stands just before the waiting one. So calls of which nothing is declared don't pass through it,
+    unless they wait for ready: see ``aio_patience``.
     It knows the lists, and the multicallables weakly, but not the channel, which can be dropped while
     endpoints are followed.
 
@@ -66,47 +67,46 @@ class Gate:
         lists: by arity, as gRPC has them, of the caller's interceptors.
     """
 
+    _attempts: Attempts
+
     def __init__(self, lists: Sequence[Interceptors]) -> None:
         self._once = lists
         self._again: list[Interceptors] = []
-        self._attempts: Attempts | None = None
         self._made: tuple[weakref.WeakSet[Any], ...] = tuple(weakref.WeakSet() for _ in RETRYING)
 
     def start(self, cluster: AioCluster) -> None:
         """Nothing can leave yet."""
         waiting = Waiting(cluster)
         self._attempts = attempts = cluster.attempts
-        if attempts is not None:
-            told = (attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
-            for own, kind in zip(self._once, RETRYING, strict=True):
-                self._again.append(Interceptors([*own, kind(*told), waiting]))
-            cluster.followed = self._sort
+        told = (attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
+        for own, kind in zip(self._once, RETRYING, strict=True):
+            self._again.append(Interceptors([*own, kind(*told), waiting]))
+        cluster.followed = self._sort
         for interceptors in self._once:
             interceptors.append(waiting)
 
     def made(self, arity: int, calls: Any) -> Any:
         """A multicallable was made; ``arity`` is the place of its list."""
-        if self._attempts is not None:
-            self._made[arity].add(calls)
-            self._place(self._attempts, arity, calls)
+        self._made[arity].add(calls)
+        calls.again = self._again[arity]
+        if arity >= _STREAMED:
+            plain = calls._request_serializer  # noqa: SLF001 - the hook
+            calls._request_serializer = KeepingSerializer(plain)  # noqa: SLF001 - likewise
+        self._place(self._attempts, arity, calls)
         return calls
 
     def _sort(self) -> None:
         """The Service may have said something else."""
-        if self._attempts is not None:
-            for arity, made in enumerate(self._made):
-                for calls in made:
-                    self._place(self._attempts, arity, calls)
+        for arity, made in enumerate(self._made):
+            for calls in made:
+                self._place(self._attempts, arity, calls)
 
     def _place(self, attempts: Attempts, arity: int, calls: Any) -> None:
         once = self._once[arity]
-        # The caller's own interceptors may name another method; what holds for that one is asked below them.
-        again = attempts.any if len(once) > 1 else attempts.declares(calls._method.decode())  # noqa: SLF001
+        # The caller's own interceptors may name another method, or have the call wait for ready; what holds
+        # then is asked below them.
+        again = len(once) > 1 or attempts.declares(calls._method.decode())  # noqa: SLF001
         calls._interceptors = self._again[arity] if again else once  # noqa: SLF001 - the hook
-        if arity >= _STREAMED:
-            serializer = calls._request_serializer  # noqa: SLF001 - likewise
-            plain = serializer.plain if isinstance(serializer, KeepingSerializer) else serializer
-            calls._request_serializer = KeepingSerializer(plain) if again else plain  # noqa: SLF001 - likewise
 
     def clear(self) -> None:
         """Let calls through to where they are refused."""

@@ -28,6 +28,12 @@ from trimtab.balancer import Pick
 from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_interceptors import Gate, Interceptors, missing_in_calls
+from trimtab.client.aio_patience import (
+    StreamStreamCalls,
+    StreamUnaryCalls,
+    UnaryStreamCalls,
+    missing_in_streams,
+)
 from trimtab.client.aio_unsent import UnaryUnaryCalls, missing_in_unary
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import WANTED, joined
@@ -86,7 +92,7 @@ def missing_hook() -> str:
         "wait_for_ready",
     ]:
         return f"cygrpc.AioChannel.call{parameters}"
-    return missing_in_calls(_native) or missing_in_unary()
+    return missing_in_calls(_native) or missing_in_unary() or missing_in_streams()
 
 
 _TAKES_HANDLE = (
@@ -136,7 +142,6 @@ class Picker:
     """What gRPC's multicallables take for a native channel.
 
     Attributes:
-        repeats: whether a call may be a further attempt.
         unsent: the native call whose end is being told, if it provably reached nobody and another endpoint
             is connected.
         left: when that one's endpoint was chosen [s, monotonic].
@@ -153,7 +158,6 @@ class Picker:
         "_observer",
         "_pick",
         "left",
-        "repeats",
         "unsent",
     )
 
@@ -167,7 +171,6 @@ class Picker:
         self._clock = cluster.clock
         self._observer = cluster.observer
         self._closed = False
-        self.repeats = cluster.attempts is not None
         self.unsent: Any = None
         self.left = 0.0
 
@@ -180,7 +183,7 @@ class Picker:
         handle: int | None = 0,
         unsent: int = -1,
     ) -> Any:
-        """Pick an endpoint and make the native call there.
+        """Pick an endpoint and make the native call there, which doesn't wait for that one alone: see ``aio_patience``.
 
         ``unsent`` is how often a call that can leave again, see ``aio_unsent``, did so; -1: it can't.
         """
@@ -188,7 +191,7 @@ class Picker:
             raise grpc.aio.UsageError(self._cluster.closed_text)
         balancer = self._balancer
         key = None if balancer.hash_key is None else key_of(None, "")
-        visit = trail.get() if self.repeats else None
+        visit = trail.get()
         if visit is None:
             pick = self._pick(key, wanted_labels())
         else:
@@ -201,9 +204,11 @@ class Picker:
         try:
             if handle:
                 handle = link.handles.get(method) or link.handle(method)
-                call = link.call(method, deadline, credentials, wait_for_ready, handle)
+                call = link.call(
+                    method, deadline, credentials, wait_for_ready and link.by_name, handle
+                )
             else:
-                call = link.call(method, deadline, credentials, wait_for_ready)
+                call = link.call(method, deadline, credentials, wait_for_ready and link.by_name)
         except BaseException:
             pick.finish(CANCELLED)
             self._links.ended(pick)
@@ -336,15 +341,21 @@ class PickingChannel(Face, _native.Channel):  # type: ignore[misc]  # gRPC has n
 
     def unary_stream(self, *given: Any, **more: Any) -> Any:
         """See ``grpc.aio.Channel``."""
-        return self._gate.made(1, super().unary_stream(*given, **more))
+        made = super().unary_stream(*given, **more)
+        made.__class__ = UnaryStreamCalls
+        return self._gate.made(1, made)
 
     def stream_unary(self, *given: Any, **more: Any) -> Any:
         """See ``grpc.aio.Channel``."""
-        return self._gate.made(2, super().stream_unary(*given, **more))
+        made = super().stream_unary(*given, **more)
+        made.__class__ = StreamUnaryCalls
+        return self._gate.made(2, made)
 
     def stream_stream(self, *given: Any, **more: Any) -> Any:
         """See ``grpc.aio.Channel``."""
-        return self._gate.made(3, super().stream_stream(*given, **more))
+        made = super().stream_stream(*given, **more)
+        made.__class__ = StreamStreamCalls
+        return self._gate.made(3, made)
 
     def forked(self) -> None:
         """See ``forking.Copied``: each call fails at once, since the loop is the parent's, too."""

@@ -26,6 +26,7 @@ from trimtab.client.aio_cluster import AioCluster, AioLink
 from trimtab.client.aio_face import Face
 from trimtab.client.aio_interceptors import RETRYING
 from trimtab.client.aio_now import now_of
+from trimtab.client.aio_patience import waits_for_ready
 from trimtab.client.aio_waiting import Continuation, Details, Waiting, method_of
 from trimtab.client.attempts import sent, trail
 from trimtab.client.call_details import joined
@@ -76,14 +77,14 @@ class PublicCalls:
 
     def _made_on(self, channel: grpc.aio.Channel, method: str) -> Any:
         serializer, deserializer, registered = self._codec
-        if self._arity.startswith("stream") and self._channel.cluster.attempts is not None:
+        if self._arity.startswith("stream"):
             serializer = KeepingSerializer(serializer)
         make = getattr(channel, self._arity)
         return make(method, serializer, deserializer, _registered_method=registered)
 
     def __call__(self, *request: Any, **more: Any) -> Any:
         """Begin a call; the arguments are those of ``grpc.aio``'s multicallables."""
-        if self._channel.direct(self._method):
+        if self._channel.direct(self._method) and not waits_for_ready(request, more):
             return self.place(self._method, *request, **more)
         token = _placing.set(self)
         try:
@@ -101,7 +102,7 @@ class PublicCalls:
             if wanted is None
             else key_of(more.get("metadata"), wanted, cluster.key_function, method, asked)
         )
-        visit = trail.get() if cluster.attempts is not None else None
+        visit = trail.get()
         if visit is None:
             pick = cluster.balancer.pick(key, wanted_labels())
         else:
@@ -111,6 +112,8 @@ class PublicCalls:
         if len(link.open) >= link.room:
             link = pick.transport = cluster.links.roomier(pick.node, link)
         link.open.add(pick)
+        if more.get("wait_for_ready"):
+            more["wait_for_ready"] = link.by_name  # see ``aio_patience``
         kind = (self._arity, method, *self._codec)
         try:
             native = link.natives.get(kind)
@@ -203,10 +206,8 @@ class PublicChannel(Face, grpc.aio.Channel):
             )
         )
         cluster = self._cluster
-        retrying: list[grpc.aio.ClientInterceptor] = []
-        if cluster.attempts is not None:
-            told = (cluster.attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
-            retrying = [kind(*told) for kind in RETRYING]
+        told = (cluster.attempts, cluster.clock, cluster.balancer.cluster, cluster.observer)
+        retrying: list[grpc.aio.ClientInterceptor] = [kind(*told) for kind in RETRYING]
         all_interceptors = [*(interceptors or ()), *retrying, *placing]
         self.front = public_aio_channel(
             spec.service, spec.credentials, spec.options, spec.compression, all_interceptors
@@ -223,10 +224,7 @@ class PublicChannel(Face, grpc.aio.Channel):
         """Whether a call can go straight to an endpoint."""
         if self._closing:
             raise grpc.aio.UsageError(self.cluster.closed_text)
-        attempts = self._cluster.attempts
-        if self._intercepted:
-            return False
-        if attempts is not None and attempts.declares(method):
+        if self._intercepted or self._cluster.attempts.declares(method):
             return False
         return self._cluster.availability.ready(wanted_labels())
 

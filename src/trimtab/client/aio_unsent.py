@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from trimtab.attempt.course import MOST_UNSENT
+from trimtab.client.aio_patience import patiently
 from trimtab.client.observing import End, name_of
 from trimtab.errors import NoEndpoints
 
@@ -223,15 +225,16 @@ class UnaryUnaryCalls(_Calls):  # type: ignore[misc]  # as above
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin a call."""
-        if self._interceptors:
-            return super().__call__(
-                request,
-                timeout=timeout,
-                metadata=metadata,
-                credentials=credentials,
-                wait_for_ready=wait_for_ready,
-                compression=compression,
-            )
+        if self._interceptors or wait_for_ready:
+            with patiently(self) if wait_for_ready else nullcontext():
+                return super().__call__(
+                    request,
+                    timeout=timeout,
+                    metadata=metadata,
+                    credentials=credentials,
+                    wait_for_ready=wait_for_ready,
+                    compression=compression,
+                )
         deadline = None if timeout is None else _timeout_to_deadline(timeout)
         # Of no metadata gRPC makes an object to iterate over once, which takes as long as a choice.
         plain = metadata is None and compression is None

@@ -119,6 +119,10 @@ class Attempts:
         """Whether ``/package.Service/Method`` may run more than once."""
         return self._plan(method).retry is not None
 
+    def follows(self, method: str, wait_for_ready: bool | None) -> bool:
+        """Whether a call of it may leave again from above the pick: it may run more than once, or it waits."""
+        return bool(wait_for_ready) or self.declares(method)
+
     def _plan(self, method: str) -> Plan:
         known = self._known  # of what is told now: ``follow`` begins another
         found = known.get(method)
@@ -131,15 +135,22 @@ class Attempts:
         return found
 
     def begin(
-        self, method: str, timeout: float | None, now: float, *, overlap: bool = True
+        self,
+        method: str,
+        timeout: float | None,
+        now: float,
+        *,
+        overlap: bool = True,
+        waits: bool | None = False,
     ) -> Request:
-        """A request of a method that ``declares`` something begins.
+        """A request that ``follows`` begins.
 
         Args:
             method: ``/package.Service/Method``.
             timeout: the caller's [s]; the configuration's own may be shorter.
             now: [s, monotonic].
             overlap: whether the door can wait for several attempts at once; else there are no hedges.
+            waits: its ``wait_for_ready``.
         """
         plan = self._plan(method)
         retry = plan.retry
@@ -151,7 +162,9 @@ class Attempts:
         if retry is not None and retry.hedge_quantile is not None:
             latency = self._latency(method, retry.hedge_quantile)
         hedge_s = None if latency is None else latency.seconds()
-        course = Course(retry, self._budget, self._random, now, deadline, hedge_s)
+        course = Course(
+            retry, self._budget, self._random, now, deadline, hedge_s, waits=bool(waits)
+        )
         return Request(course, now, deadline, latency)
 
     def _latency(self, method: str, quantile: float) -> LatencyQuantile:

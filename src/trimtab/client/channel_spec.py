@@ -158,10 +158,13 @@ class ChannelSpec:
         """Of one endpoint's channel, and of the one that watches its health, if any does."""
         return (self.options, None) if self.health is None else paired(self.options, self.health)
 
-    def attempts(self, random: Random, balancer: Balancer) -> Attempts | None:
-        """The rules of further attempts; None: nothing may ever run more than once."""
-        if self.endpoints is not None and not self.plans:
-            return None
+    @property
+    def repeats(self) -> bool:
+        """Whether anything may ever be declared to run more than once."""
+        return self.endpoints is None or bool(self.plans)
+
+    def attempts(self, random: Random, balancer: Balancer) -> Attempts:
+        """The rules of further attempts."""
         return Attempts(self.plans, random, balancer, self.buffer_bytes)
 
     def watch(self, watcher: Watcher) -> Watch:
@@ -241,6 +244,11 @@ def _zone(
         )
     zone = bootstrap.node.locality.zone if isinstance(bootstrap, Bootstrap) else ""
     return zone or os.environ.get(ZONE_VARIABLE, "")
+
+
+def by_name(endpoint: Endpoint) -> bool:
+    """Whether an endpoint is told by a host name and not by its IP address."""
+    return target_of(endpoint).startswith("dns:")
 
 
 def target_of(endpoint: Endpoint) -> str:

@@ -20,13 +20,13 @@ from trimtab.client.kill_switch import disabled, native
 from trimtab.client.request_key import KeyFunction
 from trimtab.client.sync_attempts import (
     Declared,
+    OnceUnaryUnary,
     RetryingStreamStream,
     RetryingStreamUnary,
     RetryingUnaryStream,
     RetryingUnaryUnary,
 )
 from trimtab.client.sync_calls import (
-    Calls,
     StreamStream,
     StreamUnary,
     UnaryStream,
@@ -42,7 +42,7 @@ _log.addHandler(logging.NullHandler())
 
 Serializer = Callable[[Any], bytes] | None
 Deserializer = Callable[[bytes], Any] | None
-_Kind = TypeVar("_Kind", bound=Calls)
+_Kind = TypeVar("_Kind", bound=Declared)
 
 
 def missing_hook() -> str:
@@ -98,6 +98,7 @@ class BalancedChannel(grpc.Channel):
         self._single_threaded = single_threaded(spec.options)
         # Public in one thing, public in all: the tests run over both.
         self._private = _private and ask is ask_by_call and not is_wrapped()
+        self._repeats = spec.repeats
         self._cluster = SyncCluster(spec, ask)
         self._cluster.start()
 
@@ -119,7 +120,7 @@ class BalancedChannel(grpc.Channel):
     ) -> UnaryUnary:
         """See ``grpc.Channel``."""
         return self._made(
-            UnaryUnary if self._cluster.attempts is None else RetryingUnaryUnary,
+            RetryingUnaryUnary if self._repeats else OnceUnaryUnary,
             "unary_unary",
             method,
             request_serializer,
@@ -136,7 +137,7 @@ class BalancedChannel(grpc.Channel):
     ) -> UnaryStream:
         """See ``grpc.Channel``."""
         return self._made(
-            UnaryStream if self._cluster.attempts is None else RetryingUnaryStream,
+            RetryingUnaryStream,
             "unary_stream",
             method,
             request_serializer,
@@ -154,7 +155,7 @@ class BalancedChannel(grpc.Channel):
     ) -> StreamUnary:
         """See ``grpc.Channel``."""
         return self._made(
-            StreamUnary if self._cluster.attempts is None else RetryingStreamUnary,
+            RetryingStreamUnary,
             "stream_unary",
             method,
             request_serializer,
@@ -171,7 +172,7 @@ class BalancedChannel(grpc.Channel):
     ) -> StreamStream:
         """See ``grpc.Channel``."""
         return self._made(
-            StreamStream if self._cluster.attempts is None else RetryingStreamStream,
+            RetryingStreamStream,
             "stream_stream",
             method,
             request_serializer,
@@ -190,7 +191,7 @@ class BalancedChannel(grpc.Channel):
         *,
         drop_counts: bool = False,
     ) -> _Kind:
-        if issubclass(kind, Declared) and kind.streams:
+        if kind.streams:
             request_serializer = KeepingSerializer(request_serializer)
 
         def make(channel: grpc.Channel) -> Any:
@@ -201,10 +202,7 @@ class BalancedChannel(grpc.Channel):
         made = kind(
             self, self._cluster, method, make, drop_counts=drop_counts, private=self._private
         )
-        if isinstance(made, Declared):
-            attempts = self._cluster.attempts
-            assert attempts is not None  # noqa: S101 - for the type checker: see ``unary_unary``
-            made.attempts = attempts
+        made.attempts = self._cluster.attempts
         return made
 
     def subscribe(

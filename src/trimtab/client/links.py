@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, Protocol
 
 from trimtab.balancer import Node, Pick
+from trimtab.client.channel_spec import by_name
 from trimtab.client.connections import Connections
 
 _EARLIEST = 0.8  # of the greatest age: connections that began together must not end together
@@ -30,6 +31,7 @@ class Link:
         connected: requests can leave at once, as it was last looked at.
         failing: it could not be connected since it was last connected, or ever.
         error: gRPC's text of the last connection error, "" if there was none or it is not known.
+        by_name: the endpoint's address is a host name: what befell a connection can't be told from another's.
         leaving: it gets no new request, and closes when its last one ends.
         open: what is in flight on it. A set, since its single steps are atomic for threads.
         room: how many may be in flight before another connection takes the next.
@@ -40,12 +42,13 @@ class Link:
     """
 
     __slots__ = (
-        "connected", "error", "expires", "failing", "further", "generation", "leaving", "open",
+        "by_name", "connected", "error", "expires", "failing", "further", "generation", "leaving", "open",
         "room", "successor",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.connected = False
+        self.by_name = False
         self.failing = False
         self.error = ""
         self.leaving = False
@@ -108,6 +111,7 @@ class Links:
     def _open(self, node: Node) -> Link:
         generation = 0 if self._credentials is None else self._credentials.generation
         link = self._opened(node)
+        link.by_name = by_name(node.endpoint)
         link.generation = generation
         link.room = self._room
         if self._age is not None:

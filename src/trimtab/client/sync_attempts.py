@@ -6,6 +6,7 @@ Calls that block make their attempts in the caller's thread; for those that retu
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -13,7 +14,6 @@ from typing import Any, TypeVar
 import grpc
 
 from trimtab.attempt import Verdict
-from trimtab.attempt.course import MOST_UNSENT
 from trimtab.client.attempted_call import (
     CHANNEL_CLOSED,
     AttemptedCall,
@@ -37,6 +37,7 @@ from trimtab.client.sync_calls import (
 from trimtab.client.unreached import end_of
 
 _Face = TypeVar("_Face", bound=AttemptedCall)
+_NOT_BY_ITSELF = sys.maxsize  # how often a blocking call has left, that leaves again no more
 
 
 class Declared(Calls):
@@ -51,11 +52,12 @@ class Declared(Calls):
     def returned(self, kind: type[_Face], how: str, request: Any, *given: Any) -> _Face:
         """Begin a call and return it at once; ``given`` are the other arguments of ``Calls.begin``."""
         timeout, *rest = given
+        waits = rest[2]
         cluster = self._cluster
         clock = cluster.clock
         now = clock()
         stream = self.streams or issubclass(kind, AttemptedStream)
-        state = self.attempts.begin(self.method, timeout, now, overlap=not stream)
+        state = self.attempts.begin(self.method, timeout, now, overlap=not stream, waits=waits)
         left = state.course.left(now)
 
         def begin(left: float | None) -> Any:
@@ -128,7 +130,7 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The call, which is a future of the response."""
-        if not self.attempts.declares(self.method):
+        if not self.attempts.follows(self.method, wait_for_ready):
             return super().future(
                 request, timeout, metadata, credentials, wait_for_ready, compression
             )
@@ -151,7 +153,8 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         metadata: Metadata,
         *how: Any,
     ) -> Any:
-        state = self.attempts.begin(self.method, timeout, self._cluster.clock())
+        now = self._cluster.clock()
+        state = self.attempts.begin(self.method, timeout, now, waits=how[1])
         run = self._at_once if state.overlaps else self._in_turn
         return told(self._told(), run, state, kind, request, metadata, how)
 
@@ -166,7 +169,7 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
             token = trail.set(visit)
             try:
                 left = course.attempt_timeout(clock())
-                answer = self.block(request, left, metadata, *how, kind, MOST_UNSENT)
+                answer = self.block(request, left, metadata, *how, kind, _NOT_BY_ITSELF)
             except grpc.RpcError as error:
                 now = clock()
                 verdict = course.ended(now, end_of(state, visit, now, error))
@@ -256,6 +259,13 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
             trail.reset(token)
 
 
+class OnceUnaryUnary(RetryingUnaryUnary):
+    """A unary method of a channel whose calls may not run more than once."""
+
+    __call__ = Calls.block  # for speed
+    with_call = UnaryUnary.with_call
+
+
 class RetryingUnaryStream(Declared, UnaryStream):
     """A method whose response is a stream: attempts until its first message, one after the other."""
 
@@ -269,7 +279,7 @@ class RetryingUnaryStream(Declared, UnaryStream):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The call, which is an iterator of the responses."""
-        if not self.attempts.declares(self.method):
+        if not self.attempts.follows(self.method, wait_for_ready):
             return super().__call__(
                 request, timeout, metadata, credentials, wait_for_ready, compression
             )
@@ -299,7 +309,7 @@ class RetryingStreamUnary(Declared, StreamUnary):
     ) -> Any:
         """The response. Raises ``grpc.RpcError``, that of the last attempt."""
         how = (timeout, metadata, credentials, wait_for_ready, compression)
-        if not self.attempts.declares(self.method):
+        if not self.attempts.follows(self.method, wait_for_ready):
             return super().__call__(request_iterator, *how)
         return self._waited_for(request_iterator, *how)[0]
 
@@ -314,7 +324,7 @@ class RetryingStreamUnary(Declared, StreamUnary):
     ) -> Any:
         """The response and the attempt that gave it. Raises ``grpc.RpcError``."""
         how = (timeout, metadata, credentials, wait_for_ready, compression)
-        if not self.attempts.declares(self.method):
+        if not self.attempts.follows(self.method, wait_for_ready):
             return super().with_call(request_iterator, *how)
         return self._waited_for(request_iterator, *how)
 
@@ -329,7 +339,7 @@ class RetryingStreamUnary(Declared, StreamUnary):
     ) -> Any:
         """The call, which is a future of the response."""
         how = (timeout, metadata, credentials, wait_for_ready, compression)
-        if not self.attempts.declares(self.method):
+        if not self.attempts.follows(self.method, wait_for_ready):
             return super().future(request_iterator, *how)
         return self.returned(AttemptedRequests, "future", request_iterator, *how)
 
@@ -355,6 +365,6 @@ class RetryingStreamStream(Declared, StreamStream):
     ) -> Any:
         """The call, which is an iterator of the responses."""
         how = (timeout, metadata, credentials, wait_for_ready, compression)
-        if not self.attempts.declares(self.method):
+        if not self.attempts.follows(self.method, wait_for_ready):
             return super().__call__(request_iterator, *how)
         return self.returned(AttemptedExchange, "__call__", request_iterator, *how)

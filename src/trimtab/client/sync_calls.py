@@ -7,6 +7,7 @@ refers to the call weakly: a call that its caller drops is cancelled by gRPC as 
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -114,7 +115,8 @@ class Calls:
     ) -> Any:
         """Make a blocking call: the response. Raises ``grpc.RpcError``.
 
-        One that provably reached nobody leaves again. ``_unsent`` is how often it did.
+        One that provably reached nobody leaves again. ``_unsent`` is how often it did. It waits for an endpoint here
+        and never in an endpoint's own channel, which may be that of a dead one.
         ``_how`` is the native multicallable's method. This is the whole way of a call, in one
         function: what is cold, as all is after a wait, costs some four times what it does in a loop.
         """
@@ -135,11 +137,22 @@ class Calls:
             call = self._natives.get(link) or self.native(link)
             if _how == "__call__":
                 response, ended = self._exchange(
-                    call, request, timeout, metadata, credentials, wait_for_ready, compression
+                    call,
+                    request,
+                    timeout,
+                    metadata,
+                    credentials,
+                    wait_for_ready and link.by_name,
+                    compression,
                 )
             else:
                 response = both = call.with_call(
-                    request, timeout, metadata, credentials, wait_for_ready, compression
+                    request,
+                    timeout,
+                    metadata,
+                    credentials,
+                    wait_for_ready and link.by_name,
+                    compression,
                 )
                 ended = both[1]
             if balancer.reads_reports:
@@ -150,7 +163,7 @@ class Calls:
             outcome = _outcome(code, pick, error)
             # Under a second name the error would hold this frame, which it holds, until garbage is collected.
             report = report_of(error.trailing_metadata())  # type: ignore[arg-type]  # so are they typed
-            if not self._leaves_again(outcome, _unsent):
+            if not self._leaves_again(outcome, _unsent, wait_for_ready):
                 raise
         finally:
             balancer.finish(pick, outcome, report)
@@ -159,7 +172,7 @@ class Calls:
                 cluster.ended(pick, outcome)
             if end is not None:
                 status = "OK" if outcome is SUCCESS else code.name
-                end(status, more=self._leaves_again(outcome, _unsent))
+                end(status, more=self._leaves_again(outcome, _unsent, wait_for_ready))
         if outcome is SUCCESS:
             return response
         if timeout is not None:
@@ -177,8 +190,9 @@ class Calls:
             _unsent + 1,
         )
 
-    def _leaves_again(self, outcome: Outcome, unsent: int) -> bool:
-        return outcome is Outcome.UNREACHED and not self.streams and unsent < MOST_UNSENT
+    def _leaves_again(self, outcome: Outcome, unsent: int, waits: bool | None) -> bool:
+        most = sys.maxsize if waits else MOST_UNSENT
+        return outcome is Outcome.UNREACHED and not self.streams and unsent < most
 
     def _told(self, before: float = 0.0) -> End | None:
         """Tell who watches that a request of several attempts began, so many seconds ago."""
@@ -197,7 +211,7 @@ class Calls:
         observer = joined(cluster.observer)
         if observer is None:
             return None
-        visit = None if cluster.attempts is None else trail.get()
+        visit = trail.get()
         return observer.attempt(sent(cluster.balancer, self.method, pick.node, visit, unsent))
 
     def begin(
@@ -220,8 +234,10 @@ class Calls:
             if pick is None:
                 return None
             try:
-                begin = getattr(self.native(pick.transport), how)
-                call = begin(request, left, metadata, credentials, wait_for_ready, compression)
+                link = pick.transport
+                begin = getattr(self.native(link), how)
+                there = wait_for_ready and link.by_name  # see ``block``
+                call = begin(request, left, metadata, credentials, there, compression)
             except BaseException:
                 self._cluster.ended(pick, CANCELLED)
                 raise

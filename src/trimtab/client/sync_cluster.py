@@ -106,17 +106,25 @@ class SyncLink(Link):
         channel: the native channel.
         health: the one that watches the endpoint's health, or None; see ``client.health``.
         ask: its state, READY only if it is connected and healthy; True makes it connect.
+        ask_channel: the same, of the native channel alone.
         closed: it has been closed.
         wanted: whether it is to be connected.
     """
 
-    __slots__ = ("_making", "ask", "channel", "closed", "health", "wanted")
+    __slots__ = ("_making", "ask", "ask_channel", "channel", "closed", "health", "wanted")
 
-    def __init__(self, channel: grpc.Channel, health: grpc.Channel | None, ask: AskState) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        ask: Callable[[grpc.Channel], AskState],
+        health: grpc.Channel | None,
+    ) -> None:
         super().__init__()
         self.channel = channel
         self.health = health
-        self.ask = ask
+        self.ask = self.ask_channel = ask(channel)
+        if health is not None:
+            self.ask = ask_both(self.ask_channel, ask(health))
         self.closed = False
         self.wanted = True
         self._making: list[None] = []  # one for each who makes something of the channel now
@@ -150,8 +158,7 @@ class SyncLink(Link):
 
     def is_cut(self) -> bool:
         """See ``Link``; one that is unhealthy may well be connected."""
-        told = self.health is None and not self.closed and not self.leaving
-        return told and self.ask(False) != READY
+        return not self.closed and not self.leaving and self.ask_channel(False) != READY
 
 
 class SyncCluster:
@@ -255,7 +262,7 @@ class SyncCluster:
         """
         if self.availability.closed:
             raise ValueError(self._closed_text)
-        visit = None if self.attempts is None else trail.get()
+        visit = trail.get()
         balancer = self.balancer
         for _ in _PICKS:
             try:
@@ -467,8 +474,7 @@ class SyncCluster:
     def _update(self, snapshot: Snapshot) -> None:
         change = self.balancer.update(snapshot)
         self._policy_errors.refused(self.balancer.policy_error)
-        if self.attempts is not None:
-            self.attempts.follow(snapshot.service)
+        self.attempts.follow(snapshot.service)
         self.availability.updated()
         for node in change.removed:
             self._each.leave(node)
@@ -485,11 +491,8 @@ class SyncCluster:
         where = target_of(node.endpoint)
         options, watching = self._spec.endpoint_options()
         channel = self._native(where, options)
-        if watching is None:
-            link = SyncLink(channel, None, self._ask(channel))
-        else:
-            health = self._native(where, watching)
-            link = SyncLink(channel, health, ask_both(self._ask(channel), self._ask(health)))
+        health = None if watching is None else self._native(where, watching)
+        link = SyncLink(channel, self._ask, health)
         self._opened.append((link, node))  # the dictionary is the thread's
         self._wake.ring()
         if self.availability.closed:
