@@ -118,7 +118,7 @@ async def test_many_stay_for_a_while_although_the_source_says_that_it_is_complet
 async def test_a_cluster_of_five_that_the_source_does_not_know_stays_for_a_while_and_no_smaller_one(
     after_s, caplog
 ):
-    store = new_store(hold_s=0.1)
+    store = new_store(hold_s=0.5)
     many = range(100, 150)
     store.remember(saved(orders=[1, 2, 3, 4, 5], users=[6, 7, 8, 9], bills=many), after_s)
     source = QueueSource()
