@@ -49,7 +49,7 @@ OVER_HTTP = (HTTPX, AIOHTTP, AIOHTTP_TOLD, PLAIN_HTTPX)
 OTHERS = (NATIVE, PLAIN_HTTPX)
 CLIENTS = (ASYNCIO, HEDGED, THREADS, NATIVE, *OVER_HTTP)
 WARM_S, SILENT_S = 2, 8
-AFTER_S = {FROZEN: 6, SWALLOWED: 6, DROPPED: 12}  # lost connections are made anew
+AFTER_S = {FROZEN: 5, SWALLOWED: 5, DROPPED: 12}  # lost connections are made anew
 # The targets: failures, of a client that declares nothing; and the pod's return.
 MOST_FIRST_PCT, NONE_AFTER_S = 0.5, 2
 BACK_WITHIN_S, MOST_SHARES = 5, 1.5
