@@ -31,7 +31,8 @@ class Route:
         timeout_s: how long a request may take in all [s]; 0: for ever.
         idle_timeout_s: how long a request and its answer may be silent [s]; 0: for ever. None: as
             long as the request may take, but at least the 300 s that are Envoy's default.
-        retries: how often a request that no pod has begun to handle is tried again elsewhere.
+        retries: how often a request that no pod has begun to handle is tried again elsewhere; one that
+            only reads, also where the connection ended before an answer began.
         hash_key: the header that a hashing policy goes by, "": none.
         http2: with endpoints only: whether the Service speaks h2c. Otherwise its ``appProtocol``
             says so.
