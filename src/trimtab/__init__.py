@@ -19,6 +19,7 @@ from trimtab.client.last_good import LastGood
 from trimtab.client.request_key import request_key
 from trimtab.client.request_labels import request_labels
 from trimtab.client.spiffe_context import spiffe_context
+from trimtab.client.tls_context import tls_context
 from trimtab.client.tls_files import tls_credentials
 from trimtab.errors import (
     ConfigError,
@@ -54,6 +55,7 @@ __all__ = [
     "request_labels",
     "secure_channel",
     "spiffe_context",
+    "tls_context",
     "tls_credentials",
 ]
 

@@ -2,19 +2,18 @@
 
 The check stands at the end of the handshake, before the first byte of a request, in the classes that
 the standard library makes of a context: so it holds for every library that takes one. Certificates of this kind
-live for an hour or so, so their files are followed (``tls_files``). A context that is in use is never changed: each
-change of the files makes another one, and new connections are that one's.
+live for an hour or so, so their files are followed (``tls_context``).
 """
 
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trimtab.client.tls_files import TlsCredentials, check_paths
+from trimtab.client.tls_context import Following
+from trimtab.client.tls_files import check_paths
 from trimtab.errors import ConfigError
 
 _SCHEME = "spiffe://"
@@ -68,69 +67,11 @@ def _checked(connection: ssl.SSLObject | ssl.SSLSocket) -> None:
     context.check(connection.getpeercert() or {})
 
 
-class _Following(_Checking):
-    """One whose files may be replaced; what else is set on it holds for its successors, too, but for what is loaded into it.
+class _Following(Following, _Checking):
+    """One whose files are followed."""
 
-    Attributes:
-        files: what the files have now.
-    """
-
-    files: TlsCredentials
-
-    def begin(self, files: TlsCredentials, paths: tuple[str | Path | None, ...]) -> None:
-        """Take the files, which have been looked at."""
-        self.files = files
-        self._paths = paths
-        self._generation = files.generation
-        self._successor: _Checking | None = None
-        self._protocols: list[str] = []
-        _load(self, *paths)
-
-    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
-        """See ``ssl``; the libraries call it before each connection."""
-        self._protocols = list(alpn_protocols)
-        super().set_alpn_protocols(self._protocols)
-        if self._successor is not None:
-            self._successor.set_alpn_protocols(self._protocols)
-
-    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
-        """See ``ssl``."""
-        now = self._present()
-        return super().wrap_bio(*args, **options) if now is None else now.wrap_bio(*args, **options)
-
-    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
-        """See ``ssl``."""
-        now = self._present()
-        if now is None:
-            return super().wrap_socket(*args, **options)
-        return now.wrap_socket(*args, **options)
-
-    def _present(self) -> _Checking | None:
-        """The context for a new connection; None: this one itself."""
-        self.files.poll()
-        generation = self.files.generation
-        if generation != self._generation:  # in several threads at once: the last one stays
-            try:
-                self._successor = self._made()
-            except (OSError, ValueError):  # they are being replaced again: the next one looks again
-                return self._successor
-            self._generation = generation
-        return self._successor
-
-    def _made(self) -> _Checking:
-        made = _checking(_Checking, self.servers)
-        made.options, made.verify_flags = self.options, self.verify_flags
-        made.minimum_version, made.maximum_version = self.minimum_version, self.maximum_version
-        # Those of TLS 1.3 can't be chosen.
-        older = [c["name"] for c in self.get_ciphers() if c["protocol"] != "TLSv1.3"]
-        made.set_ciphers(":".join((*older, f"@SECLEVEL={self.security_level}")))
-        made.post_handshake_auth = self.post_handshake_auth
-        if self.keylog_filename is not None:
-            made.keylog_filename = self.keylog_filename
-        if self._protocols:
-            made.set_alpn_protocols(self._protocols)
-        _load(made, *self._paths)
-        return made
+    def _fresh(self) -> ssl.SSLContext:
+        return _checking(_Checking, self.servers)
 
 
 def _checking(kind: type[_Kind], servers: frozenset[str]) -> _Kind:
@@ -141,17 +82,6 @@ def _checking(kind: type[_Kind], servers: frozenset[str]) -> _Kind:
     context.sslobject_class = _Object
     context.sslsocket_class = _Socket
     return context
-
-
-def _load(
-    context: ssl.SSLContext,
-    ca: str | Path | None,
-    certificate: str | Path | None,
-    key: str | Path | None,
-) -> None:
-    context.load_verify_locations(ca)
-    if certificate is not None:
-        context.load_cert_chain(certificate, key, password=lambda: "")
 
 
 def spiffe_context(
@@ -195,18 +125,8 @@ def spiffe_context(
     check_paths("spiffe_context", ca=ca, certificate=certificate, key=key)
     if ca is None:
         raise ConfigError("spiffe_context: ca=None: without authorities nobody would be trusted")
-    try:
-        files = TlsCredentials(
-            Path(ca),
-            None if certificate is None else Path(certificate),
-            None if certificate is None else Path(key or certificate),
-            None,
-            time.monotonic,  # noqa: TID251 - the door gives the core its clock
-            time.time,  # noqa: TID251 - certificates end by the wall clock
-        )
-        context = _checking(_Following, frozenset(wanted))
-        context.begin(files, (ca, certificate, key))
-    except (ConfigError, OSError, ValueError) as error:
-        named = ", ".join(str(file) for file in (ca, certificate, key) if file is not None)
-        raise ConfigError(f"spiffe_context: {error}: look at {named}") from None
+    context = _checking(_Following, frozenset(wanted))
+    context.begin(
+        "spiffe_context", (ca, certificate, None if certificate is None else key or certificate)
+    )
     return context
