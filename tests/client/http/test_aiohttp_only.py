@@ -83,16 +83,24 @@ async def test_a_body_that_stands_still_for_too_long_is_a_timeout_of_its_endpoin
 async def refusing_before_the_body():
     """The target of a server that answers 503 to every head, and asks for no body."""
 
+    serving, opened = set(), []
+
     async def refuse(reader, writer):
+        serving.add(asyncio.current_task())
+        opened.append(writer)
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 await reader.readuntil(b"\r\n\r\n")
                 writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
                 await writer.drain()
-        writer.close()
 
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
         yield "127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+    for writer in opened:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    await asyncio.gather(*serving)
 
 
 @pytest.mark.parametrize("hedged", [False, True], ids=["one after another", "hedged"])
