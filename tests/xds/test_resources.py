@@ -396,6 +396,17 @@ def test_a_cluster_too_large_for_a_message_is_served_in_subsets_that_differ_by_c
     assert yours - mine
 
 
+@pytest.mark.parametrize("name", ["orders.shop.svc.corp.internal", "orders.shop.svc.x:8080"])
+def test_under_a_name_with_a_domain_of_ones_own_it_is_the_same_subset(crowded, name):
+    client = Client("client-1", ClientKind.TRIMTAB)
+    own = crowded.get(EDS, name, client)
+    usual = crowded.get(EDS, "orders.shop:8080", client)
+    assert own.name == name
+    assert own.version != usual.version
+    mine, theirs = (AssignmentDecoder().decode(value(r)).endpoints for r in (own, usual))
+    assert mine == theirs
+
+
 def many_seats(made):
     """What clients of more seats and names than one message's subsets are sent."""
     clients = [Client(f"client-{n}", ClientKind.TRIMTAB) for n in range(16)]

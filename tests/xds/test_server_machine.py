@@ -28,7 +28,7 @@ from xds_peer import CDS, EDS, LDS, RDS, name_of, node, opened, service, snapsho
 
 TYPES = st.sampled_from([CDS, EDS, LDS, RDS])
 CLUSTERS = st.sampled_from(["a", "b"])
-NAMES = ["a.shop:8080", "b.shop:8080", "a.shop", "zz.shop:1"]
+NAMES = ["a.shop:8080", "b.shop:8080", "a.shop", "zz.shop:1", "a.shop.svc.corp:8080"]
 CONTENT = st.tuples(
     st.sampled_from(["10.0.0.1", "10.0.0.2"]), st.sampled_from([None, "random", "round_robin"])
 )

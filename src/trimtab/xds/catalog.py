@@ -12,6 +12,7 @@ from types import MappingProxyType
 from trimtab.model import Removed, ServicePort, Snapshot, SourceEvent, Synced
 from trimtab.xds import type_urls
 from trimtab.xds.cluster_views import ClusterViews, SubsetBytes
+from trimtab.xds.free_names import FreeNames
 from trimtab.xds.names import Alias, NameTable, missing_among
 from trimtab.xds.resources import (
     Resource,
@@ -50,6 +51,7 @@ class Catalog:
         generation: counts the clusters that came or went, so that names are resolved again.
         responses: what the streams share of their responses.
         kept_subsets: how much is kept of very large clusters.
+        free_names: what is kept under names that clients make up.
     """
 
     def __init__(self, aliases: Iterable[Alias] = (), *, load_reports: bool = False) -> None:
@@ -60,6 +62,7 @@ class Catalog:
         self.names = NameTable(aliases)
         self.responses = Responses()
         self.kept_subsets = SubsetBytes()
+        self.free_names = FreeNames()
         self._clusters: dict[str, ClusterViews] = {}
         self._large: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
@@ -210,7 +213,10 @@ class Catalog:
         known = self._clusters.get(cluster)
         if known is None:
             self._clusters[cluster] = ClusterViews(
-                snapshot, load_reports=self._load_reports, kept=self.kept_subsets
+                snapshot,
+                load_reports=self._load_reports,
+                kept=self.kept_subsets,
+                free_names=self.free_names,
             )
             self._departed.remove(cluster)
             self._departures.pop(cluster, None)

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from trimtab.model import Endpoint, Repeatable, Snapshot
 from trimtab.xds import type_urls
 from trimtab.xds.assignments import MAX_BODY, Fragments, View, assignment_resource
+from trimtab.xds.free_names import FreeNames, renamed
 from trimtab.xds.large_assignment import LARGE, SEATS, LargeAssignment, seat_of
+from trimtab.xds.names import has_free_part
 from trimtab.xds.resources import (
     EdsSource,
     Resource,
@@ -52,11 +54,13 @@ class ClusterViews:
         snapshot: the cluster's present state.
         load_reports: whether its Clusters ask for load reports.
         kept: what the catalog's clusters keep of subsets, this one's included; None: it is alone.
+        free_names: and under names that clients make up, likewise.
     """
 
     __slots__ = (
         "_capacity",
         "_discarded",
+        "_free_names",
         "_kept",
         "_large",
         "_zones",
@@ -71,7 +75,12 @@ class ClusterViews:
     )
 
     def __init__(
-        self, snapshot: Snapshot, *, load_reports: bool = False, kept: SubsetBytes | None = None
+        self,
+        snapshot: Snapshot,
+        *,
+        load_reports: bool = False,
+        kept: SubsetBytes | None = None,
+        free_names: FreeNames | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.load_reports = load_reports
@@ -82,6 +91,7 @@ class ClusterViews:
         self.assignments: dict[tuple[str, View, Vantage | None], Resource] = {}
         self.subsets: dict[tuple[str, View, Vantage | None, int], Resource] = {}
         self._kept = kept or SubsetBytes()
+        self._free_names = free_names or FreeNames()
         self.fragments = {view: Fragments(view) for view in View}
         self._large: dict[View, LargeAssignment] = {}
         self._discarded: dict[View, int] = {}  # in a row, of these, before they were done
@@ -168,22 +178,24 @@ class ClusterViews:
 
     def _static(self, type_url: str, name: str, *, nested: bool = False) -> Resource:
         found = self.static.get((type_url, name, nested))
-        if found is None:
-            if type_url == type_urls.CDS:
-                found = cluster_resource(
-                    name,
-                    self.snapshot,
-                    localities_first=nested,
-                    load_reports=self.load_reports,
-                )
-            elif type_url == type_urls.LDS:
-                found = listener_resource(
-                    name, self.cluster, self.snapshot.policy, self._repeatable
-                )
-            else:
-                found = route_resource(name, self.cluster, self.snapshot.policy, self._repeatable)
-            self.static[type_url, name, nested] = found
+        if found is not None:
+            return found
+        if name != self.cluster and has_free_part(name):
+            own = self._static(type_url, self.cluster, nested=nested)
+            return self._free_names.get(
+                name, own, lambda: self._encoded_static(type_url, name, nested=nested)
+            )
+        found = self._encoded_static(type_url, name, nested=nested)
+        self.static[type_url, name, nested] = found
         return found
+
+    def _encoded_static(self, type_url: str, name: str, *, nested: bool) -> Resource:
+        if type_url == type_urls.CDS:
+            return cluster_resource(
+                name, self.snapshot, localities_first=nested, load_reports=self.load_reports
+            )
+        make = listener_resource if type_url == type_urls.LDS else route_resource
+        return make(name, self.cluster, self.snapshot.policy, self._repeatable)
 
     def _sourced(self, name: str, source: EdsSource) -> Resource:
         found = self.sourced.get((name, source))
@@ -199,6 +211,9 @@ class ClusterViews:
         vantage = None if client.place is None else self._vantage(client, surroundings)
         key = (name, view, vantage)
         found = self.assignments.get(key)
+        if found is None and name != self.cluster and has_free_part(name):
+            own = self._assignment(self.cluster, client, surroundings)
+            return self._free_names.get(name, own, lambda: renamed(own, name))
         if found is None and not (self.is_large and self._large_in(view).exceeds):
             found = self.assignments[key] = self._encoded(*key, surroundings)
         if found is not None and len(found.body) <= MAX_BODY:
@@ -227,7 +242,7 @@ class ClusterViews:
     def made(self, name: str, client: Client, surroundings: Surroundings) -> bool:
         """Whether the assignment that a client is sent under a name is encoded already."""
         vantage = None if client.place is None else self._vantage(client, surroundings)
-        key = (name, client.view, vantage)
+        key = (self.cluster if has_free_part(name) else name, client.view, vantage)
         return key in self.assignments or (*key, seat_of(client.node_id)) in self.subsets
 
     def _encoded(

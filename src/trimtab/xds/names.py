@@ -164,6 +164,15 @@ class NameTable:
         return None
 
 
+def has_free_part(name: str) -> bool:
+    """Whether anybody can make up more names like it: after ``svc`` stands a domain of the client's choice.
+
+    Kubernetes clusters have domains of their own, which nobody tells us.
+    """
+    parts = name.partition(":")[0].split(".")
+    return len(parts) > 3 and parts[2] == "svc" and parts[3:] != ["cluster", "local"]  # noqa: PLR2004 - SERVICE.NAMESPACE.svc.DOMAIN
+
+
 def missing_among(name: str, known: Iterable[str]) -> str:
     """Say that nothing answers to a name, with what is similar among ``known`` and nothing else."""
     near = difflib.get_close_matches(name, itertools.islice(known, _MAX_COMPARED), n=3, cutoff=0.5)

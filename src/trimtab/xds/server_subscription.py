@@ -27,6 +27,10 @@ Envoy begins to serve when it has the first response of them."""
 SLICE = 100
 """Resources that are encoded in a row: about 10 ms, where each has ten endpoints."""
 
+MOST_SPELLINGS = 16
+"""Names of one cluster, per type and stream, beside those under which everybody gets it. As many as there are
+without a domain that the client chooses are 12."""
+
 _SLICE_BYTES = 64 << 10
 _MAX_OUTSTANDING = 1000  # responses without an answer that are remembered, per type
 _NEAR_TEXTS = 20  # unknown names per stream and type for which similar ones are looked up
@@ -163,7 +167,7 @@ class Subscription:
             self._generation = self._catalog.generation
             for name in list(self._soft):
                 entry = self.entries[name]
-                cluster = self._catalog.concerns(self.type_url, name, self._client)
+                cluster = self._meant_by(name)
                 if cluster != entry.cluster:
                     self._unlink(entry)
                     self._link(entry, cluster)
@@ -340,6 +344,12 @@ class Subscription:
         if entry.told or not entry.explicit or self.exists(entry) or not self._catalog.complete:
             return None
         entry.told = True
+        cluster = self._catalog.concerns(self.type_url, entry.name, self._client)
+        if cluster is not None:
+            return (
+                f"{entry.name}: {MOST_SPELLINGS} other names of {cluster} are asked for on this stream already, "
+                f"and more are not answered; ask for {cluster}"
+            )
         self._near_texts -= 1
         return self._catalog.missing_text(entry.name, self._client, near=self._near_texts >= 0)
 
@@ -494,7 +504,7 @@ class Subscription:
         self._mark(name)
 
     def _insert(self, name: str) -> Entry:
-        cluster = self._catalog.concerns(self.type_url, name, self._client)
+        cluster = self._meant_by(name)
         if cluster == name:
             name = cluster  # one text for all streams, not each its own copy
         entry = self.entries[name] = Entry(name)
@@ -502,6 +512,18 @@ class Subscription:
         self._initial.pop(name, None)  # what is known is not absent, however late it came
         self._link(entry, cluster)
         return entry
+
+    def _meant_by(self, name: str) -> str | None:
+        """The cluster behind a name; None too if this stream has so many names of it that it must be making them up.
+
+        Each of them would be sent all that changes of the cluster.
+        """
+        cluster = self._catalog.concerns(self.type_url, name, self._client)
+        others = () if cluster is None else self._aliases.get(cluster, ())
+        if len(others) < MOST_SPELLINGS or name in others or self._is_offered(name, cluster):
+            return cluster
+        spellings = sum(1 for other in others if not self._catalog.names.is_alias(other))
+        return cluster if spellings < MOST_SPELLINGS else None
 
     def _names_of(self, cluster: str) -> tuple[str, ...]:
         """The names that mean a cluster."""
