@@ -85,10 +85,11 @@ class Sent(NamedTuple):
 
     Attributes:
         version: the response's.
-        resources: what of it the client had not accepted before.
+        resources: what of it the client had not accepted before, by version. The resource itself only where responses
+            carry the full set: a client may leave many unanswered, and endpoints are much.
         removed: the names whose end it told.
     """
 
     version: str
-    resources: tuple[tuple[Entry, Resource], ...]
+    resources: tuple[tuple[Entry, str, Resource | None], ...]
     removed: tuple[str, ...]

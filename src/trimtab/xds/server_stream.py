@@ -204,7 +204,7 @@ class Stream:
             accepted = sub.accept(nonce, self.now)
             if accepted is not None:
                 response, replaced = accepted
-                names = tuple(entry.name for entry, _ in response.resources)
+                names = tuple(entry.name for entry, _, _ in response.resources)
                 self.events.append(Acked(sub.type_url, names, response.version, replaced))
             return
         refused = sub.refuse(nonce, error.message, self.now)

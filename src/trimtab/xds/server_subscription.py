@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from trimtab.xds import type_urls
@@ -32,7 +32,8 @@ MOST_SPELLINGS = 16
 without a domain that the client chooses are 12."""
 
 _SLICE_BYTES = 64 << 10
-_MAX_OUTSTANDING = 1000  # responses without an answer that are remembered, per type
+_MAX_OUTSTANDING = 1000  # responses without an answer, and resources in them, beside two per name
+_COUNTED = 8  # responses: each time that there are so many more, what is in them is counted
 _NEAR_TEXTS = 20  # unknown names per stream and type for which similar ones are looked up
 _REJECT_WHOLE = frozenset({ClientKind.ENVOY, ClientKind.OTHER})
 # Envoy applies nothing of a response with one bad resource; gRPC applies the good ones (A46).
@@ -376,14 +377,33 @@ class Subscription:
         self,
         nonce: str,
         version: str,
-        sent: Iterable[tuple[Entry, Resource]],
+        sent: Sequence[tuple[Entry, Resource]],
         removed: Iterable[str],
     ) -> None:
         """Remember a response until it is ACKed or NACKed."""
         self.nonce = nonce
-        self.outstanding[nonce] = Sent(version, tuple(sent), tuple(removed))
-        if len(self.outstanding) > _MAX_OUTSTANDING:
-            del self.outstanding[next(iter(self.outstanding))]
+        noted: tuple[tuple[Entry, str, Resource | None], ...]
+        full_set = self.full_set
+        if len(sent) == 1:  # as in most, where a loop costs as much again
+            [(entry, target)] = sent
+            noted = ((entry, target.version, target if full_set else None),)
+        else:
+            noted = tuple([(e, r.version, r if full_set else None) for e, r in sent])
+        self.outstanding[nonce] = Sent(version, noted, tuple(removed))
+        if not len(self.outstanding) % _COUNTED:
+            self._forget_unanswered()
+
+    def _forget_unanswered(self) -> None:
+        """Of a client that answers little or not at all, as some leave out answers: the latest responses only."""
+        room = _MAX_OUTSTANDING + 2 * len(self.entries)
+        kept = 0
+        for sent in reversed(self.outstanding.values()):
+            room -= 1 + len(sent.resources) + len(sent.removed)
+            if room < 0 and kept:
+                break
+            kept += 1
+        for nonce in list(islice(self.outstanding, len(self.outstanding) - kept)):
+            del self.outstanding[nonce]
 
     # ---- what the client answers ----
 
@@ -398,13 +418,13 @@ class Subscription:
         replaced: list[str] = []
         if answered is not None:
             self.inherits = False
-            for entry, target in answered.resources:
-                if entry.acked not in ("", target.version) and target.version == entry.sent:
+            for entry, version, resource in answered.resources:
+                if entry.acked not in ("", version) and version == entry.sent:
                     replaced.append(entry.cluster or "")
-                entry.accept(target.version, now)
+                entry.accept(version, now)
                 entry.error = ""
-                if self.full_set:
-                    entry.good = target
+                if resource is not None:
+                    entry.good = resource
         return None if answered is None else (answered, tuple(replaced))
 
     def refuse(self, nonce: str, text: str, now: float) -> tuple[str, list[Entry]] | None:
@@ -418,27 +438,27 @@ class Subscription:
         if answered is None:
             return None
         version, sent, removed = answered
-        blamed = [(e, r) for e, r in sent if _names(text, e.name)] or list(sent)
+        blamed = [one for one in sent if _names(text, one[0].name)] or list(sent)
         # Who asks again gets an answer, even one that was refused: also if the refusal was on its way then.
-        asked = {entry for entry, _ in blamed if entry.asked_since(nonce)}
-        for entry, target in blamed:
+        asked = {entry for entry, _, _ in blamed if entry.asked_since(nonce)}
+        for entry, refused, _ in blamed:
             if entry in asked:
                 continue
-            entry.refuse(target.version, text, now)
-            if entry.good is not None and entry.good.version == target.version:
+            entry.refuse(refused, text, now)
+            if entry.good is not None and entry.good.version == refused:
                 entry.good = None  # it was accepted once, and no longer is
-        innocent = [(e, r) for e, r in sent if r.version not in e.refused and e not in asked]
-        for entry, target in innocent:
+        innocent = [one for one in sent if one[1] not in one[0].refused and one[0] not in asked]
+        for entry, good, resource in innocent:
             if self._client.kind not in _REJECT_WHOLE:
-                entry.accept(target.version, now)
-                if self.full_set:
-                    entry.good = target
-            elif self.entries.get(entry.name) is entry and entry.sent == target.version:
+                entry.accept(good, now)
+                if resource is not None:
+                    entry.good = resource
+            elif self.entries.get(entry.name) is entry and entry.sent == good:
                 entry.due = entry.alone = True
                 self._mark(entry.name)
         if removed and self._client.kind in _REJECT_WHOLE:
             self._tell_again(removed)
-        return version, [entry for entry, _ in blamed]
+        return version, [entry for entry, _, _ in blamed]
 
     def _tell_again(self, removed: Iterable[str]) -> None:
         """The client refused the response that told it of the end of these."""
