@@ -223,9 +223,14 @@ def test_plaintext_beyond_loopback_needs_insecure(manifests, flag):
 
 
 def test_with_insecure_it_listens_everywhere_and_warns(serve):
-    process = serve("--xds", "0.0.0.0:0", "--insecure")
+    process = serve("--xds", "0.0.0.0:0", "--admin", ":0", "--insecure")
     process.expect(r"xds listens on 0\.0\.0\.0:\d+ and knows nobody", within=START_S)
-    process.expect(r"^trimtab: serving xDS on 0\.0\.0\.0:\d+", within=START_S)
+    process.expect(r"admin listens on :\d+ and knows nobody", within=START_S)
+    ready = r"^trimtab: serving xDS on 0\.0\.0\.0:\d+, admin on http://localhost:(\d+)$"
+    port = process.expect(ready, within=START_S)[1]
+    for host in ("127.0.0.1", "[::1]"):
+        with urllib.request.urlopen(f"http://{host}:{port}/readyz") as page:
+            assert page.status == 200
     assert process.terminate() == 0
 
 

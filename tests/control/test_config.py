@@ -122,6 +122,13 @@ def test_addresses_are_host_and_port(text, address):
     assert parse_address(text) == address
 
 
+def test_where_one_listens_no_host_is_every_interface_and_not_loopback():
+    address = parse_address(":18000", every="")
+    assert address == Address("", 18000)
+    assert str(address) == ":18000"
+    assert not address.is_loopback
+
+
 @pytest.mark.parametrize(
     "text", ["", "18000", "127.0.0.1", "127.0.0.1:", "a:b", "a:65536", "::1:5"]
 )

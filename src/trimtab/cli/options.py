@@ -20,11 +20,20 @@ def addresses(context: click.Context, option: click.Parameter, value: str) -> tu
 
 def address(_context: click.Context, _option: click.Parameter, value: str) -> Address:
     """Read a HOST:PORT."""
+    return _read(value)
+
+
+def listening(_context: click.Context, _option: click.Parameter, value: str) -> Address:
+    """Read where to listen: a HOST:PORT, or :PORT for every interface by IPv4 and by IPv6."""
+    return _read(value, every="")
+
+
+def _read(value: str, **how: str) -> Address:
     from trimtab.control.config import parse_address
     from trimtab.errors import ConfigError
 
     try:
-        return parse_address(value)
+        return parse_address(value, **how)
     except ConfigError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trimtab.cli.options import address, option
+from trimtab.cli.options import listening, option
 
 if TYPE_CHECKING:
     from trimtab.control.config import Address
@@ -110,19 +110,19 @@ LAST_LINES_S = 2.0
 )
 @option(
     "--xds",
-    callback=address,
+    callback=listening,
     metavar="HOST:PORT",
     default="127.0.0.1:18000",
     envvar="TRIMTAB_SERVE_XDS",
-    help="Where clients connect. Port 0 takes any free one.",
+    help="Where clients connect; :PORT is every interface, by IPv4 and IPv6. Port 0 takes any free one.",
 )
 @option(
     "--admin",
-    callback=address,
+    callback=listening,
     metavar="HOST:PORT",
     default="127.0.0.1:18001",
     envvar="TRIMTAB_SERVE_ADMIN",
-    help="Where /healthz, /readyz, /metrics and /api/v1 are.",
+    help="Where /healthz, /readyz, /metrics and /api/v1 are; :PORT as above.",
 )
 @option(
     "--config",

@@ -21,6 +21,7 @@ from trimtab.control.admin_gate import AdminGate
 from trimtab.control.admin_log import http_log
 from trimtab.control.config import Address
 from trimtab.control.explain import explain
+from trimtab.control.listening import on_every_interface
 from trimtab.control.server import XdsServer
 from trimtab.control.store import Store
 from trimtab.control.stream import Stream
@@ -101,9 +102,15 @@ class Admin:
         def refused() -> None:
             self._counters.add(metrics.ADMIN_REFUSED, "connections")
 
+        def door() -> Doorkeeper:
+            return Doorkeeper(server, refused)
+
+        loop = asyncio.get_running_loop()
         try:
-            self._listening = await asyncio.get_running_loop().create_server(
-                lambda: Doorkeeper(server, refused), address.host, address.port, ssl=self._tls
+            self._listening = await (
+                loop.create_server(door, address.host, address.port, ssl=self._tls)
+                if address.host
+                else loop.create_server(door, sock=on_every_interface(address.port), ssl=self._tls)
             )
         except OSError as error:
             raise TrimtabError(

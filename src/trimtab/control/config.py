@@ -244,7 +244,10 @@ def unknown_services(config: Config, snapshots: Iterable[Snapshot]) -> list[Prob
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens: a host name or IP literal without brackets, and a port (0: any)."""
+    """Where a server listens: a host name or IP literal without brackets, and a port (0: any).
+
+    An empty host is every interface, by IPv4 and by IPv6.
+    """
 
     host: str
     port: int
@@ -263,8 +266,12 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_address(text: str) -> Address:
-    """Read ``HOST:PORT`` (``[::1]:18000`` for IPv6, ``:18000`` for every interface).
+def parse_address(text: str, *, every: str = "0.0.0.0") -> Address:  # noqa: S104 - where a client connects, it is this machine
+    """Read ``HOST:PORT`` (``[::1]:18000`` for IPv6).
+
+    Args:
+        text: see above.
+        every: the host of ``:18000``; "" for who listens.
 
     Raises:
         ConfigError: naming the value and the fix.
@@ -278,7 +285,7 @@ def parse_address(text: str) -> Address:
         colon = ""
     if not colon or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
         raise ConfigError(f"{text!r} is not HOST:PORT; for example 127.0.0.1:18000")
-    return Address(host or "0.0.0.0", int(port))  # noqa: S104 - refused without --insecure
+    return Address(host or every, int(port))
 
 
 def _is_ipv6(host: str) -> bool:

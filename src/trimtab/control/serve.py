@@ -287,7 +287,8 @@ class ControlPlane:
     @property
     def admin_url(self) -> str:
         """Where the admin pages are."""
-        return f"{self.admin.scheme}://{self.admin_address}"
+        host = "" if self.admin_address.host else "localhost"
+        return f"{self.admin.scheme}://{host}{self.admin_address}"
 
 
 async def serve(

@@ -145,11 +145,13 @@ class XdsServer:
         Raises:
             TrimtabError: the address can't be had.
         """
+        # gRPC takes IPv4 there as well, and alone where there is no IPv6.
+        where = str(address) if address.host else f"[::]{address}"
         try:
             port = (
-                self._server.add_secure_port(str(address), self._certificate.credentials())
+                self._server.add_secure_port(where, self._certificate.credentials())
                 if self._certificate
-                else self._server.add_insecure_port(str(address))
+                else self._server.add_insecure_port(where)
             )
         except RuntimeError:
             port = 0
