@@ -352,9 +352,18 @@ async def test_what_the_ranges_do_not_allow_any_more_is_not_used_and_named(tmp_p
     # What lost all that it had is unknown, and not told as empty.
     assert loaded(kept) == {ORDERS: ["10.0.0.1", "fd00::1"], BILLS: []}
     assert (
-        f"state file {path}: 2 endpoints are not used: 10.9.0.1 of {ORDERS}: it is in none of the "
+        f"state file {path}: 2 addresses are not used: 10.9.0.1 of {ORDERS}: it is in none of the "
         "ranges that --endpoint-range allows: 10.0.0.0/16, fd00::/8 (the first of them)"
     ) in caplog.text
+
+
+async def test_a_pod_s_second_address_is_looked_at_as_well(tmp_path, caplog):
+    path, wall = tmp_path / "state", Wall()
+    pod = Endpoint("10.0.0.1", 80, additional_addresses=("fe80::1", "fd00::1"))
+    write_state(path, State({"s0": {ORDERS: Snapshot(ORDERS, (pod,))}}), wall())
+    found = keeper(new_store(), path, wall).load()["s0"][ORDERS].endpoints
+    assert [(e.address, e.additional_addresses) for e in found] == [("10.0.0.1", ("fd00::1",))]
+    assert f"1 addresses are not used: fe80::1 of {ORDERS}: a link-local address" in caplog.text
 
 
 async def test_what_never_may_be_an_endpoint_is_not_taken_from_a_file_either(tmp_path):

@@ -15,7 +15,7 @@ from trimtab.control.store import Store
 from trimtab.control.verdicts import Verdicts
 from trimtab.discovery.addresses import AddressRules, Network, endpoint_address
 from trimtab.discovery.pause import pause
-from trimtab.model import Snapshot
+from trimtab.model import Endpoint, Snapshot
 from trimtab.telemetry import Counters
 
 _LOG = logging.getLogger(__name__)
@@ -107,18 +107,26 @@ class LastKnown:
         refused: list[str] = []
 
         def look(snapshot: Snapshot) -> Snapshot | None:
-            kept = []
-            for endpoint in snapshot.endpoints:
-                try:
-                    family = 6 if ":" in endpoint.address else 4
-                    endpoint_address(endpoint.address, family, rules)
-                except ValueError as error:
-                    refused.append(f"{endpoint.address} of {snapshot.cluster}: {error}")
-                else:
-                    kept.append(endpoint)
-            if len(kept) == len(snapshot.endpoints):
+            found = tuple(kept for e in snapshot.endpoints if (kept := allowed(e, snapshot)))
+            if found == snapshot.endpoints:
                 return snapshot
-            return replace(snapshot, endpoints=tuple(kept)) if kept else None
+            return replace(snapshot, endpoints=found) if found else None
+
+        def allowed(endpoint: Endpoint, snapshot: Snapshot) -> Endpoint | None:
+            if not may(endpoint.address, snapshot):
+                return None
+            others = tuple(a for a in endpoint.additional_addresses if may(a, snapshot))
+            if others == endpoint.additional_addresses:
+                return endpoint
+            return replace(endpoint, additional_addresses=others)
+
+        def may(address: str, snapshot: Snapshot) -> bool:
+            try:
+                endpoint_address(address, 6 if ":" in address else 4, rules)
+            except ValueError as error:
+                refused.append(f"{address} of {snapshot.cluster}: {error}")
+                return False
+            return True
 
         found = {
             source: {
@@ -128,7 +136,7 @@ class LastKnown:
         }
         if refused:
             _LOG.warning(
-                "state file %s: %d endpoints are not used: %s%s",
+                "state file %s: %d addresses are not used: %s%s",
                 self._options.file,
                 len(refused),
                 printable(refused[0], limit=1000),
