@@ -284,6 +284,56 @@ def test_a_node_name_that_means_two_zones_means_none():
     assert shares(assignment(asks(plane, "", node_name="n")))["a"] == pytest.approx(1 / 3)
 
 
+def test_a_node_whose_zone_s_name_changes_is_followed_and_its_clients_hear_of_it():
+    plane = shop(EVEN, {"a": 1, "b": 1, "c": 1})
+    east, west = service("east"), service("west")
+    plane.update(snapshot(at("a", 1, node="n"), at("a", 2, node="n"), of=east))
+    plane.update(snapshot(at("a", 3, node="n"), of=west))
+    native, ours = (asks(plane, "", agent=agent, node_name="n") for agent in ("gRPC Go", OURS))
+    assert shares(assignment(native))["a"] > 0.98
+    assert facts(assignment(ours))["a"]["client_zone"].string_value == "a"
+    # Slices are not all rewritten at once; until they are, it is in no zone.
+    plane.update(snapshot(at("b", 1, node="n"), at("b", 2, node="n"), of=east))
+    assert shares(assignment(native))["a"] == pytest.approx(1 / 3)
+    plane.update(snapshot(at("b", 3, node="n"), of=west))
+    assert shares(assignment(native))["b"] > 0.98
+    assert facts(assignment(ours))["a"]["client_zone"].string_value == "b"
+    # It is known already, so nobody need ask for an unknown one.
+    assert shares(assignment(asks(plane, "", node_name="n")))["b"] > 0.98
+
+
+PLACED = st.lists(
+    st.tuples(st.sampled_from(["n", "m"]), st.sampled_from(["", "a", "b"])), max_size=4
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["x", "y"]), PLACED | st.none()), max_size=12))
+def test_after_any_changes_a_node_s_zone_is_what_its_endpoints_agree_on(changes):
+    there, last = {}, {}
+    surroundings = Surroundings(there)
+    look(surroundings, "front", "n")
+    for name, placed in changes:
+        of = service(name)
+        old = there.pop(of.cluster, None)
+        if placed is not None:
+            found = [at(zone, n, node=node) for n, (node, zone) in enumerate(placed)]
+            there[of.cluster] = snapshot(*{e.key: e for e in found}.values(), of=of)
+        before = {n: look(surroundings, "front", n) for n in "nm"}
+        touched = surroundings.changed(of.cluster, old, there.get(of.cluster))
+        for where in "nm":
+            zones = {
+                e.locality.zone
+                for s in there.values()
+                for e in s.endpoints
+                if e.node == where and e.locality.zone
+            }
+            if zones:
+                last[where] = zones.pop() if len(zones) == 1 else ""
+            seen = look(surroundings, "front", where)
+            assert (seen.zone if seen else "") == last.get(where, "")
+            assert seen == before[where] or ORDERS in touched
+
+
 @pytest.mark.parametrize("policy", [None, PolicyConfig.of("round_robin")])
 def test_native_grpc_that_is_sent_a_split_is_told_to_go_by_localities_first(policy):
     plane = shop(EVEN, {"a": 1}, policy)

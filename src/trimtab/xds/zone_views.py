@@ -6,12 +6,12 @@ kept here is made when the first client needs it, so that services without zones
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from trimtab.errors import ConfigError
-from trimtab.model import Health, PolicyConfig, ServicePort, Snapshot
+from trimtab.model import Endpoint, Health, PolicyConfig, ServicePort, Snapshot
 from trimtab.policies.stack import zone_mode
 from trimtab.policies.zone_split import UNKNOWN, Shares, with_reserve, zone_split
 
@@ -160,9 +160,10 @@ class Surroundings:
         self._pods: dict[ServiceName, Mapping[str, int]] = {}
         self._readers: dict[ServiceName, set[str]] = {}
         self._hoped: dict[ServiceName, set[str]] = {}  # readers of Services that don't exist
-        self._nodes: dict[str, str] | None = None  # None: nobody has asked yet
-        self._unread: set[str] = set()
-        self._sought: dict[str, set[str]] = {}
+        self._nodes: dict[str, str] | None = None  # their zones; None: nobody has asked yet
+        self._seen: dict[str, dict[str, int]] = {}  # by node: how many endpoints name which zone
+        self._sought: dict[str, set[str]] = {}  # readers by node that is not known
+        self._by_node: set[str] = set()  # what is read by clients that name their node
 
     def changed(self, cluster: str, old: Snapshot | None, new: Snapshot | None) -> Collection[str]:
         """Take in that a cluster changed; ``snapshots`` say so already.
@@ -187,11 +188,7 @@ class Surroundings:
                 for reader in self._readers.pop(service, ()):  # it had no pods, and may come again
                     _note(self._hoped, service, reader, _MAX_HOPED)
         if self._nodes is not None:
-            self._unread.add(cluster)
-        if new is not None and self._sought:
-            found = {e.node for e in new.endpoints if e.locality.zone and e.node in self._sought}
-            for node in sorted(found):
-                touched |= self._sought.pop(node)
+            touched |= self._count_nodes(self._nodes, *_differences(old, new))
         return touched
 
     def pods(self, service: ServiceName) -> Mapping[str, int]:
@@ -256,25 +253,54 @@ class Surroundings:
     def _zone_of(self, node: str, cluster: str) -> str:
         if not node:
             return ""
-        if self._nodes is None or len(self._nodes) > _MAX_NODES:
+        if self._nodes is None:
             self._nodes = {}
-            self._unread = set(self._snapshots)
-        if node not in self._nodes:
-            self._read_nodes()
+            for snapshot in self._snapshots.values():
+                self._count_nodes(self._nodes, (), snapshot.endpoints)
+        self._by_node.add(cluster)
         zone = self._nodes.get(node)
         if zone is None:
             _note(self._sought, node, cluster, _MAX_NODES)
         return zone or ""
 
-    def _read_nodes(self) -> None:
-        assert self._nodes is not None  # noqa: S101 - the caller made it
-        for cluster in self._unread:
-            snapshot = self._snapshots.get(cluster)
-            for endpoint in snapshot.endpoints if snapshot else ():
-                node, zone = endpoint.node, endpoint.locality.zone
-                if node and zone and self._nodes.setdefault(node, zone) != zone:
-                    self._nodes[node] = ""  # two clusters of pods have a node of that name
-        self._unread.clear()
+    def _count_nodes(
+        self, nodes: dict[str, str], gone: Iterable[Endpoint], come: Iterable[Endpoint]
+    ) -> set[str]:
+        """Bring the zones of nodes up to date; who hangs on those that changed.
+
+        A node that is left without endpoints stays where it was: it has not moved.
+        """
+        touched: set[str] = set()
+        for node in self._seen_at(come, 1) | self._seen_at(gone, -1):
+            zones = self._seen[node]
+            if not zones:
+                del self._seen[node]
+                continue
+            # Several: a label is being changed, or two clusters of pods have a node of that name.
+            zone = next(iter(zones)) if len(zones) == 1 else ""
+            before = nodes.get(node)
+            if before is None:
+                touched |= self._sought.pop(node, set())
+            elif before != zone:
+                touched |= self._by_node
+            nodes[node] = zone
+        if len(nodes) > len(self._seen) + _MAX_NODES:
+            for node in nodes.keys() - self._seen.keys():
+                del nodes[node]
+        return touched
+
+    def _seen_at(self, endpoints: Iterable[Endpoint], step: int) -> set[str]:
+        """Count endpoints in or out; at which nodes they are."""
+        found: set[str] = set()
+        for endpoint in endpoints:
+            node, zone = endpoint.node, endpoint.locality.zone
+            if node and zone:
+                counts = self._seen.setdefault(node, {})
+                counts[zone] = counts.get(zone, 0) + step
+                if not counts[zone]:
+                    del counts[zone]
+                found.add(node)
+        return found
 
 
 def _note(table: dict[K, set[str]], key: K, cluster: str, most: int) -> None:
@@ -285,6 +311,19 @@ def _note(table: dict[K, set[str]], key: K, cluster: str, most: int) -> None:
             del table[next(iter(table))]
         known = table[key] = set()
     known.add(cluster)
+
+
+def _differences(
+    old: Snapshot | None, new: Snapshot | None
+) -> tuple[Iterable[Endpoint], Iterable[Endpoint]]:
+    """The endpoints that went and those that came; most stay, as the very objects that they are."""
+    before = old.endpoints if old else ()
+    after = new.endpoints if new else ()
+    if len(before) == len(after):
+        pairs = [(b, a) for b, a in zip(before, after, strict=True) if b is not a]
+        return [b for b, _ in pairs], [a for _, a in pairs]
+    had, has = set(map(id, before)), set(map(id, after))
+    return [e for e in before if id(e) not in has], [e for e in after if id(e) not in had]
 
 
 def _services(*snapshots: Snapshot | None) -> set[ServiceName]:
