@@ -48,6 +48,10 @@ def known(store):
     }
 
 
+def certain(store):
+    return store.catalog.complete and all(source.certain for source in store.sources)
+
+
 def on_trust(store, source="s0"):
     return store._counters.get(metrics.ON_TRUST, source)
 
@@ -59,7 +63,7 @@ async def test_clients_are_answered_from_memory_when_a_source_is_not_heard_in_ti
         await store.synced.wait()
         assert known(store) == {ORDERS: [1, 2]}
         assert on_trust(store) == 1
-        assert not store.certain
+        assert not certain(store)
         # What nobody answers to may exist all the same.
         assert not store.catalog.complete
 
@@ -70,7 +74,7 @@ async def test_a_source_that_is_heard_in_time_needs_no_memory():
     async with running(store, QueueSource(updated("orders", 3), Synced())):
         await store.synced.wait()
         assert known(store) == {ORDERS: [3]}
-        assert store.certain
+        assert certain(store)
 
 
 async def test_news_take_the_place_of_memory_cluster_by_cluster():
@@ -94,7 +98,7 @@ async def test_a_few_clusters_that_the_source_does_not_know_any_more_go_at_once(
         await store.synced.wait()
         source.put(updated("orders", 1, 2, 3, 4, 5), Synced())
         await eventually(lambda: known(store) == {ORDERS: [1, 2, 3, 4, 5]})
-        assert store.certain
+        assert certain(store)
 
 
 @pytest.mark.parametrize("after_s", [0.0, 60.0], ids=["late", "at once"])
@@ -111,7 +115,7 @@ async def test_many_stay_for_a_while_although_the_source_says_that_it_is_complet
         assert "does not know 2 clusters with 3 of the 3 endpoints" in caplog.text
         source.put(updated("users", 4))
         await eventually(lambda: known(store) == {USERS: [4]})
-        assert store.certain
+        assert certain(store)
 
 
 @pytest.mark.parametrize("after_s", [0.0, 60.0], ids=["late", "at once"])
@@ -130,7 +134,7 @@ async def test_a_cluster_of_five_that_the_source_does_not_know_stays_for_a_while
         assert known(store) == {ORDERS: [1, 2, 3, 4, 5], BILLS: list(many)}
         assert "does not know 1 clusters with 5 of the 59 endpoints" in caplog.text
         await eventually(lambda: known(store) == {BILLS: list(many)})
-        assert store.certain
+        assert certain(store)
 
 
 async def test_with_hold_down_off_a_source_is_believed():
@@ -187,7 +191,7 @@ async def test_what_a_source_removed_before_it_was_synced_does_not_come_back():
     async with running(store, QueueSource(updated("orders", 1), Removed(ORDERS), Synced())):
         await store.synced.wait()
         assert known(store) == {}
-        assert store.certain
+        assert certain(store)
 
 
 async def test_memory_answers_for_a_source_that_it_knows_and_for_no_other():
@@ -228,7 +232,7 @@ async def test_only_what_is_certain_is_written(tmp_path):
         await kept.write()
         assert not path.exists()
         source.put(updated("orders", 1), Synced())
-        await eventually(lambda: store.certain)
+        await eventually(lambda: certain(store))
         await kept.write()
     assert read_state(path, 1000.0, 60.0).sources["s0"][ORDERS].endpoints[0].port == 1
 
@@ -317,6 +321,53 @@ async def test_tokens_are_written_while_a_source_is_away_and_make_its_state_no_y
         path.unlink()
         await kept.write()
         assert not path.exists()
+
+
+async def test_a_source_that_was_never_heard_keeps_its_age_and_holds_up_no_other(tmp_path, caplog):
+    path, wall = tmp_path / "state", Wall()
+    memory = saved(orders=[1])
+    memory["s1"] = saved(users=[2])["s0"]
+    write_state(path, State(memory), 990.0)
+    for now, ports in ((1000.0, 3), (1040.0, 4)):  # starts, one after the other
+        store, wall.now = new_store(), now
+        kept = keeper(store, path, wall)
+        store.remember(kept.load(), 60.0)
+        async with running(store, QueueSource(updated("orders", ports), Synced()), QueueSource()):
+            await eventually(lambda: store.sources and store.sources[0].certain)  # noqa: B023
+            await kept.write()
+    found = read_state(path, 1040.0, 60.0).sources
+    assert [e.port for e in found["s0"][ORDERS].endpoints] == [4]
+    assert found["s1"] == memory["s1"]
+    wall.now = 1060.0
+    assert keeper(new_store(), path, wall).load().keys() == {"s0"}
+    assert "what source s1 said is 70 s old, and more than 60 s is not believed" in caplog.text
+
+
+async def test_changes_of_one_source_make_what_a_lost_one_said_no_younger(tmp_path):
+    path, wall, store = tmp_path / "state", Wall(), new_store()
+    kept = keeper(store, path, wall)
+    one, two = (
+        QueueSource(updated("orders", 1), Synced()),
+        QueueSource(updated("users", 2), Synced()),
+    )
+    async with running(store, one, two):
+        await store.synced.wait()
+        await kept.write()
+        two.standing = Contact(failing_since=1.0, reason="refused")
+        for n in range(1, 8):
+            wall.now += 10
+            one.put(updated("orders", 1 + n))
+            await eventually(lambda: known(store)[ORDERS] == [1 + n])  # noqa: B023
+            await kept.write()
+        assert keeper(new_store(), path, wall).load().keys() == {"s0"}
+        wall.now += 60  # unchanged, the one that can be read stays young
+        await kept.write()
+        assert keeper(new_store(), path, wall).load().keys() == {"s0"}
+        two.standing = Contact()
+        await kept.write()
+        wall.now += 60
+        await kept.write()
+        assert keeper(new_store(), path, wall).load().keys() == {"s0", "s1"}
 
 
 async def test_a_clock_that_is_set_back_has_the_file_written_anew(tmp_path):

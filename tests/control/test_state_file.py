@@ -1,7 +1,9 @@
 """What was known last, written and read again; or refused with a reason."""
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -83,7 +85,7 @@ def test_no_file_is_nothing(tmp_path):
         (lambda _: os.urandom(100), "does not begin with"),
         (lambda content: content.replace(b"shop:web", b"shop:adm"), "its checksum is wrong"),
         (lambda content: content.replace(b" 1000.000", b" never"), "is no time"),
-        (lambda content: content.replace(b" 1000.000", b" nan"), "is not believed"),
+        (lambda content: content.replace(b" 1000.000", b" nan"), "is no time"),
     ],
 )
 def test_what_is_damaged_is_refused_with_its_name(tmp_path, spoil, reason):
@@ -97,6 +99,26 @@ def test_what_is_damaged_is_refused_with_its_name(tmp_path, spoil, reason):
 def test_what_is_too_old_is_refused(tmp_path):
     write_state(tmp_path / "state", ONE, 1000.0)
     with pytest.raises(StateError, match="61 s old, and more than 60 s is not believed"):
+        read_state(tmp_path / "state", 1061.0, 60.0)
+
+
+def test_each_source_has_its_own_age_and_who_is_too_old_is_left_out_and_named(tmp_path):
+    path, two = tmp_path / "state", State({"here": ONE.sources["here"], "there": {}})
+    write_state(path, replace(two, heard={"there": 960.0}), 1000.0)
+    assert read_state(path, 1020.0, 60.0).heard == {"here": 1000.0, "there": 960.0}
+    later = read_state(path, 1021.0, 60.0)
+    assert later.sources == ONE.sources
+    assert later.refused == (
+        "what source there said is 61 s old, and more than 60 s is not believed",
+    )
+
+
+def test_a_file_of_earlier_versions_is_read_by_the_time_of_its_header(tmp_path):
+    body = b'{"sources":{"here":[],"there":[]},"audience":"","verdicts":[]}'
+    checksum = hashlib.blake2b(body, digest_size=16).hexdigest()
+    (tmp_path / "state").write_bytes(f"trimtab-state-2 {checksum} 1000.000\n".encode() + body)
+    assert read_state(tmp_path / "state", 1060.0, 60.0).sources == {"here": {}, "there": {}}
+    with pytest.raises(StateError, match="61 s old"):
         read_state(tmp_path / "state", 1061.0, 60.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,7 +76,9 @@ class LastKnown:
         self._wall = wall
         self._write_s = write_s
         self._renew_s = renew_s
-        self._written: tuple[tuple[int, int], float] | None = None
+        self._written: tuple[object, float] | None = None
+        self._heard: dict[str, float] = {}  # when each source was certain last [Unix seconds]
+        self._loaded: dict[str, Mapping[str, Snapshot]] = {}  # of sources that are not certain yet
         self._failure = ""
 
     def load(self) -> Saved:
@@ -95,7 +97,12 @@ class LastKnown:
             return {}
         if state.audience == self._audience:
             self._verdicts.restore(state.verdicts)
-        return self._allowed(state.sources)
+        for refused in state.refused:
+            text = printable(refused, limit=1000)
+            _LOG.error("state file %s: %s (the start goes on without it)", self._options.file, text)
+        self._heard.update(state.heard)
+        self._loaded.update(self._allowed(state.sources))
+        return dict(self._loaded)
 
     def _allowed(self, saved: Saved) -> Saved:
         """Without the endpoints that no source would be believed, either.
@@ -153,22 +160,33 @@ class LastKnown:
             await self.write()
 
     async def write(self) -> None:
-        """Write it now, if the state is certain and the file is not what it should be."""
+        """Write it now, if anything is certain and the file is not what it should be.
+
+        Of a source that is not, what the file has stays, and gets old. So does what a source said last while it can't
+        be read, whatever comes with others or with tokens.
+        """
         path, store = self._options.file, self._store
-        if path is None or not store.certain:
+        certain = [source for source in store.sources if source.certain]
+        if path is None or not certain:
             return
         now = self._wall()
-        revisions = (store.revision, self._verdicts.revision)
+        read = [source.name for source in certain if not source.out_of_contact]
+        revisions = (store.revision, self._verdicts.revision, tuple(s.name for s in certain))
         if self._written is not None:
             written, when = self._written
-            ages = store.out_of_contact and written[0] == store.revision
             # A clock that was set back makes the file one of the future: write it anew.
-            if written == revisions and (ages or 0 <= now - when < self._renew_s):
+            if written == revisions and (not read or 0 <= now - when < self._renew_s):
                 return
-            if ages:
-                # What a source said last gets old while it can't be read, whatever comes with tokens.
-                now = when
-        state = State(store.known(), self._audience, tuple(self._verdicts.saved()))
+        for source in certain:
+            self._loaded.pop(source.name, None)
+            self._heard.setdefault(source.name, now)
+        self._heard.update(dict.fromkeys(read, now))
+        sources = {
+            s.name: dict(s.snapshots) if s.certain else self._loaded[s.name]
+            for s in store.sources
+            if s.certain or s.name in self._loaded
+        }
+        state = State(sources, self._audience, tuple(self._verdicts.saved()), dict(self._heard))
         try:
             await asyncio.to_thread(write_state, path, state, now)
         except OSError as error:

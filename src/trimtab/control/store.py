@@ -61,6 +61,17 @@ class NamedSource:
     restored: dict[str, Snapshot] = field(default_factory=dict)
     on_trust: set[str] = field(default_factory=set)
 
+    @property
+    def certain(self) -> bool:
+        """Whether all that is known of it was heard from it."""
+        return self.synced and not self.on_trust
+
+    @property
+    def out_of_contact(self) -> bool:
+        """Whether it can't be read at present, so that what is known of it gets old."""
+        contact = self.contact()
+        return contact is not None and contact.failing_since is not None
+
     def contact(self) -> Contact | None:
         """How it stands with what it reads."""
         return self.source.contact()
@@ -158,21 +169,6 @@ class Store:
             after_s: how long a source may take before clients are answered from it in its place.
         """
         self._saved = (saved, after_s)
-
-    @property
-    def certain(self) -> bool:
-        """Whether all that is known was heard from its source, and all sources are heard."""
-        return self.catalog.complete and not any(s.on_trust for s in self.sources)
-
-    @property
-    def out_of_contact(self) -> bool:
-        """Whether a source can't be read at present, so that what is known of it gets old."""
-        contacts = (source.contact() for source in self.sources)
-        return any(c is not None and c.failing_since is not None for c in contacts)
-
-    def known(self) -> dict[str, dict[str, Snapshot]]:
-        """Snapshots by source and cluster, for ``remember`` in the next life."""
-        return {source.name: dict(source.snapshots) for source in self.sources}
 
     def waiting_for(self) -> tuple[str, ...]:
         """The sources that have not delivered everything yet."""
