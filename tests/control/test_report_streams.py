@@ -60,6 +60,12 @@ async def reading(*ports, options=FAST):
         yield plane, source
 
 
+def credentials(ca, name):
+    issued = ca.issue_cert(name)
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+    return grpc.ssl_server_credentials([(issued.private_key_pem.bytes(), chain)])
+
+
 def states(plane):
     seen = plane.server.loads.servers.view("orders.shop:8080")
     return {int(s["endpoint"].rpartition(":")[2]): s["state"] for s in seen}
@@ -196,15 +202,10 @@ async def test_with_an_authority_only_servers_with_the_services_name_are_read(tm
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
 
-    def credentials(name):
-        issued = ca.issue_cert(name)
-        chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
-        return grpc.ssl_server_credentials([(issued.private_key_pem.bytes(), chain)])
-
     options = OutOfBand(streams=10, interval_seconds=0.1, ca=str(tmp_path / "ca.pem"))
     async with (
-        server(credentials=credentials("orders.shop.svc")) as right,
-        server(credentials=credentials("pay.shop.svc")) as wrong,
+        server(credentials=credentials(ca, "orders.shop.svc")) as right,
+        server(credentials=credentials(ca, "pay.shop.svc")) as wrong,
         reading(right, wrong, options=options) as (plane, source),
     ):
         wanted = {right: "reading", wrong: "unavailable"}
@@ -220,7 +221,33 @@ async def test_with_an_authority_only_servers_with_the_services_name_are_read(tm
 def test_an_authority_that_cannot_be_read_is_an_error_before_anything_starts(tmp_path):
     options = OutOfBand(streams=1, ca=str(tmp_path / "nothing.pem"))
     with pytest.raises(ConfigError, match=r"out_of_band\.ca: .*nothing\.pem"):
-        options.credentials()
+        options.authorities()
+    (tmp_path / "nothing.pem").write_text("x")
+    with pytest.raises(ConfigError, match=r"out_of_band\.ca: .*nothing\.pem"):
+        options.authorities()
+
+
+async def test_an_authority_that_is_replaced_is_used_and_what_is_none_changes_nothing(
+    tmp_path, caplog
+):
+    old, new, path = trustme.CA(), trustme.CA(), tmp_path / "ca.pem"
+    old.cert_pem.write_to_path(path)
+    options = OutOfBand(streams=10, interval_seconds=0.1, ca=str(path))
+    async with (
+        server(credentials=credentials(old, "orders.shop.svc")) as one,
+        server(credentials=credentials(new, "orders.shop.svc")) as two,
+        reading(one, options=options) as (plane, source),
+    ):
+        await eventually(lambda: states(plane) == {one: "reading"}, within=30)
+        path.write_text("-----BEGIN CERTIFICATE-----")
+        await eventually(lambda: "the last good authorities stay in use" in caplog.text, within=30)
+        source.put(updated("orders", out_of_band=True))
+        await eventually(lambda: states(plane) == {}, within=30)
+        source.put(updated("orders", one, out_of_band=True))
+        await eventually(lambda: states(plane) == {one: "reading"}, within=60)
+        path.write_bytes(new.cert_pem.bytes())
+        source.put(updated("orders", two, out_of_band=True))
+        await eventually(lambda: states(plane) == {two: "reading"}, within=60)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -50,27 +51,31 @@ class OutOfBand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             Services ask for.
         interval_seconds: how often each is to report [s].
         ca: PEM file of the authorities that sign servers' certificates for
-            ``SERVICE.NAMESPACE.svc``; "": plaintext.
+            ``SERVICE.NAMESPACE.svc``, read again when it changes; "": plaintext.
     """
 
     streams: Annotated[int, msgspec.Meta(ge=0, le=5000)] = 0
     interval_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=300)] = 10.0
     ca: str = ""
 
-    def credentials(self) -> grpc.ChannelCredentials | None:
-        """How servers are known; None for plaintext.
+    def authorities(self) -> bytes:
+        """What the file ``ca`` holds; nothing if there is none.
 
         Raises:
-            ConfigError: the file can't be read.
+            ConfigError: it can't be read, or holds no certificates.
         """
         if not self.ca:
-            return None
+            return b""
         try:
-            return grpc.ssl_channel_credentials(Path(self.ca).read_bytes())
-        except OSError as error:
+            pem = Path(self.ca).read_bytes()
+            # gRPC would not say what is wrong with it. Names beside certificates may have any letters.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise ConfigError(
-                f"out_of_band.ca: {self.ca!r}: {error.strerror}; name a readable PEM file"
+                f"out_of_band.ca: {self.ca!r}: {error}; name a readable PEM file"
             ) from None
+        return pem
 
 
 class ReportStreams:
@@ -89,7 +94,8 @@ class ReportStreams:
         self._loads = loads
         self._options = options
         self._random = random
-        self._credentials = options.credentials()
+        self._refused = ""
+        self._trust(options.authorities())
         self._silent_s = _MISSED * max(options.interval_seconds, _USUAL_LEAST_S)
         loads.fresh_s = self._silent_s
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -106,10 +112,29 @@ class ReportStreams:
                     if one not in self._tasks:
                         self._tasks[one] = asyncio.create_task(self._follow(*one))
                 await pause(_LOOK_EVERY_S)
+                await self._reread()
         finally:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _reread(self) -> None:
+        """Follow the file of authorities; what can't be used changes nothing."""
+        try:
+            authorities = await asyncio.to_thread(self._options.authorities)
+        except ConfigError as error:
+            if str(error) != self._refused:
+                _LOG.warning("%s (the last good authorities stay in use)", error)
+            self._refused = str(error)
+            return
+        self._refused = ""
+        if authorities != self._authorities:
+            self._trust(authorities)
+
+    def _trust(self, authorities: bytes) -> None:
+        """For connections that are made from now on."""
+        self._authorities = authorities
+        self._credentials = grpc.ssl_channel_credentials(authorities) if authorities else None
 
     async def _follow(self, target: str, name: str) -> None:
         backoff = Backoff(self._random, first_s=_FIRST_PAUSE_S, cap_s=_LONGEST_PAUSE_S)
