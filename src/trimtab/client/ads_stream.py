@@ -51,6 +51,7 @@ class AdsStream(BytesStream):
 
     Raises:
         OSError: a certificate's or token's file can't be read.
+        RuntimeError: the process has as many threads as it may.
     """
 
     def __init__(
@@ -66,7 +67,11 @@ class AdsStream(BytesStream):
             channel.close()
             closed(error)
 
-        super().__init__(channel, METHOD, "trimtab-ads", received, ended)
+        try:
+            super().__init__(channel, METHOD, "trimtab-ads", received, ended)
+        except BaseException:
+            channel.close()
+            raise
 
 
 def _channel(server: Server, keepalive_s: float) -> grpc.Channel:

@@ -50,8 +50,9 @@ class Alarms:
         with self._news:
             heapq.heappush(self._due, (when, next(self._numbers), callback))
             if not self._there:
-                self._there = True
+                # May raise, where the process has as many threads as it may: the next alarm tries again.
                 threading.Thread(target=self._run, name="trimtab-alarms", daemon=True).start()
+                self._there = True
             elif self._due[0][0] == when or self.closed:
                 self._news.notify()
 

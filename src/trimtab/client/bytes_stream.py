@@ -22,6 +22,7 @@ class BytesStream:
 
     Raises:
         ValueError: the channel is closed.
+        RuntimeError: the process has as many threads as it may.
     """
 
     def __init__(
@@ -38,7 +39,12 @@ class BytesStream:
         stream: Any = channel.stream_stream(method)  # without serialisers: bytes in, bytes out
         self._call: Any = stream(iter(self._requests.get, None))
         self._thread = threading.Thread(target=self._read, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._requests.put(None)  # as below
+            self._call.cancel()
+            raise
 
     def send(self, request: bytes) -> None:
         """Write a request after those before it. Never blocks."""

@@ -259,7 +259,7 @@ class Subscription:
 
         try:
             self._streams[number] = AdsStream(effect.server, effect.keepalive_s, received, closed)
-        except (OSError, ValueError) as error:  # a certificate file, an address gRPC refuses
+        except Exception as error:  # noqa: BLE001 - a certificate file, an address gRPC refuses, no thread to be had
             closed(str(error))
 
     def _forget(

@@ -47,10 +47,10 @@ class SyncProbes:
             for node in self._probing.admit(wanted, self._clock()):
                 self._queue.put(node)
             if self._thread is None and not self._queue.empty():
-                self._thread = threading.Thread(
-                    target=self._run, name="trimtab-probes", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="trimtab-probes", daemon=True)
+                with suppress(RuntimeError):  # no thread to be had: the next probe tries again
+                    thread.start()
+                    self._thread = thread
 
     def _run(self) -> None:
         while True:
