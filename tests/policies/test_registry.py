@@ -96,3 +96,9 @@ def test_what_a_factory_gives_has_all_methods_or_is_refused_by_name(monkeypatch)
         ConfigError, match=r"policy 'half': .* Half, which lacks the method pick and done"
     ):
         policies.build(PolicyConfig("half"), Random(1))
+
+
+def test_a_factory_that_raises_refuses_its_parameters(monkeypatch):
+    monkeypatch.setitem(policies._registry, "sized", lambda params, _random: params["size"])
+    with pytest.raises(ConfigError, match=r"policy 'sized': .*KeyError\('size'\).*\{'sise': 3.0\}"):
+        policies.build(PolicyConfig.of("sized", sise=3), Random(1))

@@ -181,15 +181,23 @@ def build(config: PolicyConfig | None, random: Random) -> Policy:
     """Make a policy from its configuration; None means the default.
 
     Raises:
-        ConfigError: the name or a parameter is unknown or out of range, or what the factory made is no
-            policy.
+        ConfigError: the name or a parameter is unknown or out of range, or the factory raised, or what it
+            made is no policy.
     """
     if config is None:
         config = PolicyConfig(DEFAULT)
     factory = _registry.get(config.name) or _load_all().get(config.name)
     if factory is None:
         raise ConfigError(f"policy {config.name!r} is unknown; known are {', '.join(names())}")
-    policy = factory(dict(config.params), random)
+    try:
+        policy = factory(dict(config.params), random)
+    except ConfigError:
+        raise
+    except Exception as error:  # a user's own
+        raise ConfigError(
+            f"policy {config.name!r}: its factory raised {error!r} for the parameters {dict(config.params)}; "
+            "correct them, or have it raise trimtab's ConfigError, which says how"
+        ) from error
     missing = [name for name in _METHODS if not callable(getattr(policy, name, None))]
     if missing:
         raise ConfigError(
