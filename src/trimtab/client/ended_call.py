@@ -29,6 +29,10 @@ class EndedCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg
         self._details = details
         self._cancelled = cancelled
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it was made; as an exception is, it would be made of its text alone."""
+        return _made, (self._code, self._details, self._cancelled)
+
     # grpc.Call
 
     def code(self) -> grpc.StatusCode:
@@ -118,3 +122,8 @@ class EndedCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg
         )
 
     __repr__ = __str__
+
+
+def _made(code: grpc.StatusCode, details: str, cancelled: bool) -> EndedCall:
+    """One that crosses to another process."""
+    return EndedCall(code, details, cancelled=cancelled)
