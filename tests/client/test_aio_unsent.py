@@ -12,6 +12,7 @@ from doors.settled import connected
 from harness.waiting import eventually, pause
 from trimtab.client import aio_picking
 from trimtab.client.aio_picking import PickingChannel, PickingLink
+from trimtab.model import Snapshot
 
 CALLS = 8
 READY = grpc.ChannelConnectivity.READY
@@ -85,6 +86,25 @@ def test_it_leaves_again_and_nobody_sees_the_end_of_those_before(
     assert errors.pop(survivor.target) == 0
     assert sum(errors.values()) > 0
     assert not any(node.in_flight for node in channel.balancer.nodes.values())
+
+
+def test_it_leaves_again_where_its_endpoint_has_left_meanwhile(door, dead, survivor, echo):
+    process, target = dead
+    channel = opened(door, survivor.target, target)
+    staying = tuple(
+        node.endpoint
+        for node in channel.balancer.nodes.values()
+        if node.endpoint.target == survivor.target
+    )
+
+    async def kill_and_call():
+        kill(process, target, channel)
+        calls = [channel.stub.Say(echo[0].Request(text=f"{n}"), timeout=10) for n in range(CALLS)]
+        channel.raw._cluster._update(Snapshot("orders.shop:80", staying))
+        return [(await call).server for call in calls]
+
+    assert channel.run(kill_and_call()) == ["a"] * CALLS
+    assert survivor.executions == Counter(f"{n}" for n in range(CALLS))
 
 
 def test_where_no_other_endpoint_is_connected_its_end_is_the_callers(door, dead, echo):

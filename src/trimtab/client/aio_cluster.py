@@ -73,8 +73,9 @@ class AioLink(Link):
 
     def is_cut(self) -> bool:
         """See ``Link``."""
-        ready = grpc.ChannelConnectivity.READY
-        return not self.leaving and self.channel.get_state() is not ready
+        if self.was_cut is not None:
+            return self.was_cut
+        return self.channel.get_state() is not grpc.ChannelConnectivity.READY
 
     def state(self) -> grpc.ChannelConnectivity:
         """READY only if it is connected and healthy."""
@@ -259,6 +260,7 @@ class AioCluster:
         """Close a link that has nothing in flight."""
         if link in self._links:
             self._links.discard(link)
+            link.was_cut = link.is_cut()
             closing = self._loop.create_task(_close(link))
             self._closings.add(closing)
             closing.add_done_callback(self._closings.discard)

@@ -225,7 +225,7 @@ class Run:
             with self._lock:
                 others = None if self._over else self._finish()
             if others is not None:
-                self._settle(ends_without(error), others)
+                self._settle(ends_without(error), others, elsewhere=True)
 
     def _expire(self, call: Any) -> None:
         with self._lock:
@@ -263,7 +263,7 @@ class Run:
         if due:
             self._launch_later()
         elif others is not None:
-            self._settle(last, others)
+            self._settle(last, others, elsewhere=True)  # this is the thread of all alarms
         self._arm()
 
     def _take(self, call: Any) -> Visit | None:
@@ -286,10 +286,10 @@ class Run:
         self._waiters.tell()
         return running
 
-    def _settle(self, call: Any, others: list[Any]) -> None:
-        """Give the caller this one. Not under the lock: his callbacks run here."""
+    def _settle(self, call: Any, others: list[Any], *, elsewhere: bool = False) -> None:
+        """Give the caller this one. Not under the lock: his callbacks run here, or ``elsewhere``."""
         face, self._kept = self._face(), None
-        if face is not None and not face.settle(call):
+        if face is not None and not face.settle(call, elsewhere=elsewhere):
             call.cancel()
         for other in others:
             other.cancel()

@@ -38,12 +38,13 @@ class Link:
         expires: when it is to be replaced, or closed for want of work [s, monotonic].
         generation: of the credentials that it was opened with.
         successor: takes its place when connected.
+        was_cut: what ``is_cut`` said before it was closed; None: it is open.
         further: take requests when it is full.
     """
 
     __slots__ = (
         "by_name", "connected", "error", "expires", "failing", "further", "generation", "leaving", "open",
-        "room", "successor",
+        "room", "successor", "was_cut",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,10 +58,11 @@ class Link:
         self.expires = math.inf
         self.generation = 0
         self.successor: Any = None
+        self.was_cut: bool | None = None
         self.further: tuple[Any, ...] = ()
 
     def is_cut(self) -> bool:
-        """Whether its native channel says now that it is not connected; False if it can't be told."""
+        """Whether its native channel says that it is not connected: now, or when it was closed."""
         raise NotImplementedError
 
 

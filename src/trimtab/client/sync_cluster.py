@@ -147,6 +147,8 @@ class SyncLink(Link):
 
     def close(self) -> None:
         """Close it, or have it closed by who makes something of it. Idempotent, from anywhere."""
+        if self.was_cut is None:
+            self.was_cut = self.is_cut()  # first: a closed channel can't be asked
         self.closed = True
         self._close()
 
@@ -158,7 +160,12 @@ class SyncLink(Link):
 
     def is_cut(self) -> bool:
         """See ``Link``; one that is unhealthy may well be connected."""
-        return not self.closed and not self.leaving and self.ask_channel(False) != READY
+        if self.was_cut is not None:
+            return self.was_cut
+        try:
+            return self.ask_channel(False) != READY
+        except ValueError:  # it was closed just now
+            return bool(self.was_cut)
 
 
 class SyncCluster:
@@ -565,19 +572,19 @@ class SyncCluster:
 
     def _settle(self, call: DeferredCall) -> None:
         if self.availability.closed:
-            call.settle(_closed())
+            call.settle(_closed(), elsewhere=True)
         elif self.availability.ready(call.labels):
             left = call.left()
             try:
                 begun = call.begin(left)
             except Exception as error:  # noqa: BLE001 - the caller's serializer may raise anything
                 begun = self._could_not_begin(error)
-            if begun is not None and not call.settle(begun):
+            if begun is not None and not call.settle(begun, elsewhere=True):
                 begun.cancel()
         elif self.availability.fails(call.wait_for_ready, call.labels):
-            call.settle(self.unavailable(call.labels))
+            call.settle(self.unavailable(call.labels), elsewhere=True)
         elif call.left() == 0.0:
-            call.settle(self._too_late(call.labels))
+            call.settle(self._too_late(call.labels), elsewhere=True)
 
     def _could_not_begin(self, error: Exception) -> Any:
         if self.availability.closed:

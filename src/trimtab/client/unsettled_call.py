@@ -7,6 +7,7 @@ without one) is the caller's, this object stands for it; from then on it passes 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,12 +22,23 @@ from trimtab.client.wakeup import Waiters
 _log = logging.getLogger("trimtab.client")
 
 
-def _call_back(callback: Callable[[], None]) -> None:
+def _call_back(callbacks: list[Callable[[], None]]) -> None:
     """As gRPC does it: one that raises is the log's, and the others' turn comes all the same."""
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:  # noqa: BLE001 - the caller's
+            _log.exception("a callback of a call raised")
+
+
+def _call_back_elsewhere(callbacks: list[Callable[[], None]]) -> None:
+    thread = threading.Thread(
+        target=_call_back, args=(callbacks,), name="trimtab-callbacks", daemon=True
+    )
     try:
-        callback()
-    except Exception:  # noqa: BLE001 - the caller's
-        _log.exception("a callback of a call raised")
+        thread.start()
+    except RuntimeError:  # the process has as many threads as it may, or ends
+        _call_back(callbacks)
 
 
 class UnsettledCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]  # generic in stubs only
@@ -65,17 +77,24 @@ class UnsettledCall(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type
         """What is left of its time [s]; None for no limit."""
         return None if self.deadline is None else max(0.0, self.deadline - self._clock())
 
-    def settle(self, call: Any) -> bool:
-        """It left as the native ``call``, or ended as an ``EndedCall``; False if it had before."""
+    def settle(self, call: Any, *, elsewhere: bool = False) -> bool:
+        """It left as the native ``call``, or ended as an ``EndedCall``; False if it had before.
+
+        ``elsewhere``: the running thread has others to serve. The caller's callbacks may block, and may call again
+        over this very channel; so they run in another one.
+        """
         if self._settled_as.setdefault(None, call) is not call:
             return False
         self._waiters.tell()
+        now = []
         for held in list(self._callbacks):
             with suppress(IndexError):  # who added it has found the call settled
                 callback = held.pop()
                 if not call.add_callback(callback):
-                    _call_back(callback)
+                    now.append(callback)
         self._callbacks.clear()
+        if now:
+            (_call_back_elsewhere if elsewhere else _call_back)(now)
         return True
 
     def _settled(self, timeout: float | None = None) -> Any:
