@@ -1,12 +1,12 @@
 """``trimtab.debug``: what a process's channels do, over every door."""
 
-import gc
 import re
 
 import grpc
 import pytest
 
 import trimtab
+from debug_rows import rows
 from doors import loop, threads
 from harness.waiting import Unmet, eventually
 from trimtab.model import PolicyConfig
@@ -27,15 +27,6 @@ def door(request, echo):
     made = DOORS[request.param](echo)
     yield made
     made.close()
-
-
-def rows(service="orders.shop:80"):
-    """By endpoint, the words of its line."""
-    gc.collect()  # channels of other tests that were dropped
-    text = trimtab.debug()
-    assert text.count(f"{service}: ") == 1, text
-    lines = text[text.index(f"{service}: ") :].split("\n\n")[0].splitlines()
-    return {line.split()[0]: line.split() for line in lines[2:] if ":" in line.split()[0]}
 
 
 def test_each_endpoint_has_a_line_with_what_it_did(door, servers, echo):

@@ -1,12 +1,10 @@
 """A process that ends with open channels and requests in flight: soon, and without a word."""
 
-import subprocess
-import sys
-
 import pytest
 
+from doors.leaving import LEAVE, ended
 from doors.servers import Servers
-from harness.waiting import Deadline, eventually, measured
+from harness.waiting import measured
 
 pytestmark = pytest.mark.processes
 
@@ -39,10 +37,6 @@ async def main():
     return channel, calls, stream
 async def awaited(call):
     return await call
-"""
-LEAVE = """
-sys.stdin.read()
-print("leaving", flush=True)
 """
 PROGRAMS = {
     "threads": THREADS + LEAVE,
@@ -78,26 +72,13 @@ def seconds_to_end(program, echo):
     """How long it takes from its last line to its end [s]; all that it says is that line."""
     servers = Servers(echo)
     server = servers.open("a")
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAMS[program], server.target],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+
+    def held():
+        return "returned" in program or server.holding == 3
+
     try:
-        if "returned" not in program:
-            eventually(lambda: server.holding == 3, within=30, what="three are in flight")
-        process.stdin.close()
-        assert process.stdout.readline() == "leaving\n", process.stderr.read()
-        leaving = Deadline(SOON_S)
-        process.wait(30)
-        took = leaving.elapsed
-        assert (process.returncode, process.stderr.read()) == (0, "")
+        took, *end = ended(PROGRAMS[program], server.target, under_way=held)
     finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
         servers.close()
+    assert end == [0, ""]
     return took
