@@ -1,6 +1,7 @@
 """What a server says of its load, with a settable clock."""
 
 import logging
+import threading
 import time
 from contextvars import Context
 
@@ -21,6 +22,19 @@ def test_the_request_that_is_answered_is_left_out():
     first, second = load.begin(), load.begin()
     assert decode(load.end(first, 0.02).text).in_flight == 1
     assert decode(load.end(second, 0.02).text).in_flight == 0
+
+
+def test_a_signal_may_ask_how_many_requests_failed():
+    load = ServerLoad(named={"failed": lambda: load.totals()[1]}, clock=FakeClock())
+    said = []
+
+    def ask():
+        said.append(load.end(load.begin(), 0.1, failed=True).text)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(20)
+    assert ["named_metrics.failed=1" in text for text in said] == [True]
 
 
 def test_both_forms_say_the_same():

@@ -100,8 +100,7 @@ class ServerLoad:
         self._lately: dict[tuple[int, float | None], Said] = {}  # by in-flight and queue
         self._ill: set[str] = set()
         self._kept: dict[tuple[int, str | None, float | None], Said] = {}
-        self._ended = 0
-        self._failed = 0
+        self._totals = (0, 0)  # replaced as one: it is read without the lock
         self._left: deque[tuple[int, bool]] = deque()  # given up, and not counted yet
 
     @property
@@ -168,14 +167,16 @@ class ServerLoad:
             self._meter.end(found, seconds)
         if self._rates is not None:
             self._rates.count(failed=failed)
-        self._ended += 1
-        self._failed += failed
+        ended, had_failed = self._totals
+        self._totals = (ended + 1, had_failed + failed)
 
     def totals(self) -> tuple[int, int]:
-        """How many requests ended, and failed for a reason of the server's, since the start."""
+        """How many requests ended, and failed for a reason of the server's, since the start.
+
+        Takes no lock: a signal, which is asked under it, may ask for this.
+        """
         self._count_left()
-        with self._lock:
-            return self._ended, self._failed
+        return self._totals
 
     def report(self, *, without: int = 0) -> Said:
         """The load now, ``without`` so many of the requests that are here."""
