@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from trimtab import policies
 from trimtab.balancer import Balancer
 from trimtab.model import Endpoint, Locality, PolicyConfig, Snapshot
 from trimtab.policies import Outcome, names
@@ -146,3 +147,31 @@ def test_the_zone_of_an_endpoint_that_left_meanwhile_counts(policy):
         again = b.pick_apart([first.node])
         assert again.node.endpoint.locality.zone == "b"
         again.finish(Outcome.SUCCESS)
+
+
+class NeedsKey:
+    """A strategy that raises for a request without a key."""
+
+    def __init__(self):
+        self._nodes = ()
+
+    def update(self, nodes, _now):
+        self._nodes = tuple(nodes)
+
+    def pick(self, _now, key=None):
+        return self._nodes[len(key) % len(self._nodes)]
+
+    def done(self, *_told):
+        """Nothing is learnt."""
+
+
+def test_a_strategy_that_raises_on_the_way_to_another_endpoint_leaves_nothing_in_flight(
+    monkeypatch,
+):
+    monkeypatch.setitem(policies._registry, "needs-key", lambda _params, _random: NeedsKey())
+    b = balancer("needs-key", [endpoint(i, "a") for i in range(3)])
+    first = b.pick("k")
+    first.finish(Outcome.CANCELLED)
+    with pytest.raises(TypeError):
+        b.pick_apart([first.node], "k")
+    assert b.in_flight == 0

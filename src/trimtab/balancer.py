@@ -426,11 +426,13 @@ class Balancer:
             if not wanted:
                 return pick
             refused: list[Pick] = []
-            while pick.node not in wanted and len(refused) < _REDRAWS:
-                refused.append(pick)
-                pick = self.pick(None, labels)
-            for each in refused:
-                self._withdraw(each)
+            try:
+                while pick.node not in wanted and len(refused) < _REDRAWS:
+                    refused.append(pick)
+                    pick = self.pick(None, labels)
+            finally:  # a strategy of the user's own may raise
+                for each in refused:
+                    self._withdraw(each)
             if pick.node not in wanted:
                 self._withdraw(pick)
                 pick = self._claim(less_busy(list(wanted.values()), self._random), labels)
