@@ -37,6 +37,8 @@ def test_retries_and_hedges_are_ours_and_native_channels_get_the_rest():
     assert one.timeout_s == 2.0
     assert plans.of("/a.A/Other").retry == Retry(3, {14}, hedge_after_s=0.05)
     assert plans.of("/b.B/M").retry is None
+    assert plans.of("/b.B/M").waits is True
+    assert one.waits is None
     assert plans.throttle == (10.0, 0.1)
     assert json.loads(plans.rest) == {
         "healthCheckConfig": {"serviceName": "x"},

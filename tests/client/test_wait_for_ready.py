@@ -1,6 +1,7 @@
 """A call with ``wait_for_ready=True`` waits for any endpoint, and never for one that is dead."""
 
 import contextlib
+import json
 import threading
 from collections import Counter
 
@@ -123,6 +124,32 @@ def test_a_blocking_call_does_not_wait_for_a_dead_endpoint_either(dead, survivor
         channel.update(Snapshot("orders.shop:80", (endpoint(target), endpoint(survivor.target))))
         asking.join(25)
         assert replies == ["a"]
+    finally:
+        door.close()
+
+
+def planned(**method):
+    config = {"methodConfig": [{"name": [{}], **method}]}
+    return [("grpc.service_config", json.dumps(config))]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_service_config_says_whether_calls_wait_and_for_how_long(door, echo, method):
+    options = planned(waitForReady=True, timeout="0.3s")
+    channel = door.open(["127.0.0.1:1"], options=options)
+    call = channel.begin(method, argument(echo, method, 0))
+    assert codes([call], method) == {grpc.StatusCode.DEADLINE_EXCEEDED: 1}
+    unwilling = channel.begin(method, argument(echo, method, 0), timeout=20, wait_for_ready=False)
+    assert codes([unwilling], method) == {grpc.StatusCode.UNAVAILABLE: 1}
+
+
+def test_the_service_config_limits_what_a_blocking_call_waits(echo):
+    door = threads.ThreadDoor(echo, threads.ask_late)
+    try:
+        channel = door.open(["127.0.0.1:1"], options=planned(timeout="0.3s"))
+        with pytest.raises(grpc.RpcError) as raised:
+            channel.say(echo[0].Request(text="x"), wait_for_ready=True)
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     finally:
         door.close()
 

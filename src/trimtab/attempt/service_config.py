@@ -25,10 +25,17 @@ _MOST_ATTEMPTS = 5  # gRFC A6: larger values are taken as 5
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is said of one method: its ``Retry``, and the longest that a call may take [s]."""
+    """What is said of one method.
+
+    Attributes:
+        retry: whether it may run more than once.
+        timeout_s: the longest that a call may take [s].
+        waits: whether a call that doesn't say so itself waits for an endpoint (``wait_for_ready``).
+    """
 
     retry: Retry | None = None
     timeout_s: float | None = None
+    waits: bool | None = None
 
 
 NOTHING = Plan()
@@ -96,11 +103,14 @@ def _plan(method: dict[str, Any], where: str) -> Plan:
     if retry is not None and hedge is not None:
         raise ConfigError(f"{where}: has retryPolicy and hedgingPolicy; leave one out (gRFC A6)")
     timeout = _seconds(method, "timeout", where) if "timeout" in method else None
+    waits = method.get("waitForReady")
+    if not isinstance(waits, bool | None):
+        raise ConfigError(f"{where}.waitForReady: {waits!r} is neither true nor false")
     if retry is not None:
-        return Plan(_retry(retry, f"{where}.retryPolicy"), timeout)
+        return Plan(_retry(retry, f"{where}.retryPolicy"), timeout, waits)
     if hedge is not None:
-        return Plan(_hedge(hedge, f"{where}.hedgingPolicy"), timeout)
-    return Plan(None, timeout)
+        return Plan(_hedge(hedge, f"{where}.hedgingPolicy"), timeout, waits)
+    return Plan(None, timeout, waits)
 
 
 def _retry(said: Any, where: str) -> Retry:

@@ -56,9 +56,17 @@ class Declared:
     ) -> _Run | None:
         """A request that may leave again from here; None: one that may not."""
         method = details.method.decode() if isinstance(details.method, bytes) else details.method
-        waits = details.wait_for_ready
+        waits = self._attempts.waits(method, details.wait_for_ready)
         if not self._attempts.follows(method, waits):
             return None
+        if waits and not details.wait_for_ready:
+            details = grpc.aio.ClientCallDetails(
+                method=details.method,
+                timeout=details.timeout,
+                metadata=details.metadata,
+                credentials=details.credentials,
+                wait_for_ready=True,
+            )
         state = self._attempts.begin(
             method, details.timeout, self._clock(), overlap=overlap, waits=waits
         )

@@ -105,7 +105,7 @@ class Gate:
         once = self._once[arity]
         # The caller's own interceptors may name another method, or have the call wait for ready; what holds
         # then is asked below them.
-        again = len(once) > 1 or attempts.declares(calls._method.decode())  # noqa: SLF001
+        again = len(once) > 1 or attempts.follows(calls._method.decode(), None)  # noqa: SLF001
         calls._interceptors = self._again[arity] if again else once  # noqa: SLF001 - the hook
 
     def clear(self) -> None:

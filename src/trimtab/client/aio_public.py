@@ -224,7 +224,7 @@ class PublicChannel(Face, grpc.aio.Channel):
         """Whether a call can go straight to an endpoint."""
         if self._closing:
             raise grpc.aio.UsageError(self.cluster.closed_text)
-        if self._intercepted or self._cluster.attempts.declares(method):
+        if self._intercepted or self._cluster.attempts.follows(method, None):
             return False
         return self._cluster.availability.ready(wanted_labels())
 

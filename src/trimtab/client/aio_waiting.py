@@ -12,7 +12,7 @@ from typing import Any
 import grpc.aio
 
 from trimtab.client.aio_cluster import AioCluster
-from trimtab.client.request_key import keep, key_of
+from trimtab.client.request_key import kept, key_of
 
 Details = grpc.aio.ClientCallDetails
 Continuation = Callable[[Details, Any], Awaitable[Any]]
@@ -36,15 +36,17 @@ class Waiting:
         """Wait, then let the call leave. ``asked``: the request where it is a single one."""
         details = await self.wait(details)
         wanted = self._cluster.balancer.hash_key
-        if wanted is not None:
-            function = self._cluster.key_function
-            keep(key_of(details.metadata, wanted, function, method_of(details), asked))
-        return await continuation(details, request)
+        if wanted is None:
+            return await continuation(details, request)
+        function = self._cluster.key_function
+        with kept(key_of(details.metadata, wanted, function, method_of(details), asked)):
+            return await continuation(details, request)
 
     async def wait(self, details: Details) -> Details:
         """Wait; return the details with what is left of the timeout."""
-        left = await self._cluster.until_ready(details.timeout, details.wait_for_ready)
-        if left == details.timeout:
+        limit = self._cluster.attempts.limit(method_of(details), details.timeout)
+        left = await self._cluster.until_ready(limit, details.wait_for_ready)
+        if left == limit:  # the endpoint's own channel knows the configuration's
             return details
         return grpc.aio.ClientCallDetails(
             method=details.method,

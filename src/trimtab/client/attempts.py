@@ -121,7 +121,16 @@ class Attempts:
 
     def follows(self, method: str, wait_for_ready: bool | None) -> bool:
         """Whether a call of it may leave again from above the pick: it may run more than once, or it waits."""
-        return bool(wait_for_ready) or self.declares(method)
+        return bool(self.waits(method, wait_for_ready)) or self.declares(method)
+
+    def waits(self, method: str, wait_for_ready: bool | None) -> bool | None:
+        """Its ``wait_for_ready``: the caller's word, else the configuration's."""
+        return self._plan(method).waits if wait_for_ready is None else wait_for_ready
+
+    def limit(self, method: str, timeout: float | None) -> float | None:
+        """Its timeout [s]: the caller's or the configuration's, whichever is shorter; None: it has none."""
+        limits = [each for each in (timeout, self._plan(method).timeout_s) if each is not None]
+        return min(limits) if limits else None
 
     def _plan(self, method: str) -> Plan:
         known = self._known  # of what is told now: ``follow`` begins another
@@ -156,8 +165,8 @@ class Attempts:
         retry = plan.retry
         if retry is not None and retry.hedges and not overlap:
             retry = replace(retry, hedge_after_s=None, hedge_quantile=None)
-        limits = [each for each in (timeout, plan.timeout_s) if each is not None]
-        deadline = now + min(limits) if limits else None
+        limit = self.limit(method, timeout)
+        deadline = None if limit is None else now + limit
         latency = None
         if retry is not None and retry.hedge_quantile is not None:
             latency = self._latency(method, retry.hedge_quantile)

@@ -160,8 +160,8 @@ class ChannelSpec:
 
     @property
     def repeats(self) -> bool:
-        """Whether anything may ever be declared to run more than once."""
-        return self.endpoints is None or bool(self.plans)
+        """Whether anything may ever be said of methods: that they may run more than once, or for how long."""
+        return self.endpoints is None or bool(self.plans.plans)
 
     def attempts(self, random: Random, balancer: Balancer) -> Attempts:
         """The rules of further attempts."""
@@ -272,6 +272,8 @@ def options_for(service: str, given: Options | None) -> Options:
     named = dict(given)
     defaults = {
         "grpc.default_authority": service,
+        # An environment's ``no_proxy`` names services, and no pod's address; there is no proxy to pods.
+        "grpc.enable_http_proxy": 0,
         # The process-wide pool would share connections between channels: fewer connections than
         # endpoints' states suggest, and one channel's closing felt by another.
         "grpc.use_local_subchannel_pool": 1,

@@ -85,6 +85,11 @@ def key_of(
     return None
 
 
-def keep(key: str | None) -> None:
-    """Say the key of the call that this task is about to begin: for interceptors."""
-    _KEY.set(key)
+@contextmanager
+def kept(key: str | None) -> Iterator[None]:
+    """The call that this task begins within goes by this key: for interceptors."""
+    token = _KEY.set(key)
+    try:
+        yield
+    finally:
+        _KEY.reset(token)

@@ -98,6 +98,7 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response. Raises ``grpc.RpcError``, that of the last attempt."""
+        wait_for_ready = self.attempts.waits(self.method, wait_for_ready)
         if not self.attempts.declares(self.method):
             return self.block(request, timeout, metadata, credentials, wait_for_ready, compression)
         how = (credentials, wait_for_ready, compression)
@@ -113,6 +114,7 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response and the attempt that gave it. Raises ``grpc.RpcError``."""
+        wait_for_ready = self.attempts.waits(self.method, wait_for_ready)
         if not self.attempts.declares(self.method):
             return super().with_call(
                 request, timeout, metadata, credentials, wait_for_ready, compression
@@ -130,6 +132,7 @@ class RetryingUnaryUnary(Declared, UnaryUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The call, which is a future of the response."""
+        wait_for_ready = self.attempts.waits(self.method, wait_for_ready)
         if not self.attempts.follows(self.method, wait_for_ready):
             return super().future(
                 request, timeout, metadata, credentials, wait_for_ready, compression
@@ -279,6 +282,7 @@ class RetryingUnaryStream(Declared, UnaryStream):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The call, which is an iterator of the responses."""
+        wait_for_ready = self.attempts.waits(self.method, wait_for_ready)
         if not self.attempts.follows(self.method, wait_for_ready):
             return super().__call__(
                 request, timeout, metadata, credentials, wait_for_ready, compression
@@ -308,6 +312,7 @@ class RetryingStreamUnary(Declared, StreamUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response. Raises ``grpc.RpcError``, that of the last attempt."""
+        wait_for_ready = self.attempts.waits(self.method, wait_for_ready)
         how = (timeout, metadata, credentials, wait_for_ready, compression)
         if not self.attempts.follows(self.method, wait_for_ready):
             return super().__call__(request_iterator, *how)
@@ -323,6 +328,7 @@ class RetryingStreamUnary(Declared, StreamUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The response and the attempt that gave it. Raises ``grpc.RpcError``."""
+        wait_for_ready = self.attempts.waits(self.method, wait_for_ready)
         how = (timeout, metadata, credentials, wait_for_ready, compression)
         if not self.attempts.follows(self.method, wait_for_ready):
             return super().with_call(request_iterator, *how)
@@ -338,6 +344,7 @@ class RetryingStreamUnary(Declared, StreamUnary):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The call, which is a future of the response."""
+        wait_for_ready = self.attempts.waits(self.method, wait_for_ready)
         how = (timeout, metadata, credentials, wait_for_ready, compression)
         if not self.attempts.follows(self.method, wait_for_ready):
             return super().future(request_iterator, *how)
@@ -364,6 +371,7 @@ class RetryingStreamStream(Declared, StreamStream):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """The call, which is an iterator of the responses."""
+        wait_for_ready = self.attempts.waits(self.method, wait_for_ready)
         how = (timeout, metadata, credentials, wait_for_ready, compression)
         if not self.attempts.follows(self.method, wait_for_ready):
             return super().__call__(request_iterator, *how)

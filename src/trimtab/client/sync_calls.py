@@ -127,6 +127,7 @@ class Calls:
         labels = wanted_labels()
         pick = cluster.try_place(key, labels)
         if pick is None:
+            timeout = cluster.attempts.limit(self.method, timeout)
             pick, timeout = cluster.place(timeout, wait_for_ready, key, labels)
         outcome = CANCELLED  # KeyboardInterrupt and the like
         report = None
@@ -175,6 +176,7 @@ class Calls:
                 end(status, more=self._leaves_again(outcome, _unsent, wait_for_ready))
         if outcome is SUCCESS:
             return response
+        timeout = cluster.attempts.limit(self.method, timeout)
         if timeout is not None:
             timeout = max(0.0, timeout - (cluster.clock() - pick.started))
         return told(
@@ -254,7 +256,8 @@ class Calls:
         def start_later(left: float | None) -> Any:
             return context.copy().run(start, left)
 
-        return self._cluster.defer(start_later, timeout, wait_for_ready, labels)
+        limit = self._cluster.attempts.limit(self.method, timeout)
+        return self._cluster.defer(start_later, limit, wait_for_ready, labels)
 
     def _count(self, pick: Pick, call: Any) -> None:
         cluster = self._cluster
