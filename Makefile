@@ -46,7 +46,7 @@ $(OLDEST)/.ready: pyproject.toml
 PYTHON_VERSION ?= 3.13
 ANOTHER := $(CACHE)/python-$(PYTHON_VERSION)
 ON_ANOTHER := tests/test_light_install.py tests/test_exports.py tests/test_tls_trust.py tests/attempt \
-  $(addprefix tests/client/,test_sync_exchange.py test_aio_unsent.py test_doors.py \
+  $(addprefix tests/client/,test_sync_exchange.py test_aio_unsent.py test_doors.py test_eager_tasks.py \
     test_collected_calls.py test_fork.py test_process_end.py http/test_http_doors.py) \
   tests/discovery/kubernetes/test_kubeconfig.py tests/control/test_admin_gate.py tests/control/test_server.py
 

@@ -213,7 +213,7 @@ class Run:
 
     def _start(self) -> None:
         visit = Visit(self.state.been)
-        attempt = asyncio.create_task(self.attempt(visit))
+        attempt = asyncio.Task(self.attempt(visit))
         self._running[attempt] = visit
         attempt.add_done_callback(self._note_end)
 

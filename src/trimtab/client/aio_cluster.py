@@ -248,7 +248,8 @@ class AioCluster:
             link.health = self._native(where, watching)
         self._links.add(link)
         link.tasks = [
-            self._loop.create_task(self._follow(node, link, channel)) for channel in link.channels
+            asyncio.Task(self._follow(node, link, channel), loop=self._loop)
+            for channel in link.channels
         ]
         return link
 
@@ -261,7 +262,7 @@ class AioCluster:
         if link in self._links:
             self._links.discard(link)
             link.was_cut = link.is_cut()
-            closing = self._loop.create_task(_close(link))
+            closing = asyncio.Task(_close(link), loop=self._loop)
             self._closings.add(closing)
             closing.add_done_callback(self._closings.discard)
 

@@ -35,7 +35,7 @@ class AioProbes:
     def send(self) -> None:
         """Begin the probes that are wanted now."""
         for node in self._probing.admit(self._balancer.take_probes(), self._clock()):
-            task = self._loop.create_task(self._ask(node))
+            task = asyncio.Task(self._ask(node), loop=self._loop)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

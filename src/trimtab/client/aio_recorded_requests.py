@@ -64,7 +64,7 @@ class RecordedRequests:
     def _read_on(self) -> None:
         self._asked.set()
         if self._reader is None:
-            self._reader = asyncio.create_task(self._read())
+            self._reader = asyncio.Task(self._read())
 
     async def _read(self) -> None:
         try:

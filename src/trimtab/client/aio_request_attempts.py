@@ -11,7 +11,7 @@ status has come; so an attempt's end is what waiting for its response says.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any
 
@@ -98,7 +98,7 @@ class _RecordedRun(Run):
         """See the base; it is fed from the first message on."""
         self._request = None
         call = await super().sent(visit, limit_s)
-        feeding = asyncio.create_task(self._feed(call))
+        feeding = asyncio.Task(self._feed(call))
 
         def ended(_call: Any) -> None:
             feeding.cancel()
@@ -127,7 +127,7 @@ class _RecordedRun(Run):
         try:
             if limit is None:
                 return await self.answered(visit)
-            answered = asyncio.ensure_future(self.answered(visit))
+            answered = asyncio.Task(self.answered(visit))
             try:
                 await asyncio.wait([answered], timeout=limit)
                 if answered.done() or self.state.committed:
@@ -177,9 +177,9 @@ class _Attempted:
 
     _channel = None  # releases of gRPC that close by looking at all tasks ask whose each call is
 
-    def __init__(self, run: _RecordedRun, to_its_end: Awaitable[Any]) -> None:
+    def __init__(self, run: _RecordedRun, to_its_end: Coroutine[Any, Any, Any]) -> None:
         self._run = run
-        self._settled: asyncio.Future[Any] = asyncio.ensure_future(to_its_end)
+        self._settled: asyncio.Future[Any] = asyncio.Task(to_its_end)
         self._settled.add_done_callback(self._note)
 
     def _note(self, settled: asyncio.Future[Any]) -> None:

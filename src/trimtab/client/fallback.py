@@ -5,7 +5,7 @@ the fallback. It begins
 
 * at a start without an answer from the control plane: when that is known to be unreachable, or after half a
   second of silence, with the last good list if there is one, else with the fixed endpoints;
-* when the service has no endpoint that could be used (or is not known): with the fixed endpoints, which
+* when the service has no endpoint that could be used (or was never known): with the fixed endpoints, which
   may be the Service's own by annotation. What was good before is no longer, so a last good list is no help.
 
 It ends with the first list from the control plane that has an endpoint.

@@ -162,7 +162,7 @@ class HedgedOnLoop:
 
     def _start(self) -> None:
         self._race.running += 1
-        self._running.add(asyncio.create_task(self._attempt()))
+        self._running.add(asyncio.Task(self._attempt()))
 
     async def _next_ends(self) -> set[asyncio.Task[Tried]]:
         wait_s = self._race.wait_s()

@@ -53,7 +53,7 @@ class AioQuestions:
         """
         if channel in self._tasks:
             return
-        task = self._tasks[channel] = self._loop.create_task(_answers(channel))
+        task = self._tasks[channel] = asyncio.Task(_answers(channel), loop=self._loop)
 
         def ended(task: asyncio.Task[bool]) -> None:
             self._tasks.pop(channel, None)
