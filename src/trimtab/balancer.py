@@ -357,6 +357,11 @@ class Balancer:
         return self._candidates > 0
 
     @property
+    def choices(self) -> int:
+        """How many nodes ``pick`` chooses from, as counted when it last mattered."""
+        return self._candidates
+
+    @property
     def connected(self) -> bool:
         """Whether ``pick`` would find a node that a request can leave for at once."""
         return any(node.usable and node.connected for node in self._nodes.values())

@@ -105,6 +105,22 @@ def test_without_any_other_they_wait_for_the_one_that_comes(door, dead, survivor
     assert codes(calls, method) == {grpc.StatusCode.OK: 2}
 
 
+def test_where_all_die_at_once_they_wait_for_one_to_come_back(door, victims, echo):
+    killed = [victims.start() for _ in range(2)]
+    targets = [f"127.0.0.1:{port}" for _process, port in killed]
+    channel = connected(door.open(targets, policy="round_robin"), 2)
+
+    def kill_all():
+        for (process, _port), target in zip(killed, targets, strict=True):
+            kill(process, target, channel)
+
+    calls = begun(channel, echo, "Say", CALLS, kill_all)
+    for _process, port in killed:
+        victims.start(port)
+    assert codes(calls, "Say") == {grpc.StatusCode.OK: CALLS}
+    assert not any(node.in_flight for node in channel.balancer.nodes.values())
+
+
 def test_a_blocking_call_does_not_wait_for_a_dead_endpoint_either(dead, survivor, echo):
     process, target = dead
     door = threads.ThreadDoor(echo, threads.ask_late)

@@ -1,5 +1,7 @@
 """Asyncio calls that wait for ready pass through all interceptors, so that they wait above the pick.
 
+Those with one request and one response do so only where they have no choice of endpoints: it costs more than all else of theirs.
+
 Such a call leaves again whenever it reached nobody, for as long as it may; in an endpoint's own channel it would wait
 for an endpoint that may be dead (as it does where that has a host name, see ``Link.by_name``). One with one request and one response begins in ``aio_unsent``.
 """

@@ -142,8 +142,8 @@ class Picker:
     """What gRPC's multicallables take for a native channel.
 
     Attributes:
-        unsent: the native call whose end is being told, if it provably reached nobody and another endpoint
-            is connected.
+        unsent: the native call whose end is being told, if it provably reached nobody, and another endpoint
+            is connected or it waits for ready.
         left: when that one's endpoint was chosen [s, monotonic].
     """
 
@@ -182,10 +182,13 @@ class Picker:
         wait_for_ready: bool | None,
         handle: int | None = 0,
         unsent: int = -1,
+        *,
+        there: bool = False,
     ) -> Any:
         """Pick an endpoint and make the native call there, which doesn't wait for that one alone: see ``aio_patience``.
 
-        ``unsent`` is how often a call that can leave again, see ``aio_unsent``, did so; -1: it can't.
+        ``unsent`` is how often a call that can leave again, see ``aio_unsent``, did so; -1: it can't. ``there``: it
+        does wait for that one, as a last resort.
         """
         if self._closed:
             raise grpc.aio.UsageError(self._cluster.closed_text)
@@ -205,10 +208,16 @@ class Picker:
             if handle:
                 handle = link.handles.get(method) or link.handle(method)
                 call = link.call(
-                    method, deadline, credentials, wait_for_ready and link.by_name, handle
+                    method,
+                    deadline,
+                    credentials,
+                    wait_for_ready and (there or link.by_name),
+                    handle,
                 )
             else:
-                call = link.call(method, deadline, credentials, wait_for_ready and link.by_name)
+                call = link.call(
+                    method, deadline, credentials, wait_for_ready and (there or link.by_name)
+                )
         except BaseException:
             pick.finish(CANCELLED)
             self._links.ended(pick)
@@ -218,15 +227,15 @@ class Picker:
         pick.call = call
         observer = joined(self._observer) if WANTED.now else self._observer
         if observer is None:
-            call.add_done_callback(partial(self._ended, pick))
+            call.add_done_callback(partial(self._ended, pick, wait_for_ready))
         else:
             end = observer.attempt(sent(balancer, method, pick.node, visit, max(unsent, 0)))
-            call.add_done_callback(partial(self._seen, pick, end, unsent))
+            call.add_done_callback(partial(self._seen, pick, wait_for_ready, end, unsent))
         if balancer.probing:
             self._cluster.probes.send()
         return call
 
-    def _ended(self, pick: Pick, *, soon: bool = True) -> int:
+    def _ended(self, pick: Pick, waits: bool | None, *, soon: bool = True) -> int:
         """A call has its status: its code; _OVER if it is known.
 
         What is cancelled here is counted ``soon``, on the loop: it may be garbage, which is collected in any thread and
@@ -238,7 +247,7 @@ class Picker:
         status = call._status  # noqa: SLF001 - the hook
         code: int = status.code()
         if soon and code == _CANCELLED and call.is_locally_cancelled():
-            self._cluster.soon(partial(self._ended, pick, soon=False))
+            self._cluster.soon(partial(self._ended, pick, waits, soon=False))
             return code
         pick.call = None  # leave no cycle
         outcome = SUCCESS
@@ -254,19 +263,34 @@ class Picker:
             self._links.ended(pick)
         if outcome is Outcome.UNREACHED:
             self._cluster.stand(pick.node, link)
-            self.unsent = call if self._balancer.connected else None
+            self.unsent = call if waits or self._balancer.connected else None
             self.left = pick.started
         return code
 
-    def _seen(self, pick: Pick, end: AttemptEnd, unsent: int, *, soon: bool = True) -> None:
+    def _seen(
+        self, pick: Pick, waits: bool | None, end: AttemptEnd, unsent: int, *, soon: bool = True
+    ) -> None:
         """The same, for somebody who watches."""
         call = pick.call
         if soon and call is not None and call.is_locally_cancelled():
-            self._cluster.soon(partial(self._seen, pick, end, unsent, soon=False))
+            self._cluster.soon(partial(self._seen, pick, waits, end, unsent, soon=False))
             return
-        code = self._ended(pick, soon=False)
+        code = self._ended(pick, waits, soon=False)
         if code != _OVER:
-            end(name_of(code), more=self.unsent is call and 0 <= unsent < MOST_UNSENT)
+            again = unsent >= 0 and (waits or unsent < MOST_UNSENT)
+            end(name_of(code), more=again and self.unsent is call)
+
+    @property
+    def choices(self) -> int:
+        """See ``Balancer``."""
+        return self._balancer.choices
+
+    def must_wait(self, unsent: int) -> bool:
+        """Whether a call that waits for ready, and reached nobody so often, had better stay where it goes now.
+
+        Nobody else is connected, or each time somebody seemed to be he was not.
+        """
+        return unsent > MOST_UNSENT or not self._balancer.connected
 
     def several(self, method: bytes) -> End | None:
         """Tell who watches that ``unsent`` is the first attempt of several."""

@@ -105,7 +105,7 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
         self._context = _build_census_context()
         self._call_response = self._invocation_task = self._loop.create_task(self._invoke())
 
-    def _place(self, unsent: int = 0) -> Any:
+    def _place(self, unsent: int = 0, *, there: bool = False) -> Any:
         calls, deadline, credentials, wait_for_ready = self._left
         return calls._channel.call(  # noqa: SLF001 - a class of this module
             calls._method,  # noqa: SLF001 - likewise
@@ -114,6 +114,7 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
             wait_for_ready,
             calls._registered_call_handle,  # noqa: SLF001 - likewise
             unsent,
+            there=there,
         )
 
     async def _invoke(self) -> Any:
@@ -134,7 +135,9 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
 
     def _reached_nobody(self, native: Any) -> bool:
         """Whether this is what the picker found of the end that is being told."""
-        return self._left[0]._channel.unsent is native and self._unsent < MOST_UNSENT  # noqa: SLF001
+        calls, _, _, waits = self._left
+        again = waits or self._unsent < MOST_UNSENT
+        return again and calls._channel.unsent is native  # noqa: SLF001 - a class of this module
 
     def _leave_again(self) -> bool:
         calls = self._left[0]
@@ -144,7 +147,8 @@ class UnaryUnaryCall(_Call):  # type: ignore[misc]  # gRPC has no types here
         channel.unsent = None
         self._unsent += 1
         try:
-            self._cython_call = self._place(self._unsent)
+            there = bool(self._left[3]) and channel.must_wait(self._unsent)
+            self._cython_call = self._place(self._unsent, there=there)
         except (NoEndpoints, grpc.aio.UsageError):  # all have left, or the channel was closed
             return False
         finally:
@@ -225,7 +229,9 @@ class UnaryUnaryCalls(_Calls):  # type: ignore[misc]  # as above
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Begin a call."""
-        if self._interceptors or wait_for_ready:
+        # Where it has a choice, a call that waits for ready leaves at once, and again if it reached nobody.
+        waits = wait_for_ready and self._channel.choices < 2  # noqa: PLR2004 - this one and another
+        if self._interceptors or waits:
             with patiently(self) if wait_for_ready else nullcontext():
                 return super().__call__(
                     request,
